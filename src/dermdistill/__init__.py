@@ -1,0 +1,38 @@
+"""dermdistill: distil a large skin-lesion segmentation network into a small one, with honest numbers.
+
+The names below are loaded on first use: importing the package imports neither torch nor onnxruntime.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from dermdistill._version import __version__
+
+if TYPE_CHECKING:
+    from dermdistill.card import ModelCard
+    from dermdistill.config import Recipe, load_recipe
+    from dermdistill.errors import DermDistillError
+    from dermdistill.predict import Prediction, Predictor
+
+_HOMES = {
+    "DermDistillError": "errors",
+    "ModelCard": "card",
+    "Prediction": "predict",
+    "Predictor": "predict",
+    "Recipe": "config",
+    "load_recipe": "config",
+}
+
+__all__ = ["DermDistillError", "ModelCard", "Prediction", "Predictor", "Recipe", "__version__", "load_recipe"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dermdistill' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"dermdistill.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

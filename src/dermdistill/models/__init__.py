@@ -1,0 +1,1 @@
+"""Networks: the student U-Nets, the teachers, their weights and how they are built by name."""
