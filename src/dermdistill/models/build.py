@@ -1,0 +1,225 @@
+"""Networks by name, behind one face: an RGB image in [0, 1] of any size in, one logit per pixel out."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dermdistill.errors import ConfigError
+from dermdistill.models import teacher, weights
+from dermdistill.models.teacher import TORCHVISION, Extract, Head
+from dermdistill.models.unet import WIDTHS, Norm, UNet
+from dermdistill.models.weights import load_weights, normalisation
+
+__all__ = [
+    "LesionNet",
+    "ModelSpec",
+    "build_model",
+    "count_macs",
+    "count_parameters",
+    "load_weights",
+    "normalisation",
+]
+
+logger = logging.getLogger(__name__)
+Statistics = tuple[Sequence[float], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What `build_model` needs to build the same network again (with its weights loaded from a file)."""
+
+    arch: str
+    encoder: str | None = None
+    norm: Norm = "batch"
+    head: Head = "lesion"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the model card."""
+        return asdict(self)
+
+
+class LesionNet(nn.Module):
+    """A network with all that surrounds it: normalisation, padding to its stride, logits at full size.
+
+    Args:
+        net: The network itself; its ``state_dict`` is what is saved (this wrapper has no state of its own).
+        extract: Answers the logits and feature maps of ``net``.
+        stride: Height and width that ``net`` takes are multiples of it.
+        statistics: Mean and standard deviation per channel that ``net`` expects.
+        spec: How to build it again.
+
+    Attributes:
+        feature_channels, feature_strides: Of the maps that `forward_features` answers, fine to coarse.
+        min_batch: Fewest images in a training step (2 where batch norm follows global pooling).
+        mean, std: ``[1, 3, 1, 1]``, not part of the state.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, net: nn.Module, extract: Extract, stride: int, statistics: Statistics, spec: ModelSpec
+    ) -> None:
+        super().__init__()
+        self.net, self.extract, self.stride, self.spec = net, extract, stride, spec
+        self.min_batch, self.min_cells = teacher.min_batch(spec.arch), teacher.min_cells(spec.arch)
+        for name, values in zip(("mean", "std"), statistics, strict=True):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1).float(), persistent=False)
+        self.feature_channels, self.feature_strides = self._probe()
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Logits of RGB images in [0, 1] of any height and width."""
+        return self.forward_features(image)[0]
+
+    def forward_features(
+        self, image: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b 1 h w"], list[Tensor]]:
+        """Logits, and feature maps fine to coarse (of the padded image, where it had to be padded)."""
+        height, width = image.shape[-2:]
+        padded = self._pad((image - self.mean) / self.std)
+        logits, features = self.extract(self.net, padded)
+        if logits.shape[-2:] != padded.shape[-2:]:
+            logits = F.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)
+        return logits[..., :height, :width], features
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """Repeat the last row and column up to a multiple of the stride that the network can take."""
+        right, below = (
+            max(self.min_cells, -(-side // self.stride)) * self.stride - side
+            for side in (x.shape[-1], x.shape[-2])
+        )
+        return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
+
+    @torch.no_grad()
+    def _probe(self) -> tuple[list[int], list[int]]:
+        """Channels and strides of the features, by looking at them once (in eval: no statistic moves)."""
+        side = max(4, self.min_cells) * self.stride
+        training = self.training
+        features = self.eval().forward_features(torch.zeros(1, 3, side, side))[1]
+        self.train(training)
+        return [f.shape[1] for f in features], [side // f.shape[-1] for f in features]
+
+
+def build_model(
+    arch: str,
+    encoder: str | None = None,
+    encoder_weights: str | None = None,
+    norm: Norm = "batch",
+    head: Head = "lesion",
+    statistics: Statistics | None = None,
+) -> LesionNet:
+    """Build a network by name.
+
+    Args:
+        arch: unet-nano, unet-small, unet-base; deeplabv3-torchvision; or an smp architecture.
+        encoder: Of an smp architecture (required); of deeplabv3-torchvision resnet50 or resnet101 (default).
+        encoder_weights: ``None`` or ``none``; ``imagenet``; ``coco`` (deeplabv3-torchvision, the whole net);
+            the path of a local state_dict; ``package:NAME``.
+        norm: Of our own U-Nets.
+        head: ``voc`` keeps the 21 classes of deeplabv3-torchvision, reduced to one logit whose sigmoid is
+            1 − P(background): a teacher that was not fine-tuned.
+        statistics: Mean and standard deviation per channel, where a model card says them; else those that
+            belong to the encoder.
+
+    Raises:
+        ConfigError: Unknown names, or choices that do not go together.
+        WeightsError: The weights cannot be fetched, found or read, or do not fit.
+    """
+    encoder_weights = None if encoder_weights == "none" else encoder_weights
+    if head == "voc" and arch != TORCHVISION:
+        raise ConfigError(f"{arch} has no VOC classes.", f"head voc goes with {TORCHVISION} only")
+    if arch in WIDTHS:
+        return _build_unet(arch, encoder, encoder_weights, norm, statistics)
+    if arch == TORCHVISION:
+        return _build_torchvision(encoder or "resnet101", encoder_weights, head, statistics)
+    return _build_smp(arch, encoder, encoder_weights, statistics)
+
+
+def _build_unet(
+    arch: str, encoder: str | None, encoder_weights: str | None, norm: Norm, statistics: Statistics | None
+) -> LesionNet:
+    if encoder is not None or encoder_weights is not None:
+        raise ConfigError(
+            f"{arch} is one piece: it has no encoder to choose and no pretrained weights.",
+            "encoder and encoder_weights empty",
+            "leave them out, or choose an smp architecture (Unet, DeepLabV3Plus …).",
+        )
+    net = UNet(WIDTHS[arch], norm=norm)
+    return LesionNet(
+        net, _unet_features, net.stride, statistics or weights.IMAGENET, ModelSpec(arch, norm=norm)
+    )
+
+
+def _unet_features(net: UNet, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    return net.forward_features(x)
+
+
+def _build_torchvision(
+    encoder: str, encoder_weights: str | None, head: Head, statistics: Statistics | None
+) -> LesionNet:
+    if encoder not in teacher.BACKBONES:
+        raise ConfigError(
+            f"{TORCHVISION} has no encoder {encoder!r}.", f"one of {', '.join(teacher.BACKBONES)}"
+        )
+    if head == "voc" and encoder_weights is None:
+        logger.warning("%s with head voc and no weights: a random teacher, of use in tests only", TORCHVISION)
+    net = teacher.build_torchvision(encoder, teacher.VOC_CLASSES)
+    if encoder_weights is not None:
+        weights.load_torchvision(net, encoder, encoder_weights)
+    if head == "lesion":
+        teacher.replace_head(net)
+    extract = teacher.torchvision_voc_features if head == "voc" else teacher.torchvision_features
+    spec = ModelSpec(TORCHVISION, encoder, head=head)
+    return LesionNet(net, extract, 8, statistics or weights.IMAGENET, spec)
+
+
+def _build_smp(
+    arch: str, encoder: str | None, encoder_weights: str | None, statistics: Statistics | None
+) -> LesionNet:
+    known = teacher.smp_architectures()
+    if arch.lower() not in known:
+        names = [*WIDTHS, TORCHVISION, *known.values()]
+        near = difflib.get_close_matches(arch, names, n=1, cutoff=0.5)
+        raise ConfigError(
+            f"There is no architecture {arch!r}.",
+            f"one of {', '.join(names)}",
+            f"perhaps you meant {near[0]}." if near else "",
+        )
+    arch = known[arch.lower()]
+    if arch == "DPT":
+        raise ConfigError("DPT takes images of one size only.", "an architecture for images of any size")
+    if encoder is None:
+        raise ConfigError(f"{arch} needs an encoder.", "resnet18, resnet101, tu-tf_efficientnet_lite0 …")
+    teacher.check_encoder(encoder)
+    hub = weights.hub_name(encoder, encoder_weights)
+    net = weights.reach(lambda: teacher.build_smp(arch, encoder, hub), f"{encoder_weights} of {encoder}")
+    if encoder_weights is not None and hub is None:
+        weights.load_encoder(net.encoder, encoder_weights)
+    found = statistics or normalisation(arch, encoder, encoder_weights)
+    return LesionNet(net, teacher.smp_features, net.encoder.output_stride, found, ModelSpec(arch, encoder))
+
+
+def count_parameters(net: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+
+
+def count_macs(net: nn.Module, size: int) -> int:
+    """Multiply-accumulates of the convolutions and matrix products for one image of size × size."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = next(net.parameters()).device
+    training = net.training
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(torch.zeros(1, 3, size, size, device=device))
+    net.train(training)
+    return int(counter.get_total_flops()) // 2
