@@ -1,0 +1,263 @@
+"""What one step computes: the supervised task, the distillation task, and the frozen teacher.
+
+A task is forward + loss and answers a dict of named terms; how long and on what it runs is training.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dermdistill.augment import Augment
+from dermdistill.data.loader import Batch
+from dermdistill.errors import TrainingError
+from dermdistill.models.build import LesionNet
+
+Terms = dict[str, Tensor]
+Masks = list[tuple[Tensor | None, Tensor]]
+"""Masks [b, 1, h, w] with the share [b] that each has in the loss (None: all of it)."""
+Supervised = Callable[[Tensor, Tensor], Terms]
+Distilled = Callable[[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]], Terms]
+
+
+class FrozenTeacher(nn.Module):
+    """A network that stays in ``eval()`` and without gradients, whatever is called on its parent.
+
+    One ``module.train()`` would let its batch statistics move with every training batch.
+    """
+
+    def __init__(self, net: LesionNet) -> None:
+        super().__init__()
+        self.net = net
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> FrozenTeacher:
+        """Stay in evaluation mode; ``mode`` is ignored."""
+        super().train(False)
+        return self
+
+    # no_grad and not inference_mode: the student's loss keeps the teacher's output for its backward pass.
+    @torch.no_grad()
+    def forward(self, image: Tensor, features: bool) -> tuple[Tensor, list[Tensor]]:
+        """Logits [b, 1, h, w], and the feature maps where they are asked for."""
+        return self.net.forward_features(image) if features else (self.net(image), [])
+
+
+class SegmentationTask(L.LightningModule):
+    """One network learns masks.
+
+    Args:
+        net: The network that is trained.
+        augment: Random views of a batch, or None.
+        supervised: (logits, mask) → weighted, named terms [b]; the mean of their sum is the loss.
+        make_optimizer: Parameters → optimiser.
+        make_schedule: Optimiser → schedule (schedules.py).
+        seed: Seed of the views.
+        val_count: Images in the validation split.
+        ema: Decay of the averaged weights; 0 is off.
+    """
+
+    def __init__(
+        self,
+        net: LesionNet,
+        *,
+        augment: Augment | None,
+        supervised: Supervised,
+        make_optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+        make_schedule: Callable[[torch.optim.Optimizer], Any],
+        seed: int,
+        val_count: int,
+        ema: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.augment, self.supervised = augment, supervised
+        self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
+        self.seed, self.val_count = seed, val_count
+        self.averaged = (
+            AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
+        )
+        self.strict_loading = False  # the frozen teacher is left out of checkpoints
+        self._validation: dict[str, Tensor] = {}
+
+    @property
+    def deployed(self) -> LesionNet:
+        """The network that is validated and saved: the averaged weights where there are any."""
+        return self.averaged.module if self.averaged is not None else self.net  # type: ignore[return-value]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser; the schedule is stepped here, so that a checkpoint at any step holds its true state."""
+        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
+        self.schedule = self.make_schedule(optimizer)
+        return optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the schedule; leave the teacher out."""
+        checkpoint["schedule"] = self.schedule.state_dict()
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("teacher.")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the schedule once it exists (the optimisers are made before the weights are restored)."""
+        self.schedule.load_state_dict(checkpoint["schedule"])
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def view(self, batch: Batch) -> tuple[Tensor, Masks]:
+        """The image in [0, 1], and its masks with their share of the loss (two under mixup).
+
+        The views depend on (seed, step, process) alone: resuming cannot change them.
+        """
+        image, mask = batch["image"].float() / 255, batch["mask"]
+        if self.augment is None:
+            return image, [(None, mask)]
+        devices = [image.device] if image.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
+            image, mask, other, share = self.augment(image, mask)
+        if other is None or share is None:
+            return image, [(None, mask)]
+        return image, [(share, mask), (1.0 - share, other)]
+
+    def terms(self, image: Tensor, masks: Masks) -> tuple[Terms, Tensor, Tensor | None]:
+        """Named terms [b] per image, the network's logits, and the teacher's where there is one."""
+        logits = (self.net if self.training else self.deployed)(image)
+        return shared_terms(self.supervised, logits, masks), logits, None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one augmented batch: the mean over its images of the sum of the terms."""
+        image, masks = self.view(batch)
+        terms = {name: values.mean() for name, values in self.terms(image, masks)[0].items()}
+        loss = torch.stack(list(terms.values())).sum()
+        self._check_finite(loss, terms, batch)
+        size = len(batch["row"])
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=size)
+        for name, value in terms.items():
+            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def _check_finite(self, loss: Tensor, terms: Mapping[str, Tensor], batch: Batch) -> None:
+        if torch.isfinite(loss):
+            return
+        ids = [self.trainer.train_dataloader.dataset.data.manifest[i].image_id for i in batch["row"].tolist()]
+        listed = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+        raise TrainingError(
+            f"The loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}).\n"
+            f"  terms:  {listed}\n  images: {', '.join(ids)}",
+            "a finite loss",
+            "Lower --optim.lr, or set --trainer.precision 32-true; the run before this step can be resumed.",
+        )
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Average the weights and step the schedule, once per optimiser step."""
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.net)
+        self.schedule.after_step()
+
+    # -- validation ----------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """One row per image: an image that two processes saw would show as a count above one."""
+        self._validation = {}
+
+    def _keep(self, name: str, positions: Tensor, values: Tensor) -> None:
+        store = self._validation.setdefault(
+            name, torch.zeros(self.val_count, dtype=torch.float64, device=positions.device)
+        )
+        store[positions] += values.double()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Per-image results of one batch, kept by position."""
+        image, mask, where = batch["image"].float() / 255, batch["mask"], batch["position"]
+        terms, logits, teacher_logits = self.terms(image, [(None, mask)])
+        self._keep("seen", where, torch.ones_like(where))
+        for name, value in terms.items():
+            self._keep(f"loss/{name}", where, value.detach())
+        student_mask = logits > 0
+        self._keep("dice", where, dice_per_image(student_mask, mask > 0))
+        if teacher_logits is not None:
+            self._keep("agreement", where, dice_per_image(student_mask, teacher_logits > 0))
+            self._keep("teacher_dice", where, dice_per_image(teacher_logits > 0, mask > 0))
+
+    def on_validation_epoch_end(self) -> None:
+        """Means over the images of all processes; then the schedule takes its epoch step."""
+        kept = {name: self._sum_over_processes(values) for name, values in self._validation.items()}
+        if not bool((kept["seen"] == 1).all()):
+            raise TrainingError("A validation image was evaluated twice or not at all.", "each exactly once")
+        means = {name: values.mean().item() for name, values in kept.items() if name != "seen"}
+        jaccard = kept["dice"] / (2 - kept["dice"])
+        scores = {
+            "val/loss": sum(value for name, value in means.items() if name.startswith("loss/")),
+            "val/dice": means["dice"],
+            "val/jaccard": jaccard.mean().item(),
+            **{f"val/{name}": means[name] for name in ("agreement", "teacher_dice") if name in means},
+            **{f"val/{n.removeprefix('loss/')}": v for n, v in means.items() if n.startswith("loss/")},
+        }
+        self.log_dict(scores, rank_zero_only=False)
+        self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        self.schedule.after_epoch(scores["val/loss"])
+
+    def _sum_over_processes(self, values: Tensor) -> Tensor:
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+
+class DistillationTask(SegmentationTask):
+    """A student learns masks and a teacher's answer to the same view (online distillation, Hinton et al. 2015).
+
+    Args:
+        net: The student.
+        teacher: The teacher; frozen here.
+        distilled: (student logits, teacher logits, mask, student features, teacher features) → terms.
+        adaptors: 1×1 adaptors of feature distillation, trained beside the student, or None.
+        **task: As for SegmentationTask.
+    """
+
+    def __init__(
+        self,
+        net: LesionNet,
+        teacher: LesionNet,
+        *,
+        distilled: Distilled,
+        adaptors: nn.Module | None = None,
+        **task: Any,
+    ) -> None:
+        super().__init__(net, **task)
+        self.teacher = FrozenTeacher(teacher)
+        self.distilled, self.adaptors = distilled, adaptors
+
+    def terms(self, image: Tensor, masks: Masks) -> tuple[Terms, Tensor, Tensor | None]:
+        """Supervised and distilled terms; teacher and student see the same tensor."""
+        net = self.net if self.training else self.deployed
+        features = self.adaptors is not None
+        logits, student_features = net.forward_features(image) if features else (net(image), [])
+        teacher_logits, teacher_features = self.teacher(image, features)
+        if self.adaptors is not None:
+            student_features, teacher_features = self.adaptors(student_features, teacher_features)
+        terms = shared_terms(self.supervised, logits, masks)
+        terms |= self.distilled(logits, teacher_logits, masks[0][1], student_features, teacher_features)
+        return terms, logits, teacher_logits
+
+
+def shared_terms(supervised: Supervised, logits: Tensor, masks: Masks) -> Terms:
+    """Supervised terms [b], summed over the masks by their share: mixup mixes losses, not masks."""
+    total: Terms = {}
+    for share, mask in masks:
+        for name, value in supervised(logits, mask).items():
+            part = value if share is None else share * value
+            total[name] = total[name] + part if name in total else part
+    return total
+
+
+def dice_per_image(one: Tensor, other: Tensor) -> Tensor:
+    """Dice of boolean masks [b, 1, h, w] per image, float [b]; 1 where both are empty."""
+    both = (one & other).flatten(1).sum(1).double()
+    total = one.flatten(1).sum(1).double() + other.flatten(1).sum(1).double()
+    return torch.where(total > 0, 2 * both / total.clamp(min=1), 1.0)
