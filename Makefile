@@ -1,0 +1,42 @@
+# make demo   distil a student on generated lesions, in a few minutes on two cores
+# make test   the whole check: lint, types, import rules, tests
+# UPGRADE=1   install the newest versions in range, not those of constraints.txt
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+CONSTRAINTS := $(if $(UPGRADE),,-c constraints.txt)
+STAMP := $(VENV)/.installed$(if $(UPGRADE),-upgraded,)
+
+.PHONY: demo test lint types imports pytest install constraints clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode $(CONSTRAINTS) $(if $(UPGRADE),--upgrade,) -e '.[train]' --group dev
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/dermdistill demo
+
+test: lint types imports pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+pytest: $(STAMP)
+	$(BIN)/python -m pytest
+
+constraints: # names and versions only: no addresses
+	$(BIN)/uv pip compile --quiet --universal --all-extras --group dev --no-header --no-annotate -o constraints.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,393 @@
+"""Train a network on masks; distil a teacher into a student. Read from top to bottom like a method section.
+
+Source of the method: Hinton, Vinyals & Dean 2015 (arXiv 1503.02531), with the Bernoulli form of the KL that
+one logit per pixel needs.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+
+from dermdistill import losses, runs
+from dermdistill.augment import Augment
+from dermdistill.callbacks import BestWeights, EpochLog, QuietBar, Resumable, ValidationPanel, save_checkpoint
+from dermdistill.card import ModelCard, make_card
+from dermdistill.config import KDSettings, LossSettings, OptimSettings, Recipe, load_recipe, to_tree
+from dermdistill.data.dataset import PreparedData
+from dermdistill.data.loader import EpochBatches, PackDataset, make_loader
+from dermdistill.data.prepare import ensure_prepared
+from dermdistill.errors import ConfigError, MismatchError, TrainingError
+from dermdistill.models.adaptors import Adaptors
+from dermdistill.models.build import LesionNet, build_model, count_parameters
+from dermdistill.models.torch_backend import load_run
+from dermdistill.schedules import CosineSchedule, PlateauSchedule
+from dermdistill.tasks import DistillationTask, SegmentationTask, Terms
+
+logger = logging.getLogger(__name__)
+
+
+def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
+    """Fine-tune a teacher (``role: teacher``) or train a student alone (``role: student``).
+
+    Args:
+        recipe: What to train, on what, how long.
+        resume: Go on with an unfinished run.
+        overwrite: Throw an existing run of this name away first.
+        progress: Show a bar for the running epoch.
+
+    Returns:
+        The run's folder: best weights, card, metrics, checkpoint, TensorBoard events.
+    """
+    data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size)
+    run = runs.open_run(recipe, resume=resume, overwrite=overwrite)
+    if run.finished.exists():
+        logger.info("%s is finished: nothing to do", run.path)
+        return run.path
+    L.seed_everything(recipe.seed, verbose=False)
+    net = _build_trained(recipe)
+    sampler = _train_sampler(recipe, data, net.min_batch)
+    task = SegmentationTask(net, **_task_arguments(recipe, data, len(sampler)))
+    return _fit(task, recipe, data, sampler, run, teacher=None, resume=resume, progress=progress)
+
+
+def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
+    """Distil a teacher into a student, online: both see the same augmented tensor.
+
+    The teacher is ``teacher.run``; or is fine-tuned first by ``teacher.recipe`` (once; a finished run is used
+    again); or, with ``teacher.arch`` alone, is used as its pretrained weights are.
+
+    Args and Returns: as for `train`.
+    """
+    if recipe.role != "student":
+        raise ConfigError(f"The recipe {recipe.name} trains a teacher.", "role: student", "Use dermdistill train.")
+    data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size)
+    teacher, described = find_teacher(recipe, data, progress=progress)
+    run = runs.open_run(recipe, resume=resume, overwrite=overwrite)
+    if run.finished.exists():
+        logger.info("%s is finished: nothing to do", run.path)
+        return run.path
+    L.seed_everything(recipe.seed, verbose=False)
+    student = _build_trained(recipe)
+    sampler = _train_sampler(recipe, data, student.min_batch)
+    task = DistillationTask(
+        student,
+        teacher,
+        distilled=functools.partial(distilled_terms, kd=recipe.kd),
+        adaptors=_adaptors(student, teacher) if recipe.kd.attention else None,
+        **_task_arguments(recipe, data, len(sampler)),
+    )
+    return _fit(task, recipe, data, sampler, run, teacher=described, resume=resume, progress=progress)
+
+
+# -- the losses ------------------------------------------------------------------------------------------------
+
+
+def supervised_terms(logits: Tensor, mask: Tensor, *, loss: LossSettings) -> Terms:
+    """Weighted supervised terms [b], those of weight 0 left out."""
+    terms: Terms = {}
+    if loss.dice:
+        terms["dice_loss"] = loss.dice * losses.soft_dice_loss(logits, mask, reduction="none")
+    if loss.bce:
+        terms["bce_loss"] = loss.bce * losses.bce_loss(logits, mask, reduction="none")
+    if loss.focal:
+        focal = losses.focal_loss(logits, mask, gamma=loss.focal_gamma, reduction="none")
+        terms["focal_loss"] = loss.focal * focal
+    return terms
+
+
+def distilled_terms(
+    logits: Tensor,
+    teacher_logits: Tensor,
+    mask: Tensor,
+    features: list[Tensor],
+    teacher_features: list[Tensor],
+    *,
+    kd: KDSettings,
+) -> Terms:
+    """Weighted distillation terms [b], those of weight 0 left out."""
+    terms: Terms = {}
+    if kd.kl:
+        kl = losses.bernoulli_kl_loss(logits, teacher_logits, kd.temperature, reduction="none")
+        terms["kl_loss"] = kd.kl * kl
+    if kd.channel_wise:
+        temperature = kd.channel_wise_temperature
+        channel_wise = losses.channel_wise_loss(logits, teacher_logits, temperature, reduction="none")
+        terms["channel_wise_loss"] = kd.channel_wise * channel_wise
+    if kd.attention:
+        attention = losses.attention_transfer_loss(features, teacher_features, reduction="none")
+        terms["attention_loss"] = kd.attention * attention
+    if kd.boundary:
+        boundary = losses.boundary_kl_loss(
+            logits, teacher_logits, mask, kd.temperature, kd.boundary_width, reduction="none"
+        )
+        terms["boundary_loss"] = kd.boundary * boundary
+    return terms
+
+
+# -- the teacher -----------------------------------------------------------------------------------------------
+
+
+def find_teacher(recipe: Recipe, data: PreparedData, *, progress: bool) -> tuple[LesionNet, dict[str, Any]]:
+    """The teacher of a distillation, and what the student's card says of it.
+
+    Raises:
+        MismatchError: It was trained on other data than the student will be.
+        ConfigError: The recipe names no teacher.
+    """
+    wanted = recipe.teacher
+    if wanted.run is None and wanted.recipe is not None:
+        return _load_teacher(train(teacher_recipe(recipe), resume=True, progress=progress), recipe, data)
+    if wanted.run is not None:
+        return _load_teacher(wanted.run, recipe, data)
+    if wanted.arch is None:
+        raise ConfigError(
+            f"The recipe {recipe.name} names no teacher.",
+            "a finished teacher run, or teacher.recipe",
+            "Add --teacher RUN, or --teacher.recipe teacher-cpu.",
+        )
+    if wanted.arch != "deeplabv3-torchvision":
+        raise ConfigError(
+            f"A {wanted.arch} that was not fine-tuned has a random head: it teaches noise.",
+            "teacher.run or teacher.recipe; only deeplabv3-torchvision has pretrained classes",
+        )
+    logger.warning("the teacher is not fine-tuned: its 21 VOC classes hold no lesion (an ablation)")
+    net = build_model(wanted.arch, wanted.encoder, wanted.encoder_weights or "coco", head="voc")
+    return net, {"run": None, "model": net.spec.to_dict(), "fine_tuned": False}
+
+
+def teacher_recipe(recipe: Recipe) -> Recipe:
+    """The recipe of the teacher, on the student's data, seed, device and folders."""
+    assert recipe.teacher.recipe is not None
+    overrides: dict[str, Any] = {
+        **{f"data.{name}": to_tree(recipe.data)[name] for name in ("name", "root", "size", "train_limit")},
+        **{f"trainer.{name}": to_tree(recipe.trainer)[name] for name in ("accelerator", "devices", "num_nodes")},
+        "seed": recipe.seed,
+        "runs_root": str(recipe.runs_root),
+    }
+    for name in ("arch", "encoder", "encoder_weights"):
+        if (value := getattr(recipe.teacher, name)) is not None:
+            overrides[f"teacher.{name}"] = value
+    return load_recipe(recipe.teacher.recipe, overrides)
+
+
+def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[LesionNet, dict[str, Any]]:
+    net, card = load_run(folder)
+    trained_on = card.dataset["fingerprint"]
+    if trained_on != data.fingerprint and not recipe.teacher.any_data:
+        raise MismatchError(
+            f"The teacher {folder} was trained on {card.dataset['name']} ({trained_on[:12]}), "
+            f"the student would be on {data.name} ({data.fingerprint[:12]}).",
+            "the same data and split: another split may hold this test set's images",
+            "Fine-tune a teacher on this data (leave --teacher out), or accept it with --teacher.any-data.",
+        )
+    described = {"run": folder.name, "model": card.model, "weights_sha256": card.weights_sha256}
+    return net, {**described, "fine_tuned": True, "val": card.scores.get("val")}
+
+
+def _adaptors(student: LesionNet, teacher: LesionNet) -> Adaptors:
+    return Adaptors(
+        student.feature_channels, student.feature_strides, teacher.feature_channels, teacher.feature_strides
+    )
+
+
+# -- one fit ---------------------------------------------------------------------------------------------------
+
+
+def _build_trained(recipe: Recipe) -> LesionNet:
+    if recipe.role == "student":
+        s = recipe.student
+        return build_model(s.arch, s.encoder, s.encoder_weights, norm=s.norm)
+    t = recipe.teacher
+    assert t.arch is not None
+    return build_model(t.arch, t.encoder, t.encoder_weights)
+
+
+def _world(recipe: Recipe) -> tuple[int, int]:
+    """(rank, number of processes), before Lightning has started them."""
+    import os
+
+    world = recipe.trainer.devices * recipe.trainer.num_nodes
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", 0)))), world
+
+
+def _train_sampler(recipe: Recipe, data: PreparedData, min_batch: int) -> EpochBatches:
+    rank, world = _world(recipe)
+    count = len(train_rows(recipe, data))
+    return EpochBatches(
+        count, recipe.data.batch_size, shuffle=True, seed=recipe.seed, rank=rank, world=world, min_batch=min_batch
+    )
+
+
+def train_rows(recipe: Recipe, data: PreparedData) -> np.ndarray:
+    """Rows of the training split, or a seeded choice of ``data.train_limit`` of them."""
+    rows = data.indices("train")
+    limit = recipe.data.train_limit
+    if limit is None or limit >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(recipe.seed).choice(rows, limit, replace=False))
+
+
+def make_optimizer(parameters: list[nn.Parameter], *, optim: OptimSettings) -> torch.optim.Optimizer:
+    """Adam, AdamW or SGD, as the settings say."""
+    match optim.name:
+        case "adam":
+            return torch.optim.Adam(parameters, lr=optim.lr, weight_decay=optim.weight_decay)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=optim.lr, weight_decay=optim.weight_decay)
+        case "sgd":
+            return torch.optim.SGD(
+                parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay
+            )
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, *, optim: OptimSettings, steps_per_epoch: int, epochs: int
+) -> PlateauSchedule | CosineSchedule:
+    """ReduceLROnPlateau, or cosine with warm-up."""
+    if optim.schedule == "plateau":
+        return PlateauSchedule(optimizer, optim.plateau_factor, optim.plateau_patience)
+    return CosineSchedule(optimizer, round(optim.warmup_epochs * steps_per_epoch), epochs * steps_per_epoch)
+
+
+def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) -> dict[str, Any]:
+    views = recipe.augment.model_dump()
+    enabled = views.pop("enabled")
+    val_count = len(data.indices("val"))
+    if val_count == 0:
+        raise TrainingError(f"{data.name} has no validation images.", "at least one, to choose the best weights by")
+    return {
+        "augment": Augment(**views) if enabled else None,
+        "supervised": functools.partial(supervised_terms, loss=recipe.loss),
+        "make_optimizer": functools.partial(make_optimizer, optim=recipe.optim),
+        "make_schedule": functools.partial(
+            make_schedule, optim=recipe.optim, steps_per_epoch=steps_per_epoch, epochs=recipe.trainer.epochs
+        ),
+        "seed": recipe.seed,
+        "val_count": val_count,
+        "ema": recipe.trainer.ema,
+    }
+
+
+def _fit(
+    task: SegmentationTask,
+    recipe: Recipe,
+    data: PreparedData,
+    sampler: EpochBatches,
+    run: runs.RunFolder,
+    *,
+    teacher: dict[str, Any] | None,
+    resume: bool,
+    progress: bool,
+) -> Path:
+    train_set = make_loader(data, train_rows(recipe, data), sampler)
+    rank, world = _world(recipe)
+    val_sampler = EpochBatches(
+        len(data.indices("val")), recipe.data.batch_size, shuffle=False, rank=rank, world=world
+    )
+    val_set = make_loader(data, data.indices("val"), val_sampler)
+    card = make_card(
+        role=recipe.role,
+        model=task.net.spec.to_dict(),
+        input_size=data.size,
+        mean=task.net.mean.flatten().tolist(),
+        std=task.net.std.flatten().tolist(),
+        weights=run.weights.name,
+        dataset={"name": data.name, "fingerprint": data.fingerprint},
+        recipe=recipe.name,
+        seed=recipe.seed,
+        parameters=count_parameters(task.net),
+        teacher=teacher,
+    )
+    trainer = _make_trainer(recipe, run, card, sampler, PackDataset(data, data.indices("val")), progress)
+    checkpoint = run.checkpoint if resume and run.checkpoint.exists() else None
+    if checkpoint is not None:
+        step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
+        sampler.seek(step)
+        logger.info("resuming %s at step %d", run.path, step)
+    logger.info(
+        "%s: %s, %s parameters, %d training and %d validation images, %s",
+        recipe.name, task.net.spec.arch, f"{card.parameters:,}", len(train_set.dataset), len(val_set.dataset),  # type: ignore[arg-type]
+        trainer.strategy.root_device,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        _quiet_lightning()
+        trainer.fit(task, train_set, val_set, ckpt_path=checkpoint, weights_only=True)
+    save_checkpoint(trainer, run.checkpoint)
+    if trainer.is_global_zero:
+        run.finished.touch()
+    return run.path
+
+
+def _make_trainer(
+    recipe: Recipe,
+    run: runs.RunFolder,
+    card: ModelCard,
+    sampler: EpochBatches,
+    val_set: PackDataset,
+    progress: bool,
+) -> L.Trainer:
+    t = recipe.trainer
+    board = TensorBoardLogger(run.path, name="", version="tensorboard")
+    board.log_hyperparams(to_tree(recipe), {"val/dice": 0.0})
+
+    def write_card(task: SegmentationTask, epoch: int, scores: dict[str, float]) -> None:
+        card.with_scores(run.weights, epoch, {"val": scores}).write(run.card)
+
+    callbacks: list[L.Callback] = [
+        EpochLog(run.metrics, t.epochs),
+        BestWeights(run.weights, write_card, t.early_stop),
+        Resumable(run.checkpoint, sampler, t.checkpoint_steps),
+        ValidationPanel(val_set),
+    ]
+    if progress:
+        callbacks.append(QuietBar(refresh_rate=1))
+    several = t.devices * t.num_nodes > 1
+    on_gpu = t.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+    return L.Trainer(
+        max_epochs=t.epochs,
+        accelerator=t.accelerator,
+        devices=t.devices,
+        num_nodes=t.num_nodes,
+        # Buffers are not broadcast: validation shares are uneven, and batch statistics are synchronised anyway.
+        strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+        sync_batchnorm=several and on_gpu,
+        precision=_precision(t.precision, on_gpu),
+        gradient_clip_val=t.grad_clip or None,
+        logger=board,
+        callbacks=callbacks,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        default_root_dir=run.path,
+    )
+
+
+def _precision(wanted: str, on_gpu: bool) -> Any:
+    """bf16 where the device computes it in hardware; on a CPU only on request (small nets gain little)."""
+    if wanted != "auto":
+        return wanted
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def _quiet_lightning() -> None:
+    """Silence advice that does not hold here."""
+    # Batches are cut from a memory map in this process: worker processes would only slow it down.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # The sampler is ours and knows its rank.
+    warnings.filterwarnings("ignore", message=".*use_distributed_sampler.*")
+    # The position is a function of the step (EpochBatches.seek), not of the loader's state.
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
