@@ -35,7 +35,7 @@ class Augment(nn.Module):
         rotate: Largest angle in degrees, either way.
         scale: Largest relative change of size, either way.
         translate: Largest shift as a fraction of the side.
-        color: Strength of brightness, contrast and saturation jitter; hue turns by up to color/10 of a circle.
+        color: Strength of brightness, contrast and saturation jitter; hue turns by a tenth of it (× 360°).
         blur: Probability of a Gaussian blur, standard deviation 0.1 to 1.5 pixels.
         mixup: α of Beta(α, α); 0 is off (Zhang et al. 2018, arXiv 1710.09412).
         cutout: Probability of erasing a rectangle of 2 to 20 % (DeVries & Taylor 2017, arXiv 1708.04552).
@@ -108,7 +108,7 @@ class Augment(nn.Module):
         )
         # The grid asks where each pixel of the view comes from, so the move is inverted.
         theta = torch.linalg.inv(normalize_homography(matrix, (height, width), (height, width)))
-        grid = F.affine_grid(theta[:, :2], [len(image), 1, height, width], align_corners=True)
+        grid = _affine_grid(theta, height, width)
         moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
         moved_mask = F.grid_sample(
             mask.float(), grid, mode="nearest", padding_mode="reflection", align_corners=True
@@ -122,6 +122,14 @@ class Augment(nn.Module):
         partner = torch.randperm(len(image)).to(image.device)
         share = lam.view(-1, 1, 1, 1)
         return share * image + (1 - share) * image[partner], mask, mask[partner], lam
+
+
+def _affine_grid(theta: Float[Tensor, "b 3 3"], height: int, width: int) -> Float[Tensor, "b h w 2"]:
+    """As ``F.affine_grid(align_corners=True)``: one large sum instead of a matrix product per pixel."""
+    along_x, along_y, shift = theta[:, :2].unsqueeze(1).unsqueeze(1).unbind(dim=-1)
+    x = torch.linspace(-1, 1, width, device=theta.device).view(1, 1, width, 1)
+    y = torch.linspace(-1, 1, height, device=theta.device).view(1, height, 1, 1)
+    return x * along_x + (y * along_y + shift)
 
 
 # RGB → YIQ (FCC 1953): brightness apart from colour, so saturation and hue are a scale and a turn in I, Q.
@@ -147,7 +155,7 @@ def jitter_color(image: Float[Tensor, "b 3 h w"], jitter: Float[Tensor, "4 b"]) 
     level = (image.mean(dim=(2, 3)) * to_yiq[0]).sum(dim=1)
     gain = (bright * (1 + contrast)).view(-1, 1, 1)
     offset = (-bright * contrast * level).view(-1, 1, 1)
-    changed = torch.baddbmm(offset.expand(-1, 3, 1), gain * matrix, image.flatten(2))
+    changed = torch.bmm(gain * matrix, image.flatten(2)).add_(offset)
     return changed.view(image.shape).clamp_(0, 1)
 
 
@@ -183,7 +191,7 @@ def erase(
 
 
 def _span(count: int, length: Tensor, start: Tensor) -> Tensor:
-    """``[b, count]`` bool: pixels of a span of ``length`` (fraction of the side) that lies within the side."""
+    """``[b, count]`` bool: pixels of a span of ``length`` (fraction of the side) within the side."""
     place = (torch.arange(count, device=length.device) + 0.5) / count
     first = (start * (1 - length)).unsqueeze(1)
     return (place >= first) & (place < first + length.unsqueeze(1))
