@@ -47,7 +47,7 @@ def read_image(source: Source, *, near: int | None = None) -> UInt8Array:
     Raises:
         DataError: Not an image, truncated, or larger than MAX_PIXELS.
     """
-    with _opened(source) as image:
+    with _Opened(source) as image:
         if near is not None:
             image.draft("RGB", (2 * near, 2 * near))
         return np.asarray(_to_rgb(_oriented(image, source)))
@@ -62,7 +62,7 @@ def read_mask(source: Source) -> tuple[UInt8Array, bool]:
     Raises:
         DataError: As for `read_image`.
     """
-    with _opened(source) as image:
+    with _Opened(source) as image:
         grey = np.asarray(_to_rgb(_oriented(image, source)).convert("L"))
     greys = bool(((grey > 0) & (grey < 255)).any())
     return (grey > 127).astype(np.uint8), greys
@@ -74,7 +74,7 @@ def image_size(source: Source) -> tuple[int, int]:
     Raises:
         DataError: Not an image, or larger than MAX_PIXELS.
     """
-    with _opened(source) as image:
+    with _Opened(source) as image:
         width, height = image.size
         turned = image.getexif().get(_ORIENTATION) in _SWAPS_SIDES
     return (height, width) if turned else (width, height)
@@ -97,7 +97,7 @@ def resize_mask(mask: UInt8Array, size: int) -> UInt8Array:
 
 
 def restore_prob(prob: Float32Array, height: int, width: int) -> Float32Array:
-    """Bring a probability map back to native size by bilinear interpolation; float32 [s, s] → [height, width]."""
+    """Bring a probability map back to native size, bilinear; float32 [s, s] → [height, width]."""
     if prob.shape == (height, width):
         return prob
     restored = Image.fromarray(prob.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
@@ -144,8 +144,8 @@ def write_png(path: Path, array: UInt8Array) -> None:
 def _distance_to_outline(mask: UInt8Array, reach: float) -> Float32Array:
     """Distance of each pixel to the mask's smoothed outline, exact near it, at least ``reach`` far from it.
 
-    A blurred step of standard deviation s crosses one half at the edge with slope 1/(s√2π): its inverse is the
-    signed distance there, smoother than the pixels' staircase.
+    A blurred step crosses one half at the edge; its value there divided by its slope is the distance, smoother
+    than the pixels' staircase.
     """
     sigma = max(1.0, reach / 2)
     # Without a margin, a lesion cut by the border would be outlined along the border.
@@ -156,7 +156,7 @@ def _distance_to_outline(mask: UInt8Array, reach: float) -> Float32Array:
     return distance
 
 
-class _opened:
+class _Opened:
     """Open an image with its size checked, and turn every fault of a broken file into one error."""
 
     def __init__(self, source: Source) -> None:
