@@ -144,8 +144,8 @@ def write_png(path: Path, array: UInt8Array) -> None:
 def _distance_to_outline(mask: UInt8Array, reach: float) -> Float32Array:
     """Distance of each pixel to the mask's smoothed outline, exact near it, at least ``reach`` far from it.
 
-    A blurred step crosses one half at the edge; its value there divided by its slope is the distance, smoother
-    than the pixels' staircase.
+    A blurred step crosses one half at the edge; its value there divided by its slope is the distance,
+    smoother than the pixels' staircase.
     """
     sigma = max(1.0, reach / 2)
     # Without a margin, a lesion cut by the border would be outlined along the border.

@@ -1,4 +1,4 @@
-"""Generated, dermoscopy-like images with exact masks: the embedded default and the tests' data. Never evidence.
+"""Generated, dermoscopy-like images with exact masks: the default and the tests' data, never evidence.
 
 Each picture is a function of (seed, index, size). Skin, lesion and light are built from smooth random fields;
 hairs, ruler ticks and bubbles are drawn over them, as they lie over real lesions.
@@ -84,7 +84,7 @@ def _field(rng: np.random.Generator, size: int, cells: int) -> Field:
 
 
 def _skin(rng: np.random.Generator, size: int) -> Field:
-    tone = rng.uniform(0, len(SKIN) - 1) if rng.random() < 0.5 else rng.uniform(0, 2)
+    tone = rng.uniform(0, len(SKIN) - 1) if rng.random() < 0.4 else rng.uniform(0, 2)
     low = int(tone)
     base = SKIN[low] + (tone - low) * (SKIN[min(low + 1, len(SKIN) - 1)] - SKIN[low])
     base = base + rng.normal(0, 6, 3).astype(np.float32)
@@ -117,11 +117,11 @@ def _depth(rng: np.random.Generator, size: int, malignant: bool) -> Field:
 
 def _blend_lesion(rng: np.random.Generator, skin: Field, depth: Field, malignant: bool) -> Field:
     size = depth.shape[0]
-    strength = rng.uniform(0.35, 0.95) if rng.random() < 0.75 else rng.uniform(0.16, 0.35)
+    strength = rng.uniform(0.6, 1.0) if rng.random() < 0.85 else rng.uniform(0.35, 0.6)
     softness = rng.uniform(0.03, 0.10) if malignant else rng.uniform(0.05, 0.25)
     cover = 1 / (1 + np.exp(-(depth / softness).clip(-30, 30)))
-    shade = rng.uniform(0.1, 0.9)
-    pigment = BROWN * shade + skin.mean(axis=(0, 1)) * (1 - shade) * np.float32((0.75, 0.6, 0.55))
+    shade = rng.uniform(0.4, 1.0)
+    pigment = BROWN * shade + skin.mean(axis=(0, 1)) * (1 - shade) * np.float32((0.7, 0.52, 0.45))
     color = np.broadcast_to(pigment, skin.shape).copy()
     patches = [(BLACK, 0.9), (BROWN, 0.8)] + (
         [(BLUE_GREY, 0.8), (RED, 0.6), (WHITE, 0.55)] if malignant else []
@@ -179,7 +179,11 @@ def _draw_hairs(rng: np.random.Generator, pen: ImageDraw.ImageDraw, side: int, c
         bend = np.array((-along[1], along[0])) * rng.normal(0, 0.18) * length
         t = np.linspace(0, 1, 24)[:, None]
         points = start + along * length * t + bend * 4 * t * (1 - t)
-        color = (222, 200, 170, 190) if light else (*(int(v) for v in rng.integers(15, 70, 3)), 225)
+        color = (
+            (222, 200, 170, 190)
+            if light
+            else (*((np.array((50, 38, 32)) * rng.uniform(0.4, 1.5)).astype(int).tolist()), 225)
+        )
         thick = rng.uniform(0.004, 0.011) * side
         for i in range(len(points) - 1):  # a hair tapers towards its tip
             pen.line(
