@@ -1,0 +1,6 @@
+"""``python -m dermdistill``."""
+
+from dermdistill.cli import run
+
+if __name__ == "__main__":
+    run()
