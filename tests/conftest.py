@@ -6,9 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
 
 # Tests are many small computations: more threads only fight over the two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Shapes and types in the annotations of these modules are checked in tests only (users pay nothing for it).
+install_import_hook(
+    ["dermdistill.losses", "dermdistill.augment", "dermdistill.models"], typechecker="beartype.beartype"
+)
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

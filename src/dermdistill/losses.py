@@ -15,7 +15,7 @@ The teacher's logits and features are detached: no gradient ever flows to the te
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, ParamSpec
 
 import torch
@@ -32,14 +32,14 @@ def _fp32_island(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
     @functools.wraps(loss)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        device = next(_tensors([*args, *kwargs.values()])).device
-        with torch.autocast(device.type, enabled=False):
+        device = next((tensor.device.type for tensor in _tensors([*args, *kwargs.values()])), "cpu")
+        with torch.autocast(device, enabled=False):
             return loss(*map(_full, args), **{name: _full(value) for name, value in kwargs.items()})
 
     return wrapped
 
 
-def _tensors(values: Sequence[Any]) -> Any:
+def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             yield value
