@@ -4,7 +4,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped on request. A user's mi
 ``DERMDISTILL_DEBUG=1`` shows it for all errors.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: tyro reads the verbs' annotations, which name its own types,
+# and it is imported inside the verbs so that `dermdistill --help` stays quick.
 
 import importlib.util
 import json
