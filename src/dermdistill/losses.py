@@ -79,7 +79,7 @@ def soft_dice_loss(
     Returns:
         0 (equal) to 1 (disjoint).
     """
-    prob = logits.sigmoid()
+    prob, mask = logits.sigmoid(), mask.to(logits.dtype)
     # Means and not sums: the same ratio, but ε does not depend on the image size.
     overlap = (prob * mask).mean(dim=(1, 2, 3))
     total = prob.square().mean(dim=(1, 2, 3)) + mask.square().mean(dim=(1, 2, 3))

@@ -14,10 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dermdistill.errors import ConfigError
-from dermdistill.models import teacher, weights
+from dermdistill.models import pretrained, teacher
+from dermdistill.models.pretrained import normalisation
 from dermdistill.models.teacher import TORCHVISION, Extract, Head
 from dermdistill.models.unet import WIDTHS, Norm, UNet
-from dermdistill.models.weights import load_weights, normalisation
+from dermdistill.models.weights import load_encoder, load_weights
 
 __all__ = [
     "LesionNet",
@@ -155,7 +156,7 @@ def _build_unet(
         )
     net = UNet(WIDTHS[arch], norm=norm)
     return LesionNet(
-        net, _unet_features, net.stride, statistics or weights.IMAGENET, ModelSpec(arch, norm=norm)
+        net, _unet_features, net.stride, statistics or pretrained.IMAGENET, ModelSpec(arch, norm=norm)
     )
 
 
@@ -174,12 +175,12 @@ def _build_torchvision(
         logger.warning("%s with head voc and no weights: a random teacher, of use in tests only", TORCHVISION)
     net = teacher.build_torchvision(encoder, teacher.VOC_CLASSES)
     if encoder_weights is not None:
-        weights.load_torchvision(net, encoder, encoder_weights)
+        pretrained.load_torchvision(net, encoder, encoder_weights)
     if head == "lesion":
         teacher.replace_head(net)
     extract = teacher.torchvision_voc_features if head == "voc" else teacher.torchvision_features
     spec = ModelSpec(TORCHVISION, encoder, head=head)
-    return LesionNet(net, extract, 8, statistics or weights.IMAGENET, spec)
+    return LesionNet(net, extract, 8, statistics or pretrained.IMAGENET, spec)
 
 
 def _build_smp(
@@ -200,10 +201,10 @@ def _build_smp(
     if encoder is None:
         raise ConfigError(f"{arch} needs an encoder.", "resnet18, resnet101, tu-tf_efficientnet_lite0 …")
     teacher.check_encoder(encoder)
-    hub = weights.hub_name(encoder, encoder_weights)
-    net = weights.reach(lambda: teacher.build_smp(arch, encoder, hub), f"{encoder_weights} of {encoder}")
+    hub = pretrained.hub_name(encoder, encoder_weights)
+    net = pretrained.reach(lambda: teacher.build_smp(arch, encoder, hub), f"{encoder_weights} of {encoder}")
     if encoder_weights is not None and hub is None:
-        weights.load_encoder(net.encoder, encoder_weights)
+        load_encoder(net.encoder, encoder_weights)
     found = statistics or normalisation(arch, encoder, encoder_weights)
     return LesionNet(net, teacher.smp_features, net.encoder.output_stride, found, ModelSpec(arch, encoder))
 

@@ -1,4 +1,4 @@
-"""Pretrained and trained weights: from a hub, a file, or inside an installed package.
+"""Weights from files: read safely, matched to a network by name or by order, loaded strictly.
 
 Nothing that is loaded can run code: ``torch.load(weights_only=True)`` or safetensors, no other way. A misfit
 is an error that names the first tensor that does not fit; nothing is skipped silently.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,76 +18,9 @@ from torch import Tensor, nn
 from dermdistill.errors import WeightsError
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 PACKAGE = "package:"
 SUFFIXES = (".pth", ".pt", ".safetensors")
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation per channel, for images in [0, 1]."""
-EFFICIENTNET_LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
-"""(x − 127)/128 on 0–255: what EfficientNet-Lite was trained with. timm's card rounds it to 0.5 and 0.5."""
-
-
-def normalisation(
-    arch: str, encoder: str | None, encoder_weights: str | None
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel that a network expects, for images in [0, 1].
-
-    EfficientNet-Lite has its own; timm encoders (``tu-``) the ones timm publishes; smp encoders with weights
-    from smp's hub the ones beside those weights; all others ImageNet's.
-    """
-    if encoder is None:
-        return IMAGENET
-    if "efficientnet_lite" in encoder:
-        return EFFICIENTNET_LITE
-    if encoder.startswith("tu-"):
-        import timm
-
-        published = timm.models.get_pretrained_cfg(encoder[3:])
-        return (tuple(published.mean), tuple(published.std)) if published is not None else IMAGENET
-    if arch.lower() != "deeplabv3-torchvision" and from_hub(encoder_weights):
-        import segmentation_models_pytorch as smp
-
-        weights = encoder_weights
-        published = reach(lambda: smp.encoders.get_preprocessing_params(encoder, weights), f"{encoder}")
-        return tuple(published["mean"]), tuple(published["std"])
-    return IMAGENET
-
-
-def from_hub(encoder_weights: str | None) -> bool:
-    """Whether the name means a download by the library (and not none, a file or a package)."""
-    return not (
-        encoder_weights in (None, "none")
-        or str(encoder_weights).startswith(PACKAGE)
-        or str(encoder_weights).endswith(SUFFIXES)
-        or Path(str(encoder_weights)).exists()
-    )
-
-
-def reach(fetch: Callable[[], T], what: str) -> T:
-    """Call what may download; every way in which a network fails becomes one error.
-
-    huggingface_hub gives up by itself after about half a minute, torch.hub at once.
-
-    Raises:
-        WeightsError: With the cause and the two ways out.
-    """
-    try:
-        return fetch()
-    # OSError covers URLError, HTTPError, time-outs and huggingface_hub's own (LocalEntryNotFoundError …);
-    # httpx and requests errors that slip through are told by the module of their class.
-    except Exception as error:
-        network = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")
-        if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in network:
-            raise
-        cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise WeightsError(
-            f"The pretrained weights {what} cannot be fetched ({cause})",
-            "a reachable hub, or a cached copy of an earlier download",
-            "go without them (--teacher.encoder-weights none, or --student.encoder-weights none for a "
-            "student), or name a local state_dict (--teacher.encoder-weights PATH.pth) or weights inside an "
-            "installed package (package:NAME).",
-        ) from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -155,7 +88,7 @@ def load_encoder(encoder: nn.Module, encoder_weights: str) -> None:
     Raises:
         WeightsError: Not found, not readable, or not of this encoder.
     """
-    path = _locate(encoder_weights)
+    path = locate(encoder_weights)
     state = read_state(path)
     mapped = match_by_name(encoder.state_dict(), state)
     how = "name"
@@ -165,68 +98,8 @@ def load_encoder(encoder: nn.Module, encoder_weights: str) -> None:
     logger.info("encoder weights: %s, %d tensors matched by %s", path, len(mapped), how)
 
 
-def hub_name(encoder: str, encoder_weights: str | None) -> str | bool | None:
-    """What smp is to download for an encoder, in smp's own terms; ``None`` for nothing.
-
-    Raises:
-        WeightsError: A name that is neither smp's for this encoder, nor a file, nor ``package:…``.
-    """
-    if not from_hub(encoder_weights):
-        return None
-    if encoder.startswith("tu-"):
-        # timm publishes one set of weights per name (imagenet, or what the tag behind the dot says).
-        known = ["imagenet"]
-    else:
-        import segmentation_models_pytorch as smp
-
-        known = sorted(smp.encoders.encoders[encoder]["pretrained_settings"])
-    if encoder_weights not in known:
-        raise _unknown(encoder, str(encoder_weights), known)
-    return True if encoder.startswith("tu-") else encoder_weights
-
-
-def load_torchvision(net: Any, encoder: str, encoder_weights: str) -> None:
-    """Load weights into torchvision's DeepLabV3 with 21 classes: coco (all of it), imagenet (its backbone), a
-    local file or ``package:NAME`` of either.
-
-    Raises:
-        WeightsError: As `reach`, `read_state` and `load_encoder`.
-    """
-    from torchvision import models
-    from torchvision.models import segmentation as seg
-
-    coco = {"resnet50": seg.DeepLabV3_ResNet50_Weights, "resnet101": seg.DeepLabV3_ResNet101_Weights}
-    imagenet = {"resnet50": models.ResNet50_Weights, "resnet101": models.ResNet101_Weights}
-    if not from_hub(encoder_weights):
-        state = read_state(_locate(encoder_weights))
-        whole = "classifier.0.convs.0.0.weight" in state
-        if not whole:
-            return load_encoder(net.backbone, encoder_weights)
-    elif encoder_weights in ("coco", "imagenet"):
-        whole = encoder_weights == "coco"
-        enum = coco[encoder].COCO_WITH_VOC_LABELS_V1 if whole else imagenet[encoder].IMAGENET1K_V1
-        state = reach(
-            lambda: enum.get_state_dict(progress=False, check_hash=True, weights_only=True),
-            f"{encoder_weights} of {encoder}",
-        )
-    else:
-        raise _unknown(encoder, encoder_weights, ["coco", "imagenet"])
-    if whole:
-        # The auxiliary head helps training on COCO only; it is not built.
-        kept = {name: value for name, value in state.items() if not name.startswith("aux_classifier.")}
-        return load_strictly(net, kept, encoder_weights)
-    kept = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    return load_strictly(net.backbone, kept, encoder_weights)
-
-
-def _unknown(encoder: str, encoder_weights: str, known: list[str]) -> WeightsError:
-    return WeightsError(
-        f"There are no weights {encoder_weights!r} for the encoder {encoder}.",
-        f"none, {', '.join(known)}, a local file ({', '.join(SUFFIXES)}) or {PACKAGE}NAME",
-    )
-
-
-def _locate(encoder_weights: str) -> Path:
+def locate(encoder_weights: str) -> Path:
+    """The file that a path or ``package:NAME`` means."""
     if encoder_weights.startswith(PACKAGE):
         return find_in_package(encoder_weights.removeprefix(PACKAGE))
     return Path(encoder_weights)
