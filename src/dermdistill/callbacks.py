@@ -73,7 +73,9 @@ class EpochLog(Callback):
         """Start the clock."""
         self._images, self._started = 0, time.perf_counter()
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Count images over all processes."""
         self._images += len(batch["row"]) * trainer.world_size
 
@@ -84,7 +86,7 @@ class EpochLog(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the line and the row."""
         found = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        row = {
+        row: dict[str, Any] = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "train_loss": found.get("train/loss"),
@@ -98,7 +100,9 @@ class EpochLog(Callback):
             write_csv(self.path, self.rows, COLUMNS)
             logger.info(self._line(row))
             if trainer.logger is not None:
-                trainer.logger.log_metrics({"images_per_second": row["images_per_second"]}, trainer.global_step)
+                trainer.logger.log_metrics(
+                    {"images_per_second": row["images_per_second"]}, trainer.global_step
+                )
 
     def _line(self, row: dict[str, Any]) -> str:
         parts = [
@@ -151,7 +155,11 @@ class BestWeights(Callback):
             if trainer.is_global_zero:
                 with atomic_path(self.path) as temporary:
                     torch.save(pl_module.deployed.net.state_dict(), temporary)
-                scores = {n.replace("val/", ""): v.item() for n, v in trainer.callback_metrics.items() if "val/" in n}
+                scores = {
+                    n.replace("val/", ""): v.item()
+                    for n, v in trainer.callback_metrics.items()
+                    if "val/" in n
+                }
                 self.on_better(pl_module, epoch + 1, scores)
         elif self.patience is not None and epoch - self.best_epoch >= self.patience:
             trainer.should_stop = True
@@ -237,7 +245,10 @@ class ValidationPanel(Callback):
         if isinstance(pl_module, DistillationTask):
             teacher = _masks(pl_module.teacher(image.float() / 255, False)[0])
         picture = figures.panel(
-            self.batch["image"].permute(0, 2, 3, 1).numpy(), self.batch["mask"][:, 0].numpy(), teacher, student
+            self.batch["image"].permute(0, 2, 3, 1).numpy(),
+            self.batch["mask"][:, 0].numpy(),
+            teacher,
+            student,
         )
         board: Any = trainer.logger.experiment  # type: ignore[attr-defined]
         board.add_image("validation", picture, trainer.global_step, dataformats="HWC")

@@ -140,7 +140,7 @@ def _parse(function: Callable[..., int], verb: str, arguments: list[str]) -> int
     return tyro.cli(function, prog=f"dermdistill {verb}", args=arguments)
 
 
-# -- verbs -----------------------------------------------------------------------------------------------------
+# -- verbs ----------------------------------------------------------------------------------------------
 
 
 def _learn(verb: str, arguments: list[str]) -> int:
@@ -148,7 +148,10 @@ def _learn(verb: str, arguments: list[str]) -> int:
 
     resume, overwrite = _take(arguments, "--resume"), _take(arguments, "--overwrite")
     # --teacher RUN is short for --teacher.run RUN.
-    arguments = ["--teacher.run" if a == "--teacher" else a.replace("--teacher=", "--teacher.run=", 1) for a in arguments]  # fmt: skip
+    arguments = [
+        "--teacher.run" if a == "--teacher" else a.replace("--teacher=", "--teacher.run=", 1)
+        for a in arguments
+    ]
     asks_help = any(a in ("-h", "--help") for a in arguments)
     if arguments and not arguments[0].startswith("-"):
         recipe = config.load_recipe(arguments.pop(0))
@@ -221,7 +224,7 @@ def _prepare(arguments: list[str]) -> int:
             root: Folder that holds prepared data sets.
             size: Side in pixels of the packed squares (32 to 2048).
             seed: Of the validation split (and of the phantoms).
-            val_fraction: Share of the training images that becomes validation, where there is no official one.
+            val_fraction: Share of the training images to validate on, where no official split says.
             part: isic2016: 1 (segmentation) or 3b (with diagnosis).
             archives: Take the archives from this folder; nothing is downloaded.
             images: Folder of images (JPEG, PNG, BMP, TIFF).
@@ -242,12 +245,22 @@ def _prepare(arguments: list[str]) -> int:
         if not 0 < val_fraction < 1:
             raise UsageError(f"--val-fraction is {val_fraction}.", "more than 0 and less than 1")
         if source == "phantom":
-            data = stage.prepare_phantom(root, count=count, size=size, seed=seed, name=name or "phantom", progress=progress)  # fmt: skip
+            data = stage.prepare_phantom(
+                root, count=count, size=size, seed=seed, name=name or "phantom", progress=progress
+            )
         elif source != "own":
             data = stage.prepare_source(
-                source, root, size=size, part=part, archives=archives, seed=seed, val_fraction=val_fraction,
-                verify=verify, allow_empty=allow_empty, progress=progress,
-            )  # fmt: skip
+                source,
+                root,
+                size=size,
+                part=part,
+                archives=archives,
+                seed=seed,
+                val_fraction=val_fraction,
+                verify=verify,
+                allow_empty=allow_empty,
+                progress=progress,
+            )
         elif images is None or masks is None:
             raise UsageError(
                 "Neither a data set of the catalogue nor folders of one's own were given.",
@@ -255,10 +268,20 @@ def _prepare(arguments: list[str]) -> int:
             )
         else:
             data = stage.prepare_folder(
-                name or images.resolve().name, root, images, masks, test_images=test_images,
-                test_masks=test_masks, manifest=manifest, split_column=split_column, size=size, seed=seed,
-                val_fraction=val_fraction, allow_empty=allow_empty, progress=progress,
-            )  # fmt: skip
+                name or images.resolve().name,
+                root,
+                images,
+                masks,
+                test_images=test_images,
+                test_masks=test_masks,
+                manifest=manifest,
+                split_column=split_column,
+                size=size,
+                seed=seed,
+                val_fraction=val_fraction,
+                allow_empty=allow_empty,
+                progress=progress,
+            )
         counts = ", ".join(f"{len(data.indices(split))} {split}" for split in ("train", "val", "test"))
         print(f"{data.folder}: {counts}, {data.size}×{data.size}")
         return 0
@@ -294,7 +317,9 @@ def _evaluate(arguments: list[str]) -> int:
         _need_train_extra("evaluate")
         from dermdistill.evaluation import evaluate as stage
 
-        summary = stage(run, data=data, split=split, root=root, out=out, batch_size=batch_size, progress=_show_progress())  # fmt: skip
+        summary = stage(
+            run, data=data, split=split, root=root, out=out, batch_size=batch_size, progress=_show_progress()
+        )
         if json_output:
             print(json.dumps(summary.to_json(), indent=2))
             return 0
@@ -334,7 +359,9 @@ def _predict(arguments: list[str]) -> int:
         net, card = load_run(model)
         predictor = Predictor(card, TorchBackend(net))
         failed = 0
-        for line in write_outputs(out, predictor.predict_many(found, batch_size), total=len(found), progress=_show_progress()):  # fmt: skip
+        for line in write_outputs(
+            out, predictor.predict_many(found, batch_size), total=len(found), progress=_show_progress()
+        ):
             if isinstance(line, DataError):
                 failed += 1
                 print(f"dermdistill: {line}", file=sys.stderr)
@@ -378,7 +405,17 @@ def _figure(arguments: list[str]) -> int:
         _need_train_extra("figure")
         from dermdistill.evaluation import figure_of_run
 
-        path = figure_of_run(run, ids=list(ids), count=count, split=split, data=data, root=root, teacher=teacher, seed=seed, out=out)  # fmt: skip
+        path = figure_of_run(
+            run,
+            ids=list(ids),
+            count=count,
+            split=split,
+            data=data,
+            root=root,
+            teacher=teacher,
+            seed=seed,
+            out=out,
+        )
         print(path)
         return 0
 

@@ -33,7 +33,8 @@ class DataSettings(Settings):
     """Which prepared data set, and how it is fed."""
 
     name: str = "phantom"
-    """Data set under `root`: a catalogue name (phantom, isic2016, isic2017, isic2018), prepared when it is not there yet, or the name given to `dermdistill prepare --name`."""
+    """Data set under `root`: one of the catalogue (phantom, isic2016, isic2017, isic2018; prepared when it is
+    not there yet), or the name given to `dermdistill prepare --name`."""
     root: Path = Path("data")
     """Folder that holds the prepared data sets."""
     size: Annotated[int, Field(ge=32, le=2048)] = 256
@@ -62,7 +63,7 @@ class AugmentSettings(Settings):
     blur: Fraction = 0.1
     """Probability of a Gaussian blur (standard deviation 0.1 to 1.5 pixels)."""
     mixup: Weight = 0.0
-    """Beta(α, α) of mixup (Zhang et al. 2018); 0 is off. Masks are not mixed: the loss is, so they stay {0, 1}."""
+    """α of mixup's Beta(α, α) (Zhang et al. 2018); 0 is off. The losses are mixed, so masks stay {0, 1}."""
     cutout: Fraction = 0.0
     """Probability of erasing a rectangle of 2 to 20 % of the image (DeVries & Taylor 2017)."""
 
@@ -71,11 +72,14 @@ class ModelSettings(Settings):
     """A network with one logit per pixel."""
 
     arch: str = "unet-small"
-    """unet-nano, unet-small, unet-base (ours); deeplabv3-torchvision; or any segmentation_models_pytorch architecture by name (DeepLabV3Plus, Unet, FPN …)."""
+    """unet-nano, unet-small, unet-base (ours); deeplabv3-torchvision; or any architecture of
+    segmentation_models_pytorch by name (DeepLabV3Plus, Unet, FPN …)."""
     encoder: str | None = None
-    """Encoder of an smp architecture (resnet101, tu-tf_efficientnet_lite0 …), or resnet50/resnet101 for deeplabv3-torchvision."""
+    """Encoder of an smp architecture (resnet101, tu-tf_efficientnet_lite0 …); for deeplabv3-torchvision
+    resnet50 or resnet101."""
     encoder_weights: str | None = None
-    """imagenet (smp), coco (deeplabv3-torchvision), none, the path of a local state_dict, or package:NAME for weights inside an installed package."""
+    """imagenet (smp), coco (deeplabv3-torchvision), none, the path of a local state_dict, or package:NAME for
+    weights inside an installed package."""
     norm: Literal["batch", "group"] = "batch"
     """Normalisation of our own U-Nets. Group norm does not depend on the batch: exact across devices."""
 
@@ -185,7 +189,7 @@ class TrainerSettings(Settings):
     early_stop: Count | None = None
     """Stop after this many epochs without a better validation Dice."""
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Decay of an exponential moving average of the weights, which is then what is validated and saved; 0 is off."""
+    """Decay of an exponential moving average of the weights, then validated and saved in their place; 0 is off."""
     checkpoint_steps: Count | None = None
     """Write last.ckpt every N steps too, not only after each epoch."""
 

@@ -79,7 +79,7 @@ class TrainingError(DermDistillError):
     """Training cannot go on."""
 
 
-class Interrupted(TrainingError):
+class Interrupted(TrainingError):  # noqa: N818 (it is a request that was met, not an error)
     """Training was stopped by Ctrl-C or SIGTERM; ``last.ckpt`` holds everything to go on."""
 
     exit_code = 130

@@ -129,7 +129,7 @@ def overlay(
         halo = np.clip(width / 2 + max(0.6, width / 4) + 0.5 - distance, 0, 1)[..., None] * 0.55
         line = np.clip(width / 2 + 0.5 - distance, 0, 1)[..., None]
         canvas = canvas * (1 - halo)
-        canvas = canvas * (1 - line) + np.float32(color) * line
+        canvas = canvas * (1 - line) + np.array(color, dtype=np.float32) * line
     return canvas.round().astype(np.uint8)
 
 

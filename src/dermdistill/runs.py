@@ -69,7 +69,15 @@ class RunFolder:
 
 def is_first_process() -> bool:
     """Whether this process may touch the run folder (DDP starts the same command once per device)."""
-    return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
+    return process_rank() == 0
+
+
+def process_rank() -> int:
+    """Rank among all processes, as torchrun, SLURM or Lightning's own launcher say; 0 where none does."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
 
 
 def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> RunFolder:

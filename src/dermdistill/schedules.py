@@ -36,7 +36,7 @@ class PlateauSchedule:
 
 
 class CosineSchedule:
-    """Linear warm-up, then half a cosine to zero, by the step (Loshchilov & Hutter 2017, without restarts)."""
+    """Linear warm-up, then half a cosine to zero, step by step (Loshchilov & Hutter 2017, no restarts)."""
 
     def __init__(self, optimizer: Optimizer, warmup_steps: int, total_steps: int) -> None:
         def factor(step: int) -> float:

@@ -92,7 +92,7 @@ class SegmentationTask(L.LightningModule):
         return self.averaged.module if self.averaged is not None else self.net  # type: ignore[return-value]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimiser; the schedule is stepped here, so that a checkpoint at any step holds its true state."""
+        """The optimiser. The task steps its own schedule: a checkpoint at any step holds its true state."""
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
         self.schedule = self.make_schedule(optimizer)
         return optimizer
@@ -107,7 +107,7 @@ class SegmentationTask(L.LightningModule):
         """Take up the schedule once it exists (the optimisers are made before the weights are restored)."""
         self.schedule.load_state_dict(checkpoint["schedule"])
 
-    # -- training ------------------------------------------------------------------------------------------
+    # -- training --------------------------------------------------------------------------------------
 
     def view(self, batch: Batch) -> tuple[Tensor, Masks]:
         """The image in [0, 1], and its masks with their share of the loss (two under mixup).
@@ -145,7 +145,8 @@ class SegmentationTask(L.LightningModule):
     def _check_finite(self, loss: Tensor, terms: Mapping[str, Tensor], batch: Batch) -> None:
         if torch.isfinite(loss):
             return
-        ids = [self.trainer.train_dataloader.dataset.data.manifest[i].image_id for i in batch["row"].tolist()]
+        loader: Any = self.trainer.train_dataloader
+        ids = [loader.dataset.data.manifest[i].image_id for i in batch["row"].tolist()]
         listed = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
         raise TrainingError(
             f"The loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}).\n"
@@ -160,7 +161,7 @@ class SegmentationTask(L.LightningModule):
             self.averaged.update_parameters(self.net)
         self.schedule.after_step()
 
-    # -- validation ----------------------------------------------------------------------------------------
+    # -- validation ------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
         """One row per image: an image that two processes saw would show as a count above one."""

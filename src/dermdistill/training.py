@@ -70,7 +70,9 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
     Args and Returns: as for `train`.
     """
     if recipe.role != "student":
-        raise ConfigError(f"The recipe {recipe.name} trains a teacher.", "role: student", "Use dermdistill train.")
+        raise ConfigError(
+            f"The recipe {recipe.name} trains a teacher.", "role: student", "Use dermdistill train."
+        )
     data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size)
     teacher, described = find_teacher(recipe, data, progress=progress)
     run = runs.open_run(recipe, resume=resume, overwrite=overwrite)
@@ -90,7 +92,7 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
     return _fit(task, recipe, data, sampler, run, teacher=described, resume=resume, progress=progress)
 
 
-# -- the losses ------------------------------------------------------------------------------------------------
+# -- the losses ----------------------------------------------------------------------------------------
 
 
 def supervised_terms(logits: Tensor, mask: Tensor, *, loss: LossSettings) -> Terms:
@@ -135,7 +137,7 @@ def distilled_terms(
     return terms
 
 
-# -- the teacher -----------------------------------------------------------------------------------------------
+# -- the teacher ---------------------------------------------------------------------------------------
 
 
 def find_teacher(recipe: Recipe, data: PreparedData, *, progress: bool) -> tuple[LesionNet, dict[str, Any]]:
@@ -171,7 +173,10 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
     assert recipe.teacher.recipe is not None
     overrides: dict[str, Any] = {
         **{f"data.{name}": to_tree(recipe.data)[name] for name in ("name", "root", "size", "train_limit")},
-        **{f"trainer.{name}": to_tree(recipe.trainer)[name] for name in ("accelerator", "devices", "num_nodes")},
+        **{
+            f"trainer.{name}": to_tree(recipe.trainer)[name]
+            for name in ("accelerator", "devices", "num_nodes")
+        },
         "seed": recipe.seed,
         "runs_root": str(recipe.runs_root),
     }
@@ -201,7 +206,7 @@ def _adaptors(student: LesionNet, teacher: LesionNet) -> Adaptors:
     )
 
 
-# -- one fit ---------------------------------------------------------------------------------------------------
+# -- one fit -------------------------------------------------------------------------------------------
 
 
 def _build_trained(recipe: Recipe) -> LesionNet:
@@ -215,17 +220,21 @@ def _build_trained(recipe: Recipe) -> LesionNet:
 
 def _world(recipe: Recipe) -> tuple[int, int]:
     """(rank, number of processes), before Lightning has started them."""
-    import os
-
     world = recipe.trainer.devices * recipe.trainer.num_nodes
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", 0)))), world
+    return (runs.process_rank() if world > 1 else 0), world
 
 
 def _train_sampler(recipe: Recipe, data: PreparedData, min_batch: int) -> EpochBatches:
     rank, world = _world(recipe)
     count = len(train_rows(recipe, data))
     return EpochBatches(
-        count, recipe.data.batch_size, shuffle=True, seed=recipe.seed, rank=rank, world=world, min_batch=min_batch
+        count,
+        recipe.data.batch_size,
+        shuffle=True,
+        seed=recipe.seed,
+        rank=rank,
+        world=world,
+        min_batch=min_batch,
     )
 
 
@@ -265,7 +274,9 @@ def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) ->
     enabled = views.pop("enabled")
     val_count = len(data.indices("val"))
     if val_count == 0:
-        raise TrainingError(f"{data.name} has no validation images.", "at least one, to choose the best weights by")
+        raise TrainingError(
+            f"{data.name} has no validation images.", "at least one, to choose the best weights by"
+        )
     return {
         "augment": Augment(**views) if enabled else None,
         "supervised": functools.partial(supervised_terms, loss=recipe.loss),

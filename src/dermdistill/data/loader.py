@@ -6,6 +6,8 @@ unbroken one would have seen, and several processes share one global order.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from typing import TypedDict
 
@@ -109,16 +111,16 @@ class EpochBatches(Sampler[list[int]]):
 
     def bounds(self) -> list[tuple[int, int]]:
         """First and last position (exclusive) of every global batch of an epoch."""
-        edges = list(range(0, self.count, self.batch_size)) + [self.count]
+        edges = [*range(0, self.count, self.batch_size), self.count]
         if self.shuffle and len(edges) > 2 and edges[-1] - edges[-2] < self.min_batch * self.world:
             del edges[-2]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(itertools.pairwise(edges))
 
     def __len__(self) -> int:
         if self.shuffle:
             return len(self.bounds())
-        mine = len(range(self.rank, self.count, self.world))
-        return -(-mine // max(1, self.batch_size // self.world))
+        mine = range(self.rank, self.count, self.world)
+        return math.ceil(len(mine) / max(1, self.batch_size // self.world))
 
     def seek(self, step: int) -> None:
         """Make the next iteration start at the global training step ``step``."""

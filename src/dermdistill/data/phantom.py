@@ -21,11 +21,13 @@ from dermdistill.imaging import UInt8Array, write_png
 Field = NDArray[np.float32]
 
 # Fitzpatrick I to VI, as seen under a dermatoscope's own light.
-SKIN = np.float32(
-    [(240, 205, 198), (232, 190, 175), (222, 172, 150), (198, 142, 115), (156, 104, 80), (112, 72, 56)]
+SKIN = np.array(
+    [(240, 205, 198), (232, 190, 175), (222, 172, 150), (198, 142, 115), (156, 104, 80), (112, 72, 56)],
+    dtype=np.float32,
 )
-BROWN, BLACK = np.float32((112, 66, 42)), np.float32((44, 30, 28))
-BLUE_GREY, RED, WHITE = np.float32((96, 106, 128)), np.float32((186, 88, 80)), np.float32((226, 208, 200))
+BROWN, BLACK, BLUE_GREY, RED, WHITE = np.array(
+    [(112, 66, 42), (44, 30, 28), (96, 106, 128), (186, 88, 80), (226, 208, 200)], dtype=np.float32
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _field(rng: np.random.Generator, size: int, cells: int) -> Field:
     """A smooth random field of about ``cells`` bumps across, mean 0, standard deviation about 1."""
     coarse = rng.normal(0, 1, (cells + 1, cells + 1)).astype(np.float32)
     smooth = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
-    return smooth / max(float(smooth.std()), 1e-3)
+    return (smooth / max(float(smooth.std()), 1e-3)).astype(np.float32)
 
 
 def _skin(rng: np.random.Generator, size: int) -> Field:
@@ -90,7 +92,7 @@ def _skin(rng: np.random.Generator, size: int) -> Field:
     base = base + rng.normal(0, 6, 3).astype(np.float32)
     mottle = _field(rng, size, 4) * 4 + _field(rng, size, 14) * 2.5
     pores = _field(rng, size, size // 5) * _field(rng, size, size // 4) * 2
-    redness = _field(rng, size, 5)[..., None] * np.float32((3, -2, -2))
+    redness = _field(rng, size, 5)[..., None] * np.array((3, -2, -2), dtype=np.float32)
     skin: Field = base + (mottle + pores)[..., None] + redness
     return skin
 
@@ -121,7 +123,9 @@ def _blend_lesion(rng: np.random.Generator, skin: Field, depth: Field, malignant
     softness = rng.uniform(0.03, 0.10) if malignant else rng.uniform(0.05, 0.25)
     cover = 1 / (1 + np.exp(-(depth / softness).clip(-30, 30)))
     shade = rng.uniform(0.4, 1.0)
-    pigment = BROWN * shade + skin.mean(axis=(0, 1)) * (1 - shade) * np.float32((0.7, 0.52, 0.45))
+    pigment = BROWN * shade + skin.mean(axis=(0, 1)) * (1 - shade) * np.array(
+        (0.7, 0.52, 0.45), dtype=np.float32
+    )
     color = np.broadcast_to(pigment, skin.shape).copy()
     patches = [(BLACK, 0.9), (BROWN, 0.8)] + (
         [(BLUE_GREY, 0.8), (RED, 0.6), (WHITE, 0.55)] if malignant else []
