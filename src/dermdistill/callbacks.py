@@ -54,7 +54,7 @@ class QuietBar(TQDMProgressBar):
 
 
 class EpochLog(Callback):
-    """One tidy line per epoch to the log, and a row in ``metrics.csv``. The rows are part of the checkpoint."""
+    """One tidy line per epoch to the log, and a row in ``metrics.csv``; checkpoints hold the rows."""
 
     def __init__(self, path: Path, epochs: int) -> None:
         self.path, self.epochs = path, epochs

@@ -189,7 +189,7 @@ class TrainerSettings(Settings):
     early_stop: Count | None = None
     """Stop after this many epochs without a better validation Dice."""
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Decay of an exponential moving average of the weights, then validated and saved in their place; 0 is off."""
+    """Decay of an exponential moving average of the weights, validated and saved instead; 0 is off."""
     checkpoint_steps: Count | None = None
     """Write last.ckpt every N steps too, not only after each epoch."""
 

@@ -211,7 +211,7 @@ class SegmentationTask(L.LightningModule):
 
 
 class DistillationTask(SegmentationTask):
-    """A student learns masks and a teacher's answer to the same view (online distillation, Hinton et al. 2015).
+    """A student learns masks and a teacher's answer to the same view (online; Hinton et al. 2015).
 
     Args:
         net: The student.

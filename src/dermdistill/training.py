@@ -370,7 +370,7 @@ def _make_trainer(
         accelerator=t.accelerator,
         devices=t.devices,
         num_nodes=t.num_nodes,
-        # Buffers are not broadcast: validation shares are uneven, and batch statistics are synchronised anyway.
+        # Buffers are not broadcast: validation shares are uneven, and batch norm is synchronised anyway.
         strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
         sync_batchnorm=several and on_gpu,
         precision=_precision(t.precision, on_gpu),
