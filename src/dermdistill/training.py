@@ -400,5 +400,9 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # The sampler is ours and knows its rank.
     warnings.filterwarnings("ignore", message=".*use_distributed_sampler.*")
+    # The teacher is in eval mode on purpose.
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+    # Lightning 2.6 calls a deprecated name of torch 2.13 and newer.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # The position is a function of the step (EpochBatches.seek), not of the loader's state.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")

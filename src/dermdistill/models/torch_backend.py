@@ -1,0 +1,73 @@
+"""Run a trained network with torch: load it from its run folder, and answer batches for the predictor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dermdistill.card import ModelCard
+from dermdistill.errors import MismatchError, WeightsError
+from dermdistill.files import hash_file
+from dermdistill.models.build import LesionNet, build_model, load_weights
+
+
+class TorchBackend:
+    """Probabilities from a `LesionNet`.
+
+    Args:
+        net: The network; it is put into evaluation mode.
+        device: Where to run; by default a GPU where there is one, else the CPU.
+    """
+
+    def __init__(self, net: LesionNet, device: torch.device | str | None = None) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.net = net.to(self.device, memory_format=torch.channels_last).eval()
+
+    @torch.inference_mode()
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [n, 3, s, s] in [0, 1] → probability float32 [n, 1, s, s]."""
+        image = torch.from_numpy(batch).to(self.device)
+        prob: NDArray[np.float32] = self.net(image).float().sigmoid().cpu().numpy()
+        return prob
+
+
+def load_run(path: Path) -> tuple[LesionNet, ModelCard]:
+    """The network and card of a run folder, or of a weights file with its card.json beside it.
+
+    Raises:
+        WeightsError: There is no finished epoch in it, or the weights do not fit.
+        MismatchError: The weights are not those that the card was written for.
+    """
+    folder = path if path.is_dir() else path.parent
+    if not path.exists():
+        raise WeightsError(f"{path} does not exist.", "a run folder, or a .pth file with card.json beside it")
+    if not (folder / "card.json").is_file():
+        raise WeightsError(
+            f"{folder} has no card.json.",
+            "a run folder with at least one finished epoch",
+            "Train it first, or go on with --resume.",
+        )
+    card = ModelCard.read(folder / "card.json")
+    weights = folder / card.weights if path.is_dir() else path
+    if not weights.is_file():
+        raise WeightsError(f"{weights} does not exist.", f"the weights that {folder / 'card.json'} names")
+    found = hash_file(weights)
+    if found != card.weights_sha256:
+        raise MismatchError(
+            f"{weights} has SHA-256 {found[:16]}…, its card says {card.weights_sha256[:16]}….",
+            "the weights that the card was written for",
+            "Take both files from the same run, or train again.",
+        )
+    net = build_model(
+        card.model["arch"] or "",
+        card.model.get("encoder"),
+        None,
+        norm="group" if card.model.get("norm") == "group" else "batch",
+        head="voc" if card.model.get("head") == "voc" else "lesion",
+        statistics=(card.mean, card.std),
+    )
+    load_weights(net, weights)
+    return net.eval(), card
