@@ -205,6 +205,13 @@ def _build_smp(
     net = pretrained.reach(lambda: teacher.build_smp(arch, encoder, hub), f"{encoder_weights} of {encoder}")
     if encoder_weights is not None and hub is None:
         load_encoder(net.encoder, encoder_weights)
+        if encoder.startswith("timm-tf_"):
+            logger.warning(
+                "%s: smp builds it with other padding and batch norm ε than these weights were trained with, "
+                "so its features are not theirs; use tu-%s",
+                encoder,
+                encoder.removeprefix("timm-"),
+            )
     found = statistics or normalisation(arch, encoder, encoder_weights)
     return LesionNet(net, teacher.smp_features, net.encoder.output_stride, found, ModelSpec(arch, encoder))
 
