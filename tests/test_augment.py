@@ -110,9 +110,9 @@ def test_turning_an_oblong_image_keeps_a_disc_a_disc():
     y, x = torch.meshgrid(torch.arange(60) - 29.5, torch.arange(100) - 49.5, indexing="ij")
     disc = (x**2 + y**2 < 20**2).to(torch.uint8).expand(6, 1, -1, -1)
     out_mask = view(batch=(disc.float().expand(-1, 3, -1, -1), disc), **OFF | {"rotate": 180.0})[1]
-    # Further out the reflected disc comes into view.
+    # Further out the reflected disc comes into view. The edge's pixels are 1 to 2 %; a shear would be 30 %.
     near = (x**2 + y**2 < 28**2).expand_as(disc)
-    assert (out_mask != disc)[near].float().mean() < 0.01
+    assert (out_mask != disc)[near].float().mean() < 0.03
 
 
 def test_scale_and_shift_have_the_announced_size():
