@@ -155,7 +155,7 @@ def add_pack(folder: Path, size: int, *, progress: bool) -> PreparedData:
         raise MismatchError(
             f"The images or masks of {folder} were changed since it was prepared.",
             "the same files for a pack of another size",
-            f"Put them back, or delete {folder} and run: {command(info, size)}",
+            f"Put them back, or delete {folder} and run: {command(info, size, folder.parent)}",
         )
     publish_pack(folder, size)
     write_json(folder / "dataset.json", info | {"packs": info["packs"] | {str(size): pack.hashes}})

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -125,7 +126,7 @@ def open_dataset(name: str, root: Path, size: int) -> PreparedData:
     """
     folder = root / name
     info = read_info(folder)
-    remake = f"Delete {folder} and run: {command(info, size)}"
+    remake = f"Delete {folder} and run: {command(info, size, root)}"
     manifest_path = folder / "manifest.csv"
     if not manifest_path.is_file() or hash_file(manifest_path) != info["manifest_sha256"]:
         raise MismatchError(
@@ -137,7 +138,7 @@ def open_dataset(name: str, root: Path, size: int) -> PreparedData:
         raise MismatchError(
             f"{folder} has no pack of size {size}.",
             f"one of the sizes it has: {', '.join(sorted(info['packs'], key=int))}",
-            f"Run: {command(info, size)}",
+            f"Run: {command(info, size, root)}",
         )
     rows = read_manifest(manifest_path)
     pack, count = pack_folder(folder, size), len(rows)
@@ -175,9 +176,10 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def command(info: dict[str, Any], size: int) -> str:
-    """The command line that makes this data set at this pack size."""
-    return f"{info['command']} --size {size}"
+def command(info: dict[str, Any], size: int, root: Path) -> str:
+    """The command line that makes this data set at this pack size below ``root``."""
+    where = "" if root == Path("data") else f" --root {shlex.quote(str(root))}"
+    return f"{info['command']}{where} --size {size}"
 
 
 def pack_folder(folder: Path, size: int) -> Path:

@@ -14,7 +14,6 @@ import logging
 import re
 import shutil
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence

@@ -36,7 +36,7 @@ class BytesBar:
     """A tqdm bar of bytes that several threads may push."""
 
     def __init__(self, title: str, *, show: bool) -> None:
-        self._bar: tqdm[None] = tqdm(
+        self._bar: Any = tqdm(
             desc=title, total=0, unit="B", unit_scale=True, unit_divisor=1024, disable=not show
         )
         self._lock = threading.Lock()
@@ -99,7 +99,9 @@ def fetch_source(
                     check_file(path, file.checksum, file.bytes)
             else:
                 urls = file.urls(addresses)
-                path, origin = folder / "archives" / file.file, urls[0]
+                path, origin = folder / "archives" / file.file, " or ".join(urls)
+                if verify and path.is_file():
+                    check_file(path, file.checksum, file.bytes)  # it may have come with --no-verify
                 download(
                     urls, path, checksum=file.checksum, size=file.bytes,
                     progress=bar, verify=verify, backoff=backoff, stop=stop,

@@ -50,6 +50,8 @@ def collect(
         raise UsageError("Only one of --test-images and --test-masks is given.", "both or none")
     if manifest is None and (split_column or diagnosis_column):
         raise UsageError("A column of the manifest is named, but no manifest.", "", "Add --manifest CSV.")
+    if test_images is not None and (_inside(images, test_images) or _inside(test_images, images)):
+        raise UsageError(f"{images} and {test_images} lie in one another.", "folders that share no images")
     pairing = pair_folders(images, masks)
     if test_images is not None and test_masks is not None:
         pairing = _join(pairing, pair_folders(test_images, test_masks, "test"))
@@ -64,12 +66,17 @@ def collect(
 
 
 def digest(pairs: Sequence[Pair]) -> str:
-    """Hash of ids, splits, diagnoses, groups and paths: whether a second call is about the same pairs."""
+    """Hash of all that is known without reading the files: whether a second call is about the same pairs."""
     facts = [
-        [p.image_id, p.split, p.diagnosis, p.group, str(p.image.resolve()), str(p.mask.resolve())]
+        [p.image_id, p.split, p.diagnosis, p.group]
+        + [[str(path.resolve()), path.stat().st_size] for path in (p.image, p.mask)]
         for p in pairs
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _inside(inner: Path, outer: Path) -> bool:
+    return inner.resolve().is_relative_to(outer.resolve())
 
 
 def _join(train: Pairing, test: Pairing) -> Pairing:

@@ -151,7 +151,7 @@ class _Work:
             for start in range(0, len(todo), CHUNK):
                 finished = []
                 for row, result in zip(
-                    todo[start : start + CHUNK], pool.map(self._do, todo[start : start + CHUNK])
+                    todo[start : start + CHUNK], pool.map(self._do, todo[start : start + CHUNK]), strict=True
                 ):
                     if isinstance(result, str):
                         problems[row] = result

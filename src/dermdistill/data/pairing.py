@@ -39,12 +39,13 @@ class Pairing:
 def pair_folders(images: Path, masks: Path, split: str = "train") -> Pairing:
     """Match the masks of one folder to the images of another, or of the same one, at any depth.
 
-    ISIC's ``_superpixels`` pictures and hidden files are left out.
+    Where one folder lies inside the other, its files belong to it alone. ISIC's ``_superpixels``
+    pictures and hidden files are left out.
 
     Raises:
         DataError: No such folder, two images of one name, two masks for one image, or nothing matches.
     """
-    image_files, mask_files = _list_images(images), _list_images(masks)
+    image_files, mask_files = _list_images(images, masks), _list_images(masks, images)
     together = images.resolve() == masks.resolve()
     if together:
         image_files = [path for path in image_files if mask_stem(path.stem) == path.stem]
@@ -77,7 +78,7 @@ def pair_folders(images: Path, masks: Path, split: str = "train") -> Pairing:
         raise DataError(
             f"None of {len(image_files)} images in {images} ({_examples(image_files)}) matches one of "
             f"{len(mask_files)} masks in {masks} ({_examples(mask_files)}).",
-            "masks called like their image, with _Segmentation, _segmentation, _mask, _lesion or nothing after it",
+            "masks called like their image, with _Segmentation, _mask, _lesion or nothing after it",
             "Check the two folders.",
         )
     pairs.sort(key=lambda pair: pair.image_id)
@@ -85,7 +86,11 @@ def pair_folders(images: Path, masks: Path, split: str = "train") -> Pairing:
 
 
 def pair_ph2(folder: Path) -> Pairing:
-    """Pairs of PH2's own layout at any depth: IMDxxx_Dermoscopic_Image/IMDxxx.bmp, IMDxxx_lesion/…_lesion.bmp."""
+    """Pairs of PH2 at any depth: IMDxxx_Dermoscopic_Image/IMDxxx.bmp and IMDxxx_lesion/IMDxxx_lesion.bmp.
+
+    Raises:
+        DataError: No image has its mask.
+    """
     pairs, lonely = [], []
     for image in sorted(folder.rglob("IMD*_Dermoscopic_Image/IMD*.bmp")):
         name = image.stem
@@ -116,7 +121,9 @@ def listed(names: Iterable[object], most: int = 20) -> str:
     return ", ".join(texts[:most]) + rest
 
 
-def _list_images(folder: Path) -> list[Path]:
+def _list_images(folder: Path, other: Path) -> list[Path]:
+    """Images at any depth, without those of the other folder if that one lies inside this one."""
+    nested = other.resolve() != folder.resolve() and other.resolve().is_relative_to(folder.resolve())
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder.", "a folder of images")
     return sorted(
@@ -126,6 +133,7 @@ def _list_images(folder: Path) -> list[Path]:
         and not path.name.startswith(".")
         and not path.stem.lower().endswith("_superpixels")
         and path.is_file()
+        and not (nested and path.resolve().is_relative_to(other.resolve()))
     )
 
 

@@ -97,7 +97,9 @@ def prepare_source(
         command = ["prepare", name, *(["--part", "3b"] if source.name == "isic2016-3b" else [])]
         job = Job(
             source.name, source.title, source.license,
-            _command(*command, seed=seed, val_fraction=val_fraction, allow_empty=allow_empty, archives=archives),
+            _command(
+                *command, seed=seed, val_fraction=val_fraction, allow_empty=allow_empty, archives=archives
+            ),
             {"catalogue": source.name, "page": source.page, "files": records},
             settings, pairing.pairs,
             {
@@ -121,7 +123,7 @@ def prepare_folder(
     test_images: Path | None = None,
     test_masks: Path | None = None,
     manifest: Path | None = None,
-    split_column: str | None = None,
+    split_column: str = "split",
     diagnosis_column: str | None = None,
     size: int = 256,
     seed: int = 0,
@@ -142,7 +144,8 @@ def prepare_folder(
         test_images: Folder of test images.
         test_masks: Folder of their masks.
         manifest: CSV, see :mod:`dermdistill.data.tables`. Only the images that it names are used.
-        split_column: Which of its columns gives the split; rows where it is empty are left out.
+        split_column: Which of its columns gives the split; rows where it is empty are left out. Where
+            there is no column ``split``, the only one that ends in ``_split`` is taken.
         diagnosis_column: Which one gives the diagnosis.
         size: Side of the pack's squares in pixels.
         seed: Seed of the carved split.
@@ -160,7 +163,8 @@ def prepare_folder(
             f"{name} is a name of the catalogue.", "a name of your own", "Choose another --name."
         )
     folder = _check_arguments(name, root, size, val_fraction)
-    own = collect(images, masks, test_images, test_masks, manifest, split_column, diagnosis_column)
+    chosen = None if split_column == "split" else split_column
+    own = collect(images, masks, test_images, test_masks, manifest, chosen, diagnosis_column)
     settings: dict[str, Any] = {
         "pairs": digest(own.pairs),
         "images": len(own.pairs),
@@ -183,7 +187,12 @@ def prepare_folder(
         if (data := reuse(folder, size, settings, progress=progress)) is not None:
             return data
         call = _command(
-            "prepare", name=name, seed=seed, val_fraction=val_fraction, allow_empty=allow_empty, **source
+            "prepare",
+            name=name,
+            seed=seed,
+            val_fraction=val_fraction,
+            allow_empty=allow_empty,
+            **{key: value for key, value in source.items() if key != "diagnosis_column"},
         )
         job = Job(
             name, name, "the owner's", call, source, settings, own.pairs, own.unmatched,

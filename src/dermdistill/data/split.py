@@ -1,7 +1,7 @@
 """Carve a validation set out of training images: seeded, stratified, groups kept whole.
 
-The order comes from hashes of (seed, name), not from a random generator: the same image falls on the same side
-whatever the order of the files, the version of NumPy or the machine.
+The order comes from hashes of (seed, name), not from a random generator: the same image falls on the same
+side whatever the order of the files, the version of NumPy or the machine.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def carve_validation(rows: Sequence[Splittable], fraction: float, seed: int) -> 
     """Choose the rows that become validation.
 
     Strata are the diagnoses, or the quartiles of lesion size where no diagnosis is known. Each stratum gives
-    its share (largest remainder). Rows of one group go together; a group counts to the stratum most of its rows
-    are in, and one that is larger than what its stratum still has to give stays in training.
+    its share (largest remainder). Rows of one group go together; a group counts to the stratum most of its
+    rows are in, and one that is larger than what its stratum still has to give stays in training.
 
     Args:
         rows: The training images.
@@ -50,8 +50,8 @@ def carve_validation(rows: Sequence[Splittable], fraction: float, seed: int) -> 
         seed: Another seed gives another choice.
 
     Returns:
-        int64, ascending positions in ``rows``; about ``fraction`` of them, at least one where there are two groups
-        or lone images, never all.
+        int64, ascending positions in ``rows``; about ``fraction`` of them, at least one where there are two
+        groups or lone images, never all.
 
     Raises:
         DataError: The fraction is not between 0 and 1.
