@@ -1,22 +1,41 @@
-"""Pictures of what a network drew."""
+"""Pictures of what a network drew. Colours are Okabe & Ito's, told apart with any colour vision."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from dermdistill.imaging import overlay
+from dermdistill.files import atomic_path
+from dermdistill.imaging import UInt8Array, overlay
 
-# Okabe & Ito's colours, told apart with any colour vision: truth, prediction, teacher.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TRUTH, STUDENT, TEACHER = (240, 228, 66), (86, 180, 233), (213, 94, 0)
+DRAWN = 384
+"""Side in pixels at which outlines are drawn: smaller images are enlarged first, so that lines stay fine."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image with its truth and prediction, for a gallery."""
+
+    image_id: str
+    dice: float
+    image: UInt8Array
+    truth: UInt8Array
+    prediction: UInt8Array
 
 
 def panel(
-    images: NDArray[np.uint8],
-    truth: NDArray[np.uint8],
-    teacher: NDArray[np.uint8] | None,
-    student: NDArray[np.uint8],
-) -> NDArray[np.uint8]:
+    images: UInt8Array, truth: UInt8Array, teacher: UInt8Array | None, student: UInt8Array
+) -> UInt8Array:
     """Images in rows of four with the outlines of truth (yellow), teacher (red) and student (blue).
 
     Args:
@@ -27,10 +46,112 @@ def panel(
     """
     drawn = []
     for i, image in enumerate(images):
-        masks = [(truth[i], TRUTH), *([(teacher[i], TEACHER)] if teacher is not None else []), (student[i], STUDENT)]
+        masks = [(truth[i], TRUTH), (student[i], STUDENT)]
+        if teacher is not None:
+            masks.insert(1, (teacher[i], TEACHER))
         drawn.append(overlay(image, masks))
-    while len(drawn) % min(4, len(images)):
-        drawn.append(np.full_like(images[0], 255))
     columns = min(4, len(images))
+    while len(drawn) % columns:
+        drawn.append(np.full_like(images[0], 255))
     rows = [np.concatenate(drawn[i : i + columns], axis=1) for i in range(0, len(drawn), columns)]
     return np.concatenate(rows, axis=0)
+
+
+def case_grid(path: Path, groups: Mapping[str, Sequence[Case]]) -> None:
+    """One row per group (best, median, worst), outlines of truth and prediction, id and Dice above each."""
+    from matplotlib.lines import Line2D
+
+    columns = max(len(cases) for cases in groups.values())
+    figure = _figure(2.5 * columns + 0.5, 2.75 * len(groups) + 0.5)
+    axes = figure.subplots(len(groups), columns, squeeze=False)
+    for row, (title, cases) in zip(axes, groups.items(), strict=True):
+        for place, axis in enumerate(row):
+            axis.set_axis_off()
+            if place < len(cases):
+                case = cases[place]
+                axis.imshow(_outlined(case.image, [(case.truth, TRUTH), (case.prediction, STUDENT)]))
+                axis.set_title(f"{case.image_id}   Dice {100 * case.dice:.1f}", fontsize=8)
+        row[0].text(
+            -0.06, 0.5, title, transform=row[0].transAxes, rotation=90, va="center", ha="center", fontsize=11
+        )
+    handles = [Line2D([], [], color=np.array(c) / 255, lw=3) for c in (TRUTH, STUDENT)]
+    figure.legend(handles, ["truth", "prediction"], loc="outside lower center", ncols=2, frameon=False)
+    _save(figure, path)
+
+
+def dice_distribution(path: Path, dice: NDArray[np.float64], interval: tuple[float, float, float]) -> None:
+    """Histogram of Dice per image, with the mean and its 95 % interval."""
+    figure = _figure(6.4, 3.6)
+    axis = figure.subplots()
+    low = np.floor(20 * float(dice.min())) / 20
+    axis.hist(dice, bins=np.linspace(min(low, 0.95), 1, 41).tolist(), color=np.array(STUDENT) / 255, lw=0)
+    mean, left, right = interval
+    axis.axvspan(left, right, color="0.2", alpha=0.2, lw=0)
+    axis.axvline(mean, color="0.1", lw=1.5)
+    axis.set_title(
+        f"Dice per image, n = {len(dice)}; mean {100 * mean:.2f} (95 % CI {100 * left:.2f} to {100 * right:.2f})",
+        fontsize=10,
+    )
+    axis.set_xlabel("Dice")
+    axis.set_ylabel("images")
+    axis.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def side_by_side(
+    path: Path,
+    ids: Sequence[str],
+    images: UInt8Array,
+    truth: UInt8Array,
+    prediction: UInt8Array,
+    teacher: UInt8Array | None = None,
+) -> None:
+    """A row per image: the image, the true mask, the prediction, and the teacher's where it is given.
+
+    Args:
+        ids: Names, n of them. images: uint8 [n, h, w, 3]. truth, prediction, teacher: {0, 1} uint8 [n, h, w].
+    """
+    columns = [("truth", truth), ("prediction", prediction)]
+    if teacher is not None:
+        columns.append(("teacher", teacher))
+    width = 2.2 * (len(columns) + 1)
+    figure = _figure(width, 2.25 * len(ids) + 0.3)
+    axes = figure.subplots(len(ids), len(columns) + 1, squeeze=False)
+    for i, (name, row) in enumerate(zip(ids, axes, strict=True)):
+        row[0].imshow(images[i])
+        row[0].set_ylabel(name, fontsize=8)
+        for axis, (_, masks) in zip(row[1:], columns, strict=True):
+            axis.imshow(masks[i], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        for axis in row:
+            axis.set_xticks([])
+            axis.set_yticks([])
+    for axis, title in zip(axes[0], ["image", *(title for title, _ in columns)], strict=True):
+        axis.set_title(title, fontsize=11)
+    _save(figure, path)
+
+
+def _outlined(image: UInt8Array, masks: Sequence[tuple[UInt8Array, tuple[int, int, int]]]) -> UInt8Array:
+    if min(image.shape[:2]) >= DRAWN:
+        return overlay(image, masks)
+    side = (DRAWN, DRAWN)
+    large = np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BICUBIC))
+    grown = [
+        (np.asarray(Image.fromarray(m * np.uint8(255)).resize(side, Image.Resampling.BICUBIC)) > 127, color)
+        for m, color in masks
+    ]
+    return overlay(large, [(m.astype(np.uint8), color) for m, color in grown])
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure of its own: pyplot's global state is not touched."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary)
