@@ -180,7 +180,7 @@ def test_existing_runs_are_neither_lost_nor_mixed(root: Path, tmp_path: Path) ->
 def test_a_teacher_of_other_data_is_refused(root: Path, teacher: Path, tmp_path: Path) -> None:
     prepare_phantom(tmp_path, count=12, size=SIZE, seed=1, name="phantom", progress=False)
     more = {"teacher.run": str(teacher), "trainer.epochs": 1}
-    with pytest.raises(MismatchError, match="--teacher.any-data"):
+    with pytest.raises(MismatchError, match=r"--teacher.any-data"):
         training.distill(tiny("phantom", tmp_path, tmp_path / "runs", **more), progress=False)
 
 

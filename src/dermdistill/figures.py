@@ -74,7 +74,7 @@ def case_grid(path: Path, groups: Mapping[str, Sequence[Case]]) -> None:
         row[0].text(
             -0.06, 0.5, title, transform=row[0].transAxes, rotation=90, va="center", ha="center", fontsize=11
         )
-    handles = [Line2D([], [], color=np.array(c) / 255, lw=3) for c in (TRUTH, STUDENT)]
+    handles = [Line2D([], [], color=_unit(c), lw=3) for c in (TRUTH, STUDENT)]
     figure.legend(handles, ["truth", "prediction"], loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path)
 
@@ -84,12 +84,12 @@ def dice_distribution(path: Path, dice: NDArray[np.float64], interval: tuple[flo
     figure = _figure(6.4, 3.6)
     axis = figure.subplots()
     low = np.floor(20 * float(dice.min())) / 20
-    axis.hist(dice, bins=np.linspace(min(low, 0.95), 1, 41).tolist(), color=np.array(STUDENT) / 255, lw=0)
+    axis.hist(dice, bins=np.linspace(min(low, 0.95), 1, 41).tolist(), color=_unit(STUDENT), lw=0)
     mean, left, right = interval
     axis.axvspan(left, right, color="0.2", alpha=0.2, lw=0)
     axis.axvline(mean, color="0.1", lw=1.5)
     axis.set_title(
-        f"Dice per image, n = {len(dice)}; mean {100 * mean:.2f} (95 % CI {100 * left:.2f} to {100 * right:.2f})",
+        f"Dice of {len(dice)} images: mean {100 * mean:.2f} (95 % CI {100 * left:.2f} to {100 * right:.2f})",
         fontsize=10,
     )
     axis.set_xlabel("Dice")
@@ -140,6 +140,10 @@ def _outlined(image: UInt8Array, masks: Sequence[tuple[UInt8Array, tuple[int, in
         for m, color in masks
     ]
     return overlay(large, [(m.astype(np.uint8), color) for m, color in grown])
+
+
+def _unit(color: tuple[int, int, int]) -> tuple[float, float, float]:
+    return color[0] / 255, color[1] / 255, color[2] / 255
 
 
 def _figure(width: float, height: float) -> Figure:

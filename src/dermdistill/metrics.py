@@ -99,7 +99,8 @@ def mean_interval(values: Values, *, seed: int = 0, level: float = 0.95, resampl
     low, high = (float(v) for v in found.confidence_interval)
     if not (np.isfinite(low) and np.isfinite(high)):
         # All but one value equal: BCa's correction is undefined, the plain percentiles are not.
-        low, high = (float(v) for v in np.quantile(found.bootstrap_distribution, [(1 - level) / 2, (1 + level) / 2]))  # fmt: skip
+        tail = (1 - level) / 2
+        low, high = (float(v) for v in np.quantile(found.bootstrap_distribution, [tail, 1 - tail]))
     return Interval(mean, low, high, len(values))
 
 

@@ -61,7 +61,7 @@ class Prediction:
 
     @property
     def mean_confidence(self) -> float:
-        """Mean probability of lesion inside the mask; over the whole image of its absence where it is empty."""
+        """Mean probability of lesion inside the mask; where it is empty, of its absence in the whole image."""
         inside = self.mask.astype(bool)
         return float(self.prob[inside].mean()) if inside.any() else float(1 - self.prob.mean())
 
@@ -133,7 +133,8 @@ class Predictor:
     def _answer(self, inputs: list[_Input]) -> list[Prediction]:
         if not inputs:
             return []
-        batch = np.stack([item.image for item in inputs]).transpose(0, 3, 1, 2).astype(np.float32) / 255
+        batch = np.stack([item.image for item in inputs]).transpose(0, 3, 1, 2).astype(np.float32)
+        batch /= np.float32(255)
         probs = self.backend(batch)
         answers = []
         for item, small in zip(inputs, probs[:, 0], strict=True):

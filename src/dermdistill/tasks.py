@@ -85,6 +85,7 @@ class SegmentationTask(L.LightningModule):
         )
         self.strict_loading = False  # the frozen teacher is left out of checkpoints
         self._validation: dict[str, Tensor] = {}
+        self._schedule_state: dict[str, Any] | None = None
 
     @property
     def deployed(self) -> LesionNet:
@@ -95,6 +96,8 @@ class SegmentationTask(L.LightningModule):
         """The optimiser. The task steps its own schedule: a checkpoint at any step holds its true state."""
         optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
         self.schedule = self.make_schedule(optimizer)
+        if self._schedule_state is not None:
+            self.schedule.load_state_dict(self._schedule_state)
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -104,8 +107,8 @@ class SegmentationTask(L.LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("teacher.")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the schedule once it exists (the optimisers are made before the weights are restored)."""
-        self.schedule.load_state_dict(checkpoint["schedule"])
+        """Keep the schedule's state until it is made (Lightning restores before it makes the optimiser)."""
+        self._schedule_state = checkpoint["schedule"]
 
     # -- training --------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ def test_epochs_differ_and_seeds_repeat() -> None:
 def test_impossible_batches_say_what_to_do() -> None:
     with pytest.raises(TrainingError, match="multiple of 2"):
         EpochBatches(10, 3, shuffle=True, world=2)
-    with pytest.raises(TrainingError, match="--data.batch-size"):
+    with pytest.raises(TrainingError, match=r"--data\.batch-size"):
         EpochBatches(10, 1, shuffle=True, min_batch=2)
     with pytest.raises(TrainingError, match="no images"):
         EpochBatches(0, 4, shuffle=False)
