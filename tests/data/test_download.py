@@ -38,7 +38,8 @@ class Meter:
 
 
 @pytest.fixture
-def server() -> Iterator[FileServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    monkeypatch.setenv("no_proxy", "*")  # this machine is reached without any proxy
     with FileServer({FILE: BODY}) as running:
         yield running
 
