@@ -95,8 +95,8 @@ def assemble(job: Job, root: Path, size: int, *, progress: bool) -> PreparedData
             logger.warning("%s: %d %s: %s", job.name, len(names), reason, listed(names))
     pack = build_pack(job.pairs, folder, size, allow_empty=job.allow_empty, progress=progress)
     rows = [_row(pair, record, folder) for pair, record in zip(job.pairs, pack.records, strict=True)]
-    carved = not any(row.split == "val" for row in rows)
-    if carved:
+    given = any(row.split == "val" for row in rows)
+    if not given:
         train = [index for index, row in enumerate(rows) if row.split == "train"]
         for place in carve_validation([rows[i] for i in train], job.val_fraction, job.seed).tolist():
             rows[train[place]] = dataclasses.replace(rows[train[place]], split="val")
@@ -109,7 +109,6 @@ def assemble(job: Job, root: Path, size: int, *, progress: bool) -> PreparedData
     manifest = folder / "manifest.csv"
     write_manifest(manifest, rows)
     publish_pack(folder, size)
-    share = f"{job.val_fraction:g} of the training images, seed {job.seed}, stratified, whole groups together"
     info = {
         "format": FORMAT,
         "name": job.name,
@@ -118,7 +117,7 @@ def assemble(job: Job, root: Path, size: int, *, progress: bool) -> PreparedData
         "source": dict(job.source),
         "seed": job.seed,
         "counts": {split: sum(row.split == split for row in rows) for split in SPLITS},
-        "validation": f"carved: {share}" if carved else "as given by the source; nothing was carved",
+        "validation": _validation(job, rows, given),
         "masks_thresholded": sum(record.thresholded for record in pack.records),
         "masks_empty": sum(row.mask_fraction == 0 for row in rows),
         "groups_across_splits": crossing,
@@ -188,6 +187,21 @@ def _row(pair: Pair, record: Record, folder: Path) -> Row:
     )
 
 
+def _validation(job: Job, rows: Sequence[Row], given: bool) -> str:
+    """Where the validation split comes from, in words."""
+    if given:
+        return "as given by the source; nothing was carved"
+    if any(row.split == "val" for row in rows):
+        share = f"{job.val_fraction:g} of the training images"
+        return f"carved: {share}, seed {job.seed}, stratified, whole groups together"
+    if any(row.split == "train" for row in rows):
+        logger.warning(
+            "%s: the training images are one image or one group: there is no validation.", job.name
+        )
+        return "none: the training images are one image or one group"
+    return "none: there are no training images"
+
+
 def _relative(path: Path, folder: Path) -> str:
     """Relative below the data set's folder, which may be moved; absolute elsewhere."""
     if path.is_relative_to(folder):
@@ -205,4 +219,4 @@ def _groups_across_splits(rows: Sequence[Row]) -> list[str]:
 
 def _short(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= 100 else text[:12] + "…"
+    return text if len(text) < 64 else text[:12] + "…"  # a digest: enough to see that it differs

@@ -33,9 +33,10 @@ PARALLEL = 4
 
 
 class BytesBar:
-    """A tqdm bar of bytes that several threads may push."""
+    """A tqdm bar of bytes that several threads may push, until ``stop`` is set."""
 
-    def __init__(self, title: str, *, show: bool) -> None:
+    def __init__(self, title: str, stop: threading.Event, *, show: bool) -> None:
+        self._stop = stop
         self._bar: Any = tqdm(
             desc=title, total=0, unit="B", unit_scale=True, unit_divisor=1024, disable=not show
         )
@@ -48,9 +49,15 @@ class BytesBar:
             self._bar.refresh()
 
     def advance(self, count: int) -> None:
-        """So many bytes have come."""
+        """So many bytes have come.
+
+        Raises:
+            DataError: Stopped; what was fetched or unpacked is kept.
+        """
         with self._lock:
             self._bar.update(count)
+        if self._stop.is_set():
+            raise DataError("Fetching was stopped.")
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -89,7 +96,7 @@ def fetch_source(
     todo = [file for file in source.files if not _stamp(folder, file).is_file()]
     found = _find_archives(source, todo, archives, addresses) if archives is not None else {}
     stop = threading.Event()
-    bar = BytesBar(f"{source.name}: fetching and unpacking", show=progress and bool(todo))
+    bar = BytesBar(f"{source.name}: fetching and unpacking", stop, show=progress and bool(todo))
 
     def bring(file: RemoteFile) -> None:
         try:
