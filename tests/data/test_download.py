@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fileserver import FileServer, Rule
 
-from dermdistill.data import download as module
+from dermdistill.data import transfer as module
 from dermdistill.data.download import check_file, download
 from dermdistill.data.sources import Checksum
 from dermdistill.errors import ArchiveError, DataError

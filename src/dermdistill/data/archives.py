@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from dermdistill.data.download import Progress, Silent, disk_error
+from dermdistill.data.download import disk_error
+from dermdistill.data.transfer import Progress, Silent
 from dermdistill.errors import ArchiveError, DataError
 from dermdistill.files import atomic_path
 

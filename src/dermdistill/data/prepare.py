@@ -7,12 +7,11 @@ step takes up what an earlier call has left.
 from __future__ import annotations
 
 import logging
-import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dermdistill.data.arguments import check_arguments, command_line
 from dermdistill.data.assemble import Job, add_pack, assemble, discard_archives, reuse
 from dermdistill.data.dataset import PreparedData, is_prepared, open_dataset, read_info
 from dermdistill.data.fetch import fetch_source
@@ -74,7 +73,7 @@ def prepare_source(
         MismatchError: It was prepared with other settings.
     """
     source = find_source(name, part)
-    folder = _check_arguments(source.name, root, size, val_fraction)
+    folder = check_arguments(source.name, root, size, val_fraction)
     settings: dict[str, Any] = {"source": source.name, "allow_empty": allow_empty}
     if "train" in source.counts and "val" not in source.counts:
         settings |= {"seed": seed, "val_fraction": val_fraction}
@@ -97,7 +96,7 @@ def prepare_source(
         command = ["prepare", name, *(["--part", "3b"] if source.name == "isic2016-3b" else [])]
         job = Job(
             source.name, source.title, source.license,
-            _command(
+            command_line(
                 *command, seed=seed, val_fraction=val_fraction, allow_empty=allow_empty, archives=archives
             ),
             {"catalogue": source.name, "page": source.page, "files": records},
@@ -162,7 +161,7 @@ def prepare_folder(
         raise UsageError(
             f"{name} is a name of the catalogue.", "a name of your own", "Choose another --name."
         )
-    folder = _check_arguments(name, root, size, val_fraction)
+    folder = check_arguments(name, root, size, val_fraction)
     chosen = None if split_column == "split" else split_column
     own = collect(images, masks, test_images, test_masks, manifest, chosen, diagnosis_column)
     settings: dict[str, Any] = {
@@ -186,7 +185,7 @@ def prepare_folder(
     with locked(folder):
         if (data := reuse(folder, size, settings, progress=progress)) is not None:
             return data
-        call = _command(
+        call = command_line(
             "prepare",
             name=name,
             seed=seed,
@@ -236,7 +235,7 @@ def prepare_phantom(
         raise UsageError(
             f"{name} is a name of the catalogue.", "a name of your own", "Choose another --name."
         )
-    folder = _check_arguments(name, root, size, val_fraction)
+    folder = check_arguments(name, root, size, val_fraction)
     settings = {"source": PHANTOM, "count": count, "seed": seed, "val_fraction": val_fraction}
     with locked(folder):
         if (data := reuse(folder, size, settings, progress=progress)) is not None:
@@ -245,7 +244,7 @@ def prepare_phantom(
         write_phantoms(raw, count, PHANTOM_SIDE, seed, progress=progress)
         job = Job(
             name, "Generated phantoms (no evidence)", "MIT",
-            _command("prepare", PHANTOM, name=name, count=count, seed=seed, val_fraction=val_fraction),
+            command_line("prepare", PHANTOM, name=name, count=count, seed=seed, val_fraction=val_fraction),
             {"generator": "dermdistill.data.phantom", "count": count, "seed": seed},
             settings, phantom_pairs(raw, max(1, round(count * PHANTOM_TEST_FRACTION))), {},
             seed, val_fraction, allow_empty=False,
@@ -274,28 +273,3 @@ def ensure_prepared(name: str, root: Path, size: int, *, progress: bool = True) 
     if name in SOURCES:
         return prepare_source(name, root, size=size, progress=progress)
     return open_dataset(name, root, size)  # raises, with the command
-
-
-def _check_arguments(name: str, root: Path, size: int, val_fraction: float) -> Path:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UsageError(
-            f"{name!r} is not a name for a data set.",
-            "letters, digits, dot, dash and underscore",
-            "Choose --name.",
-        )
-    if not 1 <= size <= 8192:
-        raise UsageError(f"The size is {size}.", "1 to 8192 pixels")
-    if not 0.0 < val_fraction < 1.0:
-        raise UsageError(f"The validation fraction is {val_fraction}.", "more than 0 and less than 1")
-    return root / name
-
-
-def _command(*words: str, **flags: Any) -> str:
-    """The command line, with the flags that differ from their defaults."""
-    defaults = {"seed": 0, "val_fraction": 0.15, "allow_empty": False, "count": 240}
-    parts = ["dermdistill", *words]
-    for key, value in flags.items():
-        if value is None or (key in defaults and value == defaults[key]):
-            continue
-        parts += [f"--{key.replace('_', '-')}"] + ([] if value is True else [str(value)])
-    return shlex.join(parts)
