@@ -144,8 +144,8 @@ def main() -> None:
         "pack and augmentation's share": medians["distillation"] / medians["pack + augmentation"],
     }
     print(
-        f"{data.name}, {options.size}×{options.size}, batch {options.batch_size}, {device}, torch {torch.__version__}"
-    )
+    side = f"{options.size}×{options.size}"
+    print(f"{data.name}, {side}, batch {options.batch_size}, {device}, torch {torch.__version__}")
     for name, value in medians.items():
         print(f"  {name:<34}{value:>12,.1f} images/s")
     for name, value in shares.items():

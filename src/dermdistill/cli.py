@@ -116,8 +116,10 @@ def _set_up_logging() -> None:
     ours.handlers, ours.propagate = [handler], False
     ours.setLevel(logging.DEBUG if os.environ.get("DERMDISTILL_DEBUG") else logging.INFO)
     # Lightning's banners and tips are not ours to show.
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    # (By part: Lightning sets the level of its top logger itself when it is imported.)
+    for part in ("fabric", "pytorch.trainer", "pytorch.loops", "pytorch.callbacks", "pytorch.utilities"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
 
 
 def _show_progress() -> bool:
@@ -425,7 +427,7 @@ def _figure(arguments: list[str]) -> int:
 def _demo(arguments: list[str]) -> int:
     import tyro
 
-    def demo(out: Path = Path("runs/demo"), count: int = 240, size: int = 128, epochs: int = 12) -> int:
+    def demo(out: Path = Path("runs/demo"), count: int = 200, size: int = 128, epochs: int = 10) -> int:
         """The whole job on generated lesions: prepare, fine-tune, distil, evaluate, predict.
 
         Args:

@@ -30,9 +30,9 @@ from dermdistill.models.torch_backend import TorchBackend, load_run
 logger = logging.getLogger(__name__)
 
 PROTOCOL = (
-    "per image, at the native size of the mask, mean over images; the probability is restored to that size by "
-    "bilinear interpolation and thresholded; threshold Jaccard counts as 0 below 0.65; a ratio 0/0 counts as 1; "
-    "95 % BCa bootstrap intervals over images"
+    "per image, at the native size of the mask, mean over images; the probability is restored to that size "
+    "by bilinear interpolation and thresholded; threshold Jaccard counts as 0 below 0.65; a ratio 0/0 counts "
+    "as 1; 95 % BCa bootstrap intervals over images"
 )
 SMALL = 30
 """Groups with fewer images are marked: their intervals are wide and their means say little."""
@@ -207,7 +207,7 @@ def _open(folder: Path, card: ModelCard, data: str | None, root: Path | None) ->
     prepared = ensure_prepared(name, root, card.input_size)
     if prepared.fingerprint != card.dataset["fingerprint"]:
         logger.info(
-            "%s is not the data that %s was trained on (%s): its split promises nothing about training images",
+            "%s is not the data that %s was trained on (%s): nothing keeps its images out of training",
             prepared.name, folder.name, card.dataset["name"],
         )  # fmt: skip
     return prepared

@@ -61,7 +61,7 @@ class Prediction:
 
     @property
     def mean_confidence(self) -> float:
-        """Mean probability of lesion inside the mask; where it is empty, of its absence in the whole image."""
+        """Mean probability of lesion inside the mask; where that is empty, of no lesion in the image."""
         inside = self.mask.astype(bool)
         return float(self.prob[inside].mean()) if inside.any() else float(1 - self.prob.mean())
 

@@ -49,7 +49,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
     Returns:
         The run's folder: best weights, card, metrics, checkpoint, TensorBoard events.
     """
-    data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size)
+    data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
     run = runs.open_run(recipe, resume=resume, overwrite=overwrite)
     if run.finished.exists():
         logger.info("%s is finished: nothing to do", run.path)
@@ -73,7 +73,7 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
         raise ConfigError(
             f"The recipe {recipe.name} trains a teacher.", "role: student", "Use dermdistill train."
         )
-    data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size)
+    data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
     teacher, described = find_teacher(recipe, data, progress=progress)
     run = runs.open_run(recipe, resume=resume, overwrite=overwrite)
     if run.finished.exists():

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermdistill.data.phantom import make_phantom, write_phantoms
+
+
+def otsu(grey: np.ndarray) -> int:
+    histogram = np.bincount(grey.ravel(), minlength=256).astype(float)
+    weight, mass = histogram.cumsum(), (histogram * np.arange(256)).cumsum()
+    between = (mass[-1] * weight / weight[-1] - mass) ** 2 / np.maximum(weight * (weight[-1] - weight), 1)
+    return int(between.argmax())
+
+
+def test_the_same_arguments_give_the_same_picture() -> None:
+    one, same, other = make_phantom(3, 5, 64), make_phantom(3, 5, 64), make_phantom(3, 6, 64)
+    assert np.array_equal(one.image, same.image)
+    assert np.array_equal(one.mask, same.mask)
+    assert not np.array_equal(one.image, other.image)
+
+
+@pytest.mark.parametrize("size", [32, 64, 97])
+def test_pictures_have_a_lesion_of_sensible_size(size: int) -> None:
+    for index in range(12):
+        phantom = make_phantom(0, index, size)
+        assert phantom.image.shape == (size, size, 3)
+        assert phantom.image.dtype == np.uint8
+        assert set(np.unique(phantom.mask)) == {0, 1}
+        assert 0.01 < phantom.mask.mean() < 0.9
+        assert phantom.diagnosis in ("benign", "malignant")
+
+
+def test_a_threshold_does_not_solve_them_and_lesions_can_be_seen() -> None:
+    dice, contrast = [], []
+    for index in range(60):
+        phantom = make_phantom(0, index, 96)
+        grey = phantom.image.mean(axis=-1).astype(np.uint8)
+        dark, lesion = grey <= otsu(grey), phantom.mask > 0
+        dice.append(2 * (dark & lesion).sum() / (dark.sum() + lesion.sum()))
+        contrast.append(grey[~lesion].mean() - grey[lesion].mean())
+    assert 0.3 < np.mean(dice) < 0.85
+    assert np.median(contrast) > 8
+
+
+def test_writing_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    write_phantoms(tmp_path, 2, 48, seed=1)
+    first = tmp_path / "images" / "PHANTOM_00000.jpg"
+    before = first.stat().st_mtime_ns
+    write_phantoms(tmp_path, 3, 48, seed=1)
+    assert first.stat().st_mtime_ns == before
+    assert len(list((tmp_path / "masks").iterdir())) == 3
+    assert (tmp_path / "phantoms.csv").read_text(encoding="utf-8").count("PHANTOM_") == 3
