@@ -143,7 +143,6 @@ def main() -> None:
         "pack's share of a distillation step": medians["distillation"] / medians["pack"],
         "pack and augmentation's share": medians["distillation"] / medians["pack + augmentation"],
     }
-    print(
     side = f"{options.size}×{options.size}"
     print(f"{data.name}, {side}, batch {options.batch_size}, {device}, torch {torch.__version__}")
     for name, value in medians.items():

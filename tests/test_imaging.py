@@ -28,6 +28,8 @@ RGB = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
 def test_every_mode_becomes_rgb(mode: str) -> None:
     if mode == "I;16":
         picture = Image.fromarray(np.full((5, 7), 200 * 256, np.uint16))
+    elif mode == "P":
+        picture = Image.fromarray(np.full((5, 7, 3), 200, np.uint8)).quantize(4)
     else:
         picture = Image.fromarray(np.full((5, 7, 3), 200, np.uint8)).convert(mode)
     found = imaging.read_image(encoded(picture, "TIFF"))
@@ -133,7 +135,7 @@ def test_an_overlay_draws_the_outline_and_leaves_the_rest() -> None:
     found = imaging.overlay(image, [(mask, (255, 0, 0))])
     assert (found[64, 64] == 120).all()
     assert (found[5, 5] == 120).all()
-    assert found[64, 31:34, 0].max() > 230
+    assert found[64, 31:34, 0].max() > 200
     assert (image == 120).all()
     assert np.array_equal(imaging.overlay(image, [(np.zeros_like(mask), (255, 0, 0))]), image)
 

@@ -128,7 +128,8 @@ def test_plateau_resumes_with_its_decisions(
         more = {
             "optim.schedule": "plateau",
             "optim.plateau_patience": 0,
-            "optim.lr": 0.3,
+            "optim.lr": 1e-7,
+            "student.norm": "group",
             "trainer.epochs": 4,
         }
         return tiny("student-phantom", root, tmp_path / where, **more)

@@ -216,6 +216,8 @@ def _prepare(arguments: list[str]) -> int:
         split_column: str = "split",
         allow_empty: bool = False,
         verify: bool = True,
+        discard_archives: bool = False,
+        diagnosis_column: str | None = None,
         count: int = 240,
     ) -> int:
         """Prepare a data set: the catalogue's (downloaded, checked), or a folder of one's own.
@@ -237,6 +239,8 @@ def _prepare(arguments: list[str]) -> int:
             split_column: Column of the manifest that gives the split.
             allow_empty: Accept masks without a lesion.
             verify: Check the archives' checksums.
+            discard_archives: Remove the downloads afterwards; the unpacked files stay.
+            diagnosis_column: Column of the manifest that gives the diagnosis.
             count: phantom: how many.
         """
         from dermdistill.data import prepare as stage
@@ -261,6 +265,7 @@ def _prepare(arguments: list[str]) -> int:
                 val_fraction=val_fraction,
                 verify=verify,
                 allow_empty=allow_empty,
+                discard=discard_archives,
                 progress=progress,
             )
         elif images is None or masks is None:
@@ -278,6 +283,7 @@ def _prepare(arguments: list[str]) -> int:
                 test_masks=test_masks,
                 manifest=manifest,
                 split_column=split_column,
+                diagnosis_column=diagnosis_column,
                 size=size,
                 seed=seed,
                 val_fraction=val_fraction,
