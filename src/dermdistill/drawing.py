@@ -70,7 +70,7 @@ def outline_segments(field: Float32Array) -> Float32Array:
         return np.zeros((0, 2, 2), np.float32)
     inside = field > 0.5
     corners = inside[:-1, :-1], inside[:-1, 1:], inside[1:, 1:], inside[1:, :-1]
-    count = sum(corner.astype(np.uint8) for corner in corners)
+    count = np.stack(corners).sum(axis=0)
     y, x = np.nonzero((count > 0) & (count < 4))
     # Corners clockwise from the upper left; side k runs from corner k to corner k + 1.
     places = np.stack([(y, x), (y, x + 1), (y + 1, x + 1), (y + 1, x)]).transpose(2, 0, 1)
@@ -99,8 +99,8 @@ def _distances(mask: UInt8Array, width: float, reach: float) -> Iterator[tuple[s
     area = Image.fromarray((mask > 0).astype(np.uint8) * np.uint8(255))
     shrinks = Image.Resampling.BOX if zoom < 1 else Image.Resampling.BILINEAR
     # The blur takes off the staircase of the mask's own pixels, no more.
-    soft = area.resize(grid, shrinks).filter(ImageFilter.GaussianBlur(0.6 * max(zoom, 1.0)))
-    segments = outline_segments(np.asarray(soft, dtype=np.float32) / 255)
+    soft = area.resize(grid, shrinks).filter(ImageFilter.GaussianBlur(0.6 * max(zoom, 1.3)))
+    segments = outline_segments(np.asarray(soft, dtype=np.float32) / np.float32(255))
     if len(segments) == 0:
         return
     field = Image.fromarray(_distance_field(segments, grid[::-1], math.ceil(reach * zoom) + 1))
@@ -108,7 +108,8 @@ def _distances(mask: UInt8Array, width: float, reach: float) -> Iterator[tuple[s
         rows = slice(top, min(top + _BAND, height))
         box = 0, rows.start * grid[1] / height, grid[0], rows.stop * grid[1] / height
         size = across, rows.stop - rows.start
-        yield rows, np.asarray(field.resize(size, Image.Resampling.BILINEAR, box=box)) / zoom
+        band = field.resize(size, Image.Resampling.BILINEAR, box=box)
+        yield rows, np.asarray(band, dtype=np.float32) / np.float32(zoom)
 
 
 def _distance_field(segments: Float32Array, shape: tuple[int, int], reach: int) -> Float32Array:
