@@ -135,7 +135,7 @@ def test_an_overlay_draws_the_outline_and_leaves_the_rest() -> None:
     found = imaging.overlay(image, [(mask, (255, 0, 0))])
     assert (found[64, 64] == 120).all()
     assert (found[5, 5] == 120).all()
-    assert found[64, 31:34, 0].max() > 200
+    assert found[64, 31:34, 0].max() > 170  # a line, where 120 was
     assert (image == 120).all()
     assert np.array_equal(imaging.overlay(image, [(np.zeros_like(mask), (255, 0, 0))]), image)
 
