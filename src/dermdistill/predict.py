@@ -5,9 +5,7 @@ A backend is anything that answers probabilities for a batch (torch now; ONNX Ru
 
 from __future__ import annotations
 
-import glob
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,10 @@ from dermdistill.card import ModelCard
 from dermdistill.errors import DataError, UsageError
 from dermdistill.files import atomic_path
 from dermdistill.imaging import Float32Array, UInt8Array
+from dermdistill.photos import LINES, find_images
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+__all__ = ["LINES", "OUTLINE", "Backend", "Prediction", "Predictor", "find_images", "write_outputs"]
+
 OUTLINE = (86, 180, 233)
 
 
@@ -96,12 +96,22 @@ class Predictor:
         Raises:
             DataError: It cannot be read.
         """
-        return self._answer([self._read(source)])[0]
+        return next(self._answer([self._read(source)]))
 
     def predict_many(
         self, paths: Iterable[Path], batch_size: int = 8
     ) -> Iterator[tuple[Path, Prediction | DataError]]:
-        """Segment files; a broken one is answered by its error, and the others go on."""
+        """Segment files; a broken one is answered by its error, and the others go on.
+
+        Only one image at a time is held at its native size, whatever the batch.
+
+        Args:
+            paths: Image files.
+            batch_size: Images that the backend gets at once.
+
+        Yields:
+            Each path in its order, with its prediction or the reason why there is none.
+        """
         waiting: list[tuple[Path, _Input | DataError]] = []
         for path in paths:
             try:
@@ -116,7 +126,7 @@ class Predictor:
     def _flush(
         self, waiting: list[tuple[Path, _Input | DataError]]
     ) -> Iterator[tuple[Path, Prediction | DataError]]:
-        answers = iter(self._answer([item for _, item in waiting if not isinstance(item, DataError)]))
+        answers = self._answer([item for _, item in waiting if not isinstance(item, DataError)])
         for path, item in waiting:
             yield path, item if isinstance(item, DataError) else next(answers)
 
@@ -130,17 +140,15 @@ class Predictor:
         width, height = imaging.image_size(found)
         return _Input(imaging.resize_image(imaging.read_image(found, near=size), size), height, width)
 
-    def _answer(self, inputs: list[_Input]) -> list[Prediction]:
+    def _answer(self, inputs: list[_Input]) -> Iterator[Prediction]:
         if not inputs:
-            return []
+            return
         batch = np.stack([item.image for item in inputs]).transpose(0, 3, 1, 2).astype(np.float32)
         batch /= np.float32(255)
         probs = self.backend(batch)
-        answers = []
         for item, small in zip(inputs, probs[:, 0], strict=True):
             prob = imaging.restore_prob(small, item.height, item.width)
-            answers.append(Prediction(imaging.to_mask(prob, self.card.threshold), prob, self.model))
-        return answers
+            yield Prediction(imaging.to_mask(prob, self.card.threshold), prob, self.model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,29 +156,6 @@ class _Input:
     image: UInt8Array
     height: int
     width: int
-
-
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
-    """Image files among files, folders (to any depth) and globs; each once, in natural order per argument.
-
-    Raises:
-        UsageError: A path or glob names nothing.
-    """
-    found: dict[Path, None] = {}
-    for given in map(str, paths):
-        path = Path(given)
-        if path.is_dir():
-            inside = [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
-        elif path.exists():
-            inside = [path]
-        else:
-            inside = [Path(p) for p in glob.glob(given, recursive=True) if Path(p).is_file()]  # noqa: PTH207
-        if not inside:
-            raise UsageError(
-                f"{given} names no image.", f"a file, a folder or a glob ({', '.join(SUFFIXES)})"
-            )
-        found |= dict.fromkeys(sorted(inside, key=_natural))
-    return list(found)
 
 
 def write_outputs(
@@ -182,42 +167,59 @@ def write_outputs(
 ) -> Iterator[dict[str, Any] | DataError]:
     """Write ``NAME_mask.png`` (0/255), ``NAME_overlay.png`` and ``predictions.jsonl``; answer each line.
 
-    Two inputs of one name get ``NAME``, ``NAME-2`` …: nothing is overwritten within a run.
+    Two inputs of one name get ``NAME``, ``NAME-2`` …: nothing is overwritten within a call; what an earlier
+    call left in the folder is.
+
+    Args:
+        folder: Made where it is missing; not one that inputs lie in, whose masks would be overwritten.
+        predictions: What `Predictor.predict_many` yields.
+        total: How many will come, for the progress bar.
+        progress: Show it.
+
+    Yields:
+        Per image the line of JSON, with ``path``, ``mask`` and ``overlay``, or the error that it met.
+
+    Raises:
+        UsageError: An input lies in ``folder``.
     """
-    taken: dict[str, int] = {}
+    taken: set[str] = set()
     with (
-        atomic_path(folder / "predictions.jsonl") as temporary,
+        atomic_path(folder / LINES) as temporary,
         temporary.open("w", encoding="utf-8") as lines,
     ):
         for path, prediction in tqdm(
             predictions, total=total, unit="image", disable=not progress, leave=False
         ):
-            if isinstance(prediction, DataError):
-                yield prediction
-                continue
-            name = _free_name(path.stem, taken)
-            mask_path, overlay_path = folder / f"{name}_mask.png", folder / f"{name}_overlay.png"
-            imaging.write_png(mask_path, prediction.mask)
-            image = imaging.read_image(path)
-            imaging.write_png(overlay_path, imaging.overlay(image, [(prediction.mask, OUTLINE)]))
-            line = {
-                "path": str(path),
-                "mask": str(mask_path),
-                "overlay": str(overlay_path),
-            } | prediction.to_json()
-            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-            yield line
+            try:
+                line = _written(folder, path, prediction, taken)
+            except DataError as error:
+                yield error
+            else:
+                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+                yield line
 
 
-def _free_name(stem: str, taken: dict[str, int]) -> str:
+def _written(folder: Path, path: Path, prediction: Prediction | DataError, taken: set[str]) -> dict[str, Any]:
+    if isinstance(prediction, DataError):
+        raise prediction
+    if path.resolve().parent == folder.resolve():
+        raise UsageError(
+            f"{path} lies in {folder}, where the results are to go.",
+            "a folder of their own for the results, so that no file of yours is overwritten",
+            "Choose another --out.",
+        )
+    picture = imaging.overlay(imaging.read_image(path), [(prediction.mask, OUTLINE)])
+    name = _free_name(path.stem, taken)
+    mask_path, overlay_path = folder / f"{name}_mask.png", folder / f"{name}_overlay.png"
+    imaging.write_png(mask_path, prediction.mask)
+    imaging.write_png(overlay_path, picture)
+    return {"path": str(path), "mask": str(mask_path), "overlay": str(overlay_path), **prediction.to_json()}
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
     name, number = stem, 1
     while name.lower() in taken:
         number += 1
         name = f"{stem}-{number}"
-    taken[name.lower()] = 1
+    taken.add(name.lower())  # some file systems do not tell a from A
     return name
-
-
-def _natural(path: Path) -> list[tuple[int, int | str]]:
-    """photo2 before photo10."""
-    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"(\d+)", str(path))]
