@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dermdistill.drawing import outline_segments, overlay
+
+
+def disc(size: int, radius: float) -> np.ndarray:
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    return (np.hypot(x, y) < radius).astype(np.uint8)
+
+
+def test_segments_of_one_pixel_are_a_diamond() -> None:
+    field = np.zeros((3, 3), np.float32)
+    field[1, 1] = 1
+    ends = {tuple(end) for segment in outline_segments(field).tolist() for end in segment}
+    assert ends == {(0.5, 1.0), (1.0, 0.5), (1.5, 1.0), (1.0, 1.5)}
+    assert len(outline_segments(field)) == 4
+
+
+@pytest.mark.parametrize(("low", "joined"), [(0.4, True), (0.0, False)])
+def test_a_saddle_is_joined_where_its_middle_is_inside(low: float, joined: bool) -> None:
+    field = np.array([[1, low], [low, 1]], np.float32)
+    segments = outline_segments(field)
+    assert len(segments) == 2
+    middles = segments.mean(axis=1)
+    # Joined: the lines cut off the corners at the upper right and the lower left.
+    assert bool((np.sign(middles[:, 0] - 0.5) != np.sign(middles[:, 1] - 0.5)).all()) is joined
+
+
+def test_segments_close_around_a_disc_with_its_perimeter() -> None:
+    y, x = np.mgrid[:80, :80] - 39.5
+    segments = outline_segments(np.clip(30.5 - np.hypot(x, y), 0, 1).astype(np.float32))
+    length = np.hypot(*(segments[:, 1] - segments[:, 0]).T).sum()
+    assert length == pytest.approx(2 * np.pi * 30, rel=0.01)
+
+
+@pytest.mark.parametrize("size", [64, 256, 900])
+def test_the_line_follows_the_edge_and_grows_with_the_image(size: int) -> None:
+    image = np.full((size, size, 3), 128, np.uint8)
+    found = overlay(image, [(disc(size, size * 0.3), (255, 0, 0))])
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    away = np.abs(np.hypot(x, y) - size * 0.3)
+    red = found[..., 0].astype(int) - found[..., 1] > 120
+    width = max(1.5, size / 150)
+    assert away[red].max() < width / 2 + 1.5
+    assert red.sum() == pytest.approx(2 * np.pi * size * 0.3 * width, rel=0.4)
+    assert np.array_equal(found[away > 2 * width + 3], image[away > 2 * width + 3])
+
+
+def test_no_line_where_the_border_cuts_the_lesion_nor_without_an_edge() -> None:
+    image = np.full((64, 64, 3), 128, np.uint8)
+    for mask in (np.zeros((64, 64), np.uint8), np.ones((64, 64), np.uint8)):
+        assert np.array_equal(overlay(image, [(mask, (255, 0, 0))]), image)
+    half = np.zeros((64, 64), np.uint8)
+    half[:, :32] = 1
+    found = overlay(image, [(half, (255, 0, 0))])
+    assert (found[:, :20] == 128).all()
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        overlay(np.zeros((8, 8, 3), np.uint8), [(np.zeros((8, 9), np.uint8), (0, 0, 0))])
