@@ -22,13 +22,14 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dermdistill import imaging, training
+from dermdistill import imaging
 from dermdistill.augment import Augment
 from dermdistill.config import AugmentSettings, KDSettings, LossSettings
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.loader import EpochBatches, make_loader
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.models.build import build_model
+from dermdistill.objective import distilled_terms, supervised_terms
 from dermdistill.tasks import FrozenTeacher
 
 
@@ -98,8 +99,8 @@ def main() -> None:
         device, memory_format=torch.channels_last
     )
     optimizer = torch.optim.Adam(student.parameters())
-    supervised = functools.partial(training.supervised_terms, loss=LossSettings(bce=1.0))
-    distilled = functools.partial(training.distilled_terms, kd=KDSettings())
+    supervised = functools.partial(supervised_terms, loss=LossSettings(bce=1.0))
+    distilled = functools.partial(distilled_terms, kd=KDSettings())
 
     def feed_plain() -> int:
         return len(next(plain)[0])

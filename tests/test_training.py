@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from dermdistill import runs, training
+from dermdistill import runs, teachers, training
 from dermdistill.callbacks import Resumable
 from dermdistill.config import Recipe, load_recipe
 from dermdistill.data.dataset import PreparedData
@@ -197,7 +197,7 @@ def test_teachers_that_cannot_teach_are_refused(root: Path, tmp_path: Path) -> N
 def test_distilling_without_a_run_fine_tunes_the_teacher_first_and_once(root: Path, tmp_path: Path) -> None:
     more = {"teacher.arch": "unet-nano", "trainer.epochs": 1, "data.train_limit": 6}
     recipe = tiny("phantom", root, tmp_path, **more)
-    teacher = training.teacher_recipe(recipe)
+    teacher = teachers.teacher_recipe(recipe)
     assert (teacher.teacher.arch, teacher.data.train_limit, teacher.seed) == ("unet-nano", 6, recipe.seed)
     short = teacher.model_copy(update={"trainer": teacher.trainer.model_copy(update={"epochs": 1})})
     training.train(short, progress=False)

@@ -17,22 +17,23 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor, nn
+from torch import nn
 
-from dermdistill import losses, runs
+from dermdistill import runs
 from dermdistill.augment import Augment
 from dermdistill.callbacks import BestWeights, EpochLog, QuietBar, Resumable, ValidationPanel, save_checkpoint
 from dermdistill.card import ModelCard, make_card
-from dermdistill.config import KDSettings, LossSettings, OptimSettings, Recipe, load_recipe, to_tree
+from dermdistill.config import OptimSettings, Recipe, to_tree
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.loader import EpochBatches, PackDataset, make_loader
 from dermdistill.data.prepare import ensure_prepared
-from dermdistill.errors import ConfigError, MismatchError, TrainingError
+from dermdistill.errors import ConfigError, TrainingError
 from dermdistill.models.adaptors import Adaptors
 from dermdistill.models.build import LesionNet, build_model, count_parameters
-from dermdistill.models.torch_backend import load_run
+from dermdistill.objective import distilled_terms, supervised_terms
 from dermdistill.schedules import CosineSchedule, PlateauSchedule
-from dermdistill.tasks import DistillationTask, SegmentationTask, Terms
+from dermdistill.tasks import DistillationTask, SegmentationTask
+from dermdistill.teachers import find_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
             f"The recipe {recipe.name} trains a teacher.", "role: student", "Use dermdistill train."
         )
     data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
-    teacher, described = find_teacher(recipe, data, progress=progress)
+    fine_tune = functools.partial(train, resume=True, progress=progress)
+    teacher, described = find_teacher(recipe, data, fine_tune=fine_tune)
     run = runs.open_run(recipe, resume=resume, overwrite=overwrite)
     if run.finished.exists():
         logger.info("%s is finished: nothing to do", run.path)
@@ -90,120 +92,6 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
         **_task_arguments(recipe, data, len(sampler)),
     )
     return _fit(task, recipe, data, sampler, run, teacher=described, resume=resume, progress=progress)
-
-
-# -- the losses ----------------------------------------------------------------------------------------
-
-
-def supervised_terms(logits: Tensor, mask: Tensor, *, loss: LossSettings) -> Terms:
-    """Weighted supervised terms [b], those of weight 0 left out."""
-    terms: Terms = {}
-    if loss.dice:
-        terms["dice_loss"] = loss.dice * losses.soft_dice_loss(logits, mask, reduction="none")
-    if loss.bce:
-        terms["bce_loss"] = loss.bce * losses.bce_loss(logits, mask, reduction="none")
-    if loss.focal:
-        focal = losses.focal_loss(logits, mask, gamma=loss.focal_gamma, reduction="none")
-        terms["focal_loss"] = loss.focal * focal
-    return terms
-
-
-def distilled_terms(
-    logits: Tensor,
-    teacher_logits: Tensor,
-    mask: Tensor,
-    features: list[Tensor],
-    teacher_features: list[Tensor],
-    *,
-    kd: KDSettings,
-) -> Terms:
-    """Weighted distillation terms [b], those of weight 0 left out."""
-    terms: Terms = {}
-    if kd.kl:
-        kl = losses.bernoulli_kl_loss(logits, teacher_logits, kd.temperature, reduction="none")
-        terms["kl_loss"] = kd.kl * kl
-    if kd.channel_wise:
-        temperature = kd.channel_wise_temperature
-        channel_wise = losses.channel_wise_loss(logits, teacher_logits, temperature, reduction="none")
-        terms["channel_wise_loss"] = kd.channel_wise * channel_wise
-    if kd.attention:
-        attention = losses.attention_transfer_loss(features, teacher_features, reduction="none")
-        terms["attention_loss"] = kd.attention * attention
-    if kd.boundary:
-        boundary = losses.boundary_kl_loss(
-            logits, teacher_logits, mask, kd.temperature, kd.boundary_width, reduction="none"
-        )
-        terms["boundary_loss"] = kd.boundary * boundary
-    return terms
-
-
-# -- the teacher ---------------------------------------------------------------------------------------
-
-
-def find_teacher(recipe: Recipe, data: PreparedData, *, progress: bool) -> tuple[LesionNet, dict[str, Any]]:
-    """The teacher of a distillation, and what the student's card says of it.
-
-    Raises:
-        MismatchError: It was trained on other data than the student will be.
-        ConfigError: The recipe names no teacher.
-    """
-    wanted = recipe.teacher
-    if wanted.run is None and wanted.recipe is not None:
-        return _load_teacher(train(teacher_recipe(recipe), resume=True, progress=progress), recipe, data)
-    if wanted.run is not None:
-        return _load_teacher(wanted.run, recipe, data)
-    if wanted.arch is None:
-        raise ConfigError(
-            f"The recipe {recipe.name} names no teacher.",
-            "a finished teacher run, or teacher.recipe",
-            "Add --teacher RUN, or --teacher.recipe teacher-cpu.",
-        )
-    if wanted.arch != "deeplabv3-torchvision":
-        raise ConfigError(
-            f"A {wanted.arch} that was not fine-tuned has a random head: it teaches noise.",
-            "teacher.run or teacher.recipe; only deeplabv3-torchvision has pretrained classes",
-        )
-    logger.warning("the teacher is not fine-tuned: its 21 VOC classes hold no lesion (an ablation)")
-    net = build_model(wanted.arch, wanted.encoder, wanted.encoder_weights or "coco", head="voc")
-    return net, {"run": None, "model": net.spec.to_dict(), "fine_tuned": False}
-
-
-def teacher_recipe(recipe: Recipe) -> Recipe:
-    """The recipe of the teacher, on the student's data, seed, device and folders."""
-    assert recipe.teacher.recipe is not None
-    overrides: dict[str, Any] = {
-        **{f"data.{name}": to_tree(recipe.data)[name] for name in ("name", "root", "size", "train_limit")},
-        **{
-            f"trainer.{name}": to_tree(recipe.trainer)[name]
-            for name in ("accelerator", "devices", "num_nodes")
-        },
-        "seed": recipe.seed,
-        "runs_root": str(recipe.runs_root),
-    }
-    for name in ("arch", "encoder", "encoder_weights"):
-        if (value := getattr(recipe.teacher, name)) is not None:
-            overrides[f"teacher.{name}"] = value
-    return load_recipe(recipe.teacher.recipe, overrides)
-
-
-def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[LesionNet, dict[str, Any]]:
-    net, card = load_run(folder)
-    trained_on = card.dataset["fingerprint"]
-    if trained_on != data.fingerprint and not recipe.teacher.any_data:
-        raise MismatchError(
-            f"The teacher {folder} was trained on {card.dataset['name']} ({trained_on[:12]}), "
-            f"the student would be on {data.name} ({data.fingerprint[:12]}).",
-            "the same data and split: another split may hold this test set's images",
-            "Fine-tune a teacher on this data (leave --teacher out), or accept it with --teacher.any-data.",
-        )
-    described = {"run": folder.name, "model": card.model, "weights_sha256": card.weights_sha256}
-    return net, {**described, "fine_tuned": True, "val": card.scores.get("val")}
-
-
-def _adaptors(student: LesionNet, teacher: LesionNet) -> Adaptors:
-    return Adaptors(
-        student.feature_channels, student.feature_strides, teacher.feature_channels, teacher.feature_strides
-    )
 
 
 # -- one fit -------------------------------------------------------------------------------------------
@@ -406,3 +294,9 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # The position is a function of the step (EpochBatches.seek), not of the loader's state.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+
+
+def _adaptors(student: LesionNet, teacher: LesionNet) -> Adaptors:
+    return Adaptors(
+        student.feature_channels, student.feature_strides, teacher.feature_channels, teacher.feature_strides
+    )

@@ -1,0 +1,111 @@
+"""The command line: one verb per stage, a module each. The only place that prints and sets exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped on request. A user's mistake never shows a traceback;
+``DERMDISTILL_DEBUG=1`` shows it for all errors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from dermdistill import config
+from dermdistill._version import __version__
+from dermdistill.errors import DermDistillError, UsageError
+
+VERBS = {
+    "prepare": "download or read images and masks, check them, split them, pack them",
+    "train": "fine-tune a teacher, or train a student alone, by a recipe",
+    "distill": "distil a teacher into a student, by a recipe",
+    "evaluate": "score a run by the official ISIC protocol",
+    "predict": "segment photos: masks, overlays, JSON",
+    "figure": "show image, truth and prediction side by side",
+    "demo": "the whole job on generated lesions, in a few minutes",
+    "info": "versions, devices, what is installed",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; the exit code is returned."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"dermdistill {__version__}")
+        return 0
+    _set_up_logging()
+    try:
+        return _verb(arguments[0])(arguments[1:])
+    except DermDistillError as error:
+        if os.environ.get("DERMDISTILL_DEBUG"):
+            raise
+        print(f"dermdistill: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("dermdistill: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run() -> None:
+    """Entry point of the ``dermdistill`` command."""
+    sys.exit(main())
+
+
+def _overview() -> str:
+    lines = [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: dermdistill VERB …    (dermdistill VERB --help explains each)",
+            "",
+            *lines,
+            "",
+            "Shipped recipes: " + ", ".join(path.stem for path in config.shipped_recipes()),
+            "Not a medical device.",
+        ]
+    )
+
+
+def _verb(name: str) -> Callable[[list[str]], int]:
+    if name in ("train", "distill"):
+        from dermdistill.cli.learn import learn
+
+        return functools.partial(learn, name)
+    if name in VERBS:
+        run: Callable[[list[str]], int] = importlib.import_module(f"dermdistill.cli.{name}").run
+        return run
+    near = difflib.get_close_matches(name, VERBS, n=1)
+    hint = f"perhaps you meant {near[0]!r}." if near else "dermdistill --help lists them."
+    raise UsageError(f"There is no verb {name!r}.", f"one of {', '.join(VERBS)}", hint)
+
+
+class _TqdmHandler(logging.StreamHandler[Any]):
+    """Log lines that do not tear a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def _set_up_logging() -> None:
+    handler = _TqdmHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    ours = logging.getLogger("dermdistill")
+    ours.handlers, ours.propagate = [handler], False
+    ours.setLevel(logging.DEBUG if os.environ.get("DERMDISTILL_DEBUG") else logging.INFO)
+    # Lightning's banners and tips are not ours to show.
+    # (By part: Lightning sets the level of its top logger itself when it is imported.)
+    for part in ("fabric", "pytorch.trainer", "pytorch.loops", "pytorch.callbacks", "pytorch.utilities"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)

@@ -1,0 +1,32 @@
+"""What several verbs share."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+from dermdistill.errors import MissingExtraError
+
+
+def show_progress() -> bool:
+    """Whether somebody looks."""
+    return sys.stderr.isatty()
+
+
+def need_train_extra(verb: str) -> None:
+    """Raise MissingExtraError where the training part is not installed."""
+    missing = [name for name in ("torch", "lightning", "kornia") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"dermdistill {verb} needs {', '.join(missing)}, which is not installed.",
+            "the training part of dermdistill",
+            "pip install 'dermdistill[train]'",
+        )
+
+
+def take(arguments: list[str], flag: str) -> bool:
+    """Whether the flag is there; it is removed."""
+    found = flag in arguments
+    if found:
+        arguments.remove(flag)
+    return found

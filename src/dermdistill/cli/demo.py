@@ -1,0 +1,30 @@
+"""``dermdistill demo``."""
+
+# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
+# imported inside the verb, so that `dermdistill --help` stays quick.
+
+from pathlib import Path
+
+from dermdistill.cli.common import need_train_extra, show_progress
+
+
+def run(arguments: list[str]) -> int:
+    """Parse the verb's arguments and do it; the exit code is returned."""
+    import tyro
+
+    def demo(out: Path = Path("runs/demo"), count: int = 200, size: int = 128, epochs: int = 10) -> int:
+        """The whole job on generated lesions: prepare, fine-tune, distil, evaluate, predict.
+
+        Args:
+            out: Folder for everything it makes (made anew each time).
+            count: Phantoms.
+            size: Their side in pixels.
+            epochs: Of each of the three trainings.
+        """
+        need_train_extra("demo")
+        from dermdistill.demo import run_demo
+
+        print(run_demo(out, count=count, size=size, epochs=epochs, progress=show_progress()))
+        return 0
+
+    return tyro.cli(demo, prog="dermdistill demo", args=arguments)

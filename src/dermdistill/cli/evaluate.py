@@ -1,0 +1,51 @@
+"""``dermdistill evaluate``."""
+
+# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
+# imported inside the verb, so that `dermdistill --help` stays quick.
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from dermdistill.cli.common import need_train_extra, show_progress
+
+
+def run(arguments: list[str]) -> int:
+    """Parse the verb's arguments and do it; the exit code is returned."""
+    import tyro
+    from tyro.conf import Positional
+
+    def evaluate(
+        run: Positional[Path],
+        /,
+        data: str | None = None,
+        split: Literal["train", "val", "test"] = "test",
+        root: Path | None = None,
+        out: Path | None = None,
+        batch_size: int = 16,
+        json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    ) -> int:
+        """Score a run by the official ISIC protocol: per image, at native size, mean over images.
+
+        Args:
+            run: Run folder, or a weights file with its card.json beside it.
+            data: Prepared data set (default: the one it was trained on).
+            split: Which of its splits.
+            root: Folder that holds prepared data sets (default: the run's).
+            out: Where the results go (default: RUN/evaluation/DATA-SPLIT).
+            batch_size: Images at once.
+            json_output: Print the summary as JSON.
+        """
+        need_train_extra("evaluate")
+        from dermdistill.evaluation import evaluate as stage
+
+        summary = stage(
+            run, data=data, split=split, root=root, out=out, batch_size=batch_size, progress=show_progress()
+        )
+        if json_output:
+            print(json.dumps(summary.to_json(), indent=2))
+            return 0
+        print(summary.to_text())
+        return 0
+
+    return tyro.cli(evaluate, prog="dermdistill evaluate", args=arguments)

@@ -1,0 +1,59 @@
+"""``dermdistill figure``."""
+
+# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
+# imported inside the verb, so that `dermdistill --help` stays quick.
+
+from pathlib import Path
+from typing import Literal
+
+from dermdistill.cli.common import need_train_extra
+
+
+def run(arguments: list[str]) -> int:
+    """Parse the verb's arguments and do it; the exit code is returned."""
+    import tyro
+    from tyro.conf import Positional
+
+    def figure(
+        run: Positional[Path],
+        /,
+        ids: tuple[str, ...] = (),
+        count: int = 6,
+        split: Literal["train", "val", "test"] = "val",
+        data: str | None = None,
+        root: Path | None = None,
+        teacher: Path | None = None,
+        seed: int = 0,
+        out: Path | None = None,
+    ) -> int:
+        """Image, truth and prediction side by side.
+
+        Args:
+            run: Run folder.
+            ids: Image ids to show (default: a seeded choice).
+            count: How many to choose.
+            split: From which split.
+            data: Prepared data set (default: the one it was trained on).
+            root: Folder that holds prepared data sets.
+            teacher: A teacher's run folder: its prediction becomes a fourth column.
+            seed: Of the choice.
+            out: PNG file (default: RUN/figures/SPLIT.png).
+        """
+        need_train_extra("figure")
+        from dermdistill.evaluation import figure_of_run
+
+        path = figure_of_run(
+            run,
+            ids=list(ids),
+            count=count,
+            split=split,
+            data=data,
+            root=root,
+            teacher=teacher,
+            seed=seed,
+            out=out,
+        )
+        print(path)
+        return 0
+
+    return tyro.cli(figure, prog="dermdistill figure", args=arguments)

@@ -1,0 +1,50 @@
+"""``dermdistill train`` and ``dermdistill distill``: a recipe, any field of which can be set as a flag."""
+
+from __future__ import annotations
+
+from dermdistill import config
+from dermdistill.cli.common import need_train_extra, show_progress, take
+from dermdistill.errors import UsageError
+
+
+def learn(verb: str, arguments: list[str]) -> int:
+    """Run one training by its recipe; ``verb`` is train or distill."""
+    import tyro
+
+    resume, overwrite = take(arguments, "--resume"), take(arguments, "--overwrite")
+    # --teacher RUN is short for --teacher.run RUN.
+    arguments = [
+        "--teacher.run" if a == "--teacher" else a.replace("--teacher=", "--teacher.run=", 1)
+        for a in arguments
+    ]
+    asks_help = any(a in ("-h", "--help") for a in arguments)
+    if arguments and not arguments[0].startswith("-"):
+        recipe = config.load_recipe(arguments.pop(0))
+    elif asks_help:
+        recipe = config.Recipe(name="NAME")
+    else:
+        raise UsageError(
+            f"dermdistill {verb} needs a recipe.",
+            f"dermdistill {verb} RECIPE [--field value …] [--resume | --overwrite]",
+            f"shipped are: {', '.join(path.stem for path in config.shipped_recipes())}.",
+        )
+    recipe = tyro.cli(
+        config.Recipe,
+        default=recipe,
+        args=arguments,
+        prog=f"dermdistill {verb} RECIPE [--resume] [--overwrite]",
+        description="Every field of the recipe can be set here. --resume goes on with an unfinished run, "
+        "--overwrite starts it anew"
+        + (", --teacher RUN names a finished teacher run." if verb == "distill" else "."),
+    )
+    recipe = config.parse_recipe(config.to_tree(recipe), "the command line")
+    need_train_extra(verb)
+    from dermdistill import training
+
+    do = training.train if verb == "train" else training.distill
+    folder = do(recipe, resume=resume, overwrite=overwrite, progress=show_progress())
+    from dermdistill import runs
+
+    if runs.is_first_process():
+        print(folder)
+    return 0

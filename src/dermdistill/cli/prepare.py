@@ -1,0 +1,114 @@
+"""``dermdistill prepare``."""
+
+# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
+# imported inside the verb, so that `dermdistill --help` stays quick.
+
+from pathlib import Path
+from typing import Literal
+
+from dermdistill.cli.common import show_progress
+from dermdistill.errors import UsageError
+
+
+def run(arguments: list[str]) -> int:
+    """Parse the verb's arguments and do it; the exit code is returned."""
+    import tyro
+    from tyro.conf import Positional
+
+    def prepare(
+        source: Positional[Literal["phantom", "isic2016", "isic2017", "isic2018", "ph2", "own"]] = "own",
+        /,
+        name: str | None = None,
+        root: Path = Path("data"),
+        size: int = 256,
+        seed: int = 0,
+        val_fraction: float = 0.15,
+        part: Literal["1", "3b"] = "1",
+        archives: Path | None = None,
+        images: Path | None = None,
+        masks: Path | None = None,
+        test_images: Path | None = None,
+        test_masks: Path | None = None,
+        manifest: Path | None = None,
+        split_column: str = "split",
+        allow_empty: bool = False,
+        verify: bool = True,
+        discard_archives: bool = False,
+        diagnosis_column: str | None = None,
+        count: int = 240,
+    ) -> int:
+        """Prepare a data set: the catalogue's (downloaded, checked), or a folder of one's own.
+
+        Args:
+            source: A data set of the catalogue; left out: --images and --masks give one's own.
+            name: Name of the prepared set (own: the images' folder's name).
+            root: Folder that holds prepared data sets.
+            size: Side in pixels of the packed squares (32 to 2048).
+            seed: Of the validation split (and of the phantoms).
+            val_fraction: Share of the training images to validate on, where no official split says.
+            part: isic2016: 1 (segmentation) or 3b (with diagnosis).
+            archives: Take the archives from this folder; nothing is downloaded.
+            images: Folder of images (JPEG, PNG, BMP, TIFF).
+            masks: Folder of masks, matched by stem (_Segmentation, _segmentation, _mask, _lesion or none).
+            test_images: Folder of test images, kept apart.
+            test_masks: Folder of their masks.
+            manifest: CSV with image_id and any of split, diagnosis, group (lesion_id, patient_id).
+            split_column: Column of the manifest that gives the split.
+            allow_empty: Accept masks without a lesion.
+            verify: Check the archives' checksums.
+            discard_archives: Remove the downloads afterwards; the unpacked files stay.
+            diagnosis_column: Column of the manifest that gives the diagnosis.
+            count: phantom: how many.
+        """
+        from dermdistill.data import prepare as stage
+
+        progress = show_progress()
+        if not 32 <= size <= 2048:
+            raise UsageError(f"--size is {size}.", "32 to 2048 pixels")
+        if not 0 < val_fraction < 1:
+            raise UsageError(f"--val-fraction is {val_fraction}.", "more than 0 and less than 1")
+        if source == "phantom":
+            data = stage.prepare_phantom(
+                root, count=count, size=size, seed=seed, name=name or "phantom", progress=progress
+            )
+        elif source != "own":
+            data = stage.prepare_source(
+                source,
+                root,
+                size=size,
+                part=part,
+                archives=archives,
+                seed=seed,
+                val_fraction=val_fraction,
+                verify=verify,
+                allow_empty=allow_empty,
+                discard=discard_archives,
+                progress=progress,
+            )
+        elif images is None or masks is None:
+            raise UsageError(
+                "Neither a data set of the catalogue nor folders of one's own were given.",
+                "dermdistill prepare isic2016, or dermdistill prepare --images DIR --masks DIR",
+            )
+        else:
+            data = stage.prepare_folder(
+                name or images.resolve().name,
+                root,
+                images,
+                masks,
+                test_images=test_images,
+                test_masks=test_masks,
+                manifest=manifest,
+                split_column=split_column,
+                diagnosis_column=diagnosis_column,
+                size=size,
+                seed=seed,
+                val_fraction=val_fraction,
+                allow_empty=allow_empty,
+                progress=progress,
+            )
+        counts = ", ".join(f"{len(data.indices(split))} {split}" for split in ("train", "val", "test"))
+        print(f"{data.folder}: {counts}, {data.size}×{data.size}")
+        return 0
+
+    return tyro.cli(prepare, prog="dermdistill prepare", args=arguments)
