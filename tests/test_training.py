@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from dermdistill import runs, teachers, training
+from dermdistill import objective, runs, teachers, training
 from dermdistill.callbacks import Resumable
 from dermdistill.config import Recipe, load_recipe
 from dermdistill.data.dataset import PreparedData
@@ -156,8 +156,8 @@ def test_plateau_resumes_with_its_decisions(
 def test_a_nan_loss_names_the_step_the_images_and_the_terms(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = training.losses.soft_dice_loss
-    monkeypatch.setattr(training.losses, "soft_dice_loss", lambda *a, **k: original(*a, **k) * float("nan"))
+    original = objective.losses.soft_dice_loss
+    monkeypatch.setattr(objective.losses, "soft_dice_loss", lambda *a, **k: original(*a, **k) * float("nan"))
     with pytest.raises(TrainingError, match=r"(?s)step 0.*dice_loss nan.*PHANTOM_"):
         training.train(tiny("student-phantom", root, tmp_path), progress=False)
 
