@@ -42,13 +42,13 @@ def picture(height: int = 60, width: int = 90) -> np.ndarray:
 
 
 def test_a_prediction_is_at_native_size_and_in_the_right_place() -> None:
-    found = Predictor(CARD, darkness)(picture())
+    found = Predictor.from_backend(CARD, darkness)(picture())
     assert found.mask.shape == found.prob.shape == (60, 90)
     assert found.bounding_box is not None
     np.testing.assert_allclose(found.bounding_box, (30, 20, 60, 40), atol=3)
     assert found.area_fraction == pytest.approx(20 * 30 / (60 * 90), rel=0.2)
     assert found.mean_confidence > 0.7
-    nothing = Predictor(CARD, darkness)(np.full((10, 12, 3), 255, np.uint8))
+    nothing = Predictor.from_backend(CARD, darkness)(np.full((10, 12, 3), 255, np.uint8))
     assert nothing.bounding_box is None
     assert nothing.area_fraction == 0
     json.dumps(nothing.to_json(), allow_nan=False)
@@ -57,7 +57,7 @@ def test_a_prediction_is_at_native_size_and_in_the_right_place() -> None:
 def test_path_bytes_and_array_agree(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(picture()).save(path)
-    predictor = Predictor(CARD, darkness)
+    predictor = Predictor.from_backend(CARD, darkness)
     masks = [predictor(source).mask for source in (path, str(path), path.read_bytes(), picture())]
     assert all(np.array_equal(masks[0], mask) for mask in masks)
     with pytest.raises(DataError, match="uint8"):
@@ -71,7 +71,7 @@ def test_broken_files_are_reported_and_nothing_is_overwritten(tmp_path: Path) ->
     (tmp_path / "a" / "broken.jpg").write_bytes(b"no image")
     paths = find_images([tmp_path / "a", tmp_path / "b", str(tmp_path / "*" / "*.png")])
     assert len(paths) == 3
-    predictions = Predictor(CARD, darkness).predict_many(paths, batch_size=2)
+    predictions = Predictor.from_backend(CARD, darkness).predict_many(paths, batch_size=2)
     lines = list(write_outputs(tmp_path / "out", predictions, total=3, progress=False))
     assert sum(isinstance(line, DataError) for line in lines) == 1
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -122,7 +122,7 @@ def test_evaluation_is_the_official_scorers_on_the_written_masks(lab: Path, tmp_
 
     summary = evaluation.evaluate(lab / "runs" / "student", out=tmp_path, progress=False)
     net, card = load_run(lab / "runs" / "student")
-    predictor = Predictor(card, TorchBackend(net))
+    predictor = Predictor.from_backend(card, TorchBackend(net))
     truth, predicted = tmp_path / "truth", tmp_path / "predicted"
     truth.mkdir()
     predicted.mkdir()

@@ -67,7 +67,11 @@ def test_results_of_an_earlier_call_are_not_taken_for_photos(tmp_path: Path) -> 
     for _ in range(2):
         found = find_images([tmp_path])
         assert [path.name for path in found] == ["lesion.png"]
-        list(write_outputs(tmp_path / "out", Predictor(CARD, Darkness()).predict_many(found), progress=False))
+        list(
+            write_outputs(
+                tmp_path / "out", Predictor.from_backend(CARD, Darkness()).predict_many(found), progress=False
+            )
+        )
     assert len(find_images([tmp_path / "out"])) == 2  # asked for by name
 
 
@@ -75,7 +79,7 @@ def test_a_file_of_the_users_is_never_overwritten(tmp_path: Path) -> None:
     save(tmp_path / "lesion.png", picture(30))
     truth = save(tmp_path / "lesion_mask.png", np.full((60, 90), 255, np.uint8))
     before = truth.read_bytes()
-    predictions = Predictor(CARD, Darkness()).predict_many([tmp_path / "lesion.png"])
+    predictions = Predictor.from_backend(CARD, Darkness()).predict_many([tmp_path / "lesion.png"])
     with pytest.raises(UsageError, match="where the results are to go"):
         list(write_outputs(tmp_path / "." / ".." / tmp_path.name, predictions, progress=False))
     assert truth.read_bytes() == before
@@ -90,7 +94,7 @@ def test_batches_mix_sizes_and_broken_files_and_keep_the_order(tmp_path: Path, b
     paths.insert(2, truncated)
     paths.append(tmp_path / "absent.png")
     backend = Darkness()
-    predictor = Predictor(CARD, backend)
+    predictor = Predictor.from_backend(CARD, backend)
     found = list(predictor.predict_many(paths, batch_size))
     assert [path for path, _ in found] == paths
     assert max(backend.batches) <= batch_size
@@ -108,7 +112,7 @@ def test_batches_mix_sizes_and_broken_files_and_keep_the_order(tmp_path: Path, b
 
 def test_an_image_that_breaks_before_its_overlay_is_reported_and_skipped(tmp_path: Path) -> None:
     paths = [save(tmp_path / "in" / f"{i}.png", picture(30)) for i in range(3)]
-    predictions = list(Predictor(CARD, Darkness()).predict_many(paths))
+    predictions = list(Predictor.from_backend(CARD, Darkness()).predict_many(paths))
     paths[1].write_bytes(b"gone")
     lines = list(write_outputs(tmp_path / "out", predictions, progress=False))
     assert [isinstance(line, DataError) for line in lines] == [False, True, False]
@@ -118,7 +122,7 @@ def test_an_image_that_breaks_before_its_overlay_is_reported_and_skipped(tmp_pat
 def test_the_line_of_json_says_what_the_mask_says(tmp_path: Path) -> None:
     path = save(tmp_path / "in" / "lésion.png", picture(30))
     (line,) = write_outputs(
-        tmp_path / "out", Predictor(CARD, Darkness()).predict_many([path]), progress=False
+        tmp_path / "out", Predictor.from_backend(CARD, Darkness()).predict_many([path]), progress=False
     )
     assert isinstance(line, dict)
     mask, greys = imaging.read_mask(Path(line["mask"]))
@@ -137,6 +141,6 @@ def test_the_line_of_json_says_what_the_mask_says(tmp_path: Path) -> None:
 
 
 def test_confidence_of_an_empty_mask_is_that_of_no_lesion() -> None:
-    found = Predictor(CARD, Darkness())(np.full((40, 50, 3), 204, np.uint8))
+    found = Predictor.from_backend(CARD, Darkness())(np.full((40, 50, 3), 204, np.uint8))
     assert found.area_fraction == 0
     assert found.mean_confidence == pytest.approx(0.8)

@@ -15,7 +15,6 @@ from dermdistill.config import load_recipe
 from dermdistill.data.prepare import prepare_phantom
 from dermdistill.errors import UsageError
 from dermdistill.evaluation import Summary, evaluate, figure_of_run
-from dermdistill.models.torch_backend import TorchBackend, load_run
 from dermdistill.predict import Predictor, write_outputs
 
 logger = logging.getLogger(__name__)
@@ -69,9 +68,8 @@ def run_demo(out: Path, *, count: int, size: int, epochs: int, progress: bool) -
     summaries = {arm: evaluate(folder, progress=progress) for arm, folder in folders.items()}
     distilled = folders["distilled"]
     figure = figure_of_run(distilled, count=4, teacher=folders["teacher"])
-    net, card = load_run(distilled)
     paths = [data.image_path(int(row)) for row in data.indices("test")[:4]]
-    predictions = Predictor(card, TorchBackend(net)).predict_many(paths, batch_size=4)
+    predictions = Predictor(distilled).predict_many(paths, batch_size=4)
     for _ in write_outputs(out / "predictions", predictions, total=len(paths), progress=progress):
         pass
     return "\n".join(

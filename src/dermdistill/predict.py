@@ -1,6 +1,6 @@
-"""From a photo to a mask: numpy and Pillow only; what computes the probabilities is the backend.
+"""From a photo to a mask: numpy, Pillow and ONNX Runtime; no torch.
 
-A backend is anything that answers probabilities for a batch (torch now; ONNX Runtime can take its place).
+What computes the probabilities is the backend: anything that answers them for a batch.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dermdistill import imaging
+from dermdistill.backends import Backend, open_model
 from dermdistill.card import ModelCard
 from dermdistill.errors import DataError, UsageError
 from dermdistill.files import atomic_path
@@ -25,14 +26,6 @@ from dermdistill.photos import LINES, find_images
 __all__ = ["LINES", "OUTLINE", "Backend", "Prediction", "Predictor", "find_images", "write_outputs"]
 
 OUTLINE = (86, 180, 233)
-
-
-class Backend(Protocol):
-    """Answers probabilities."""
-
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [n, 3, s, s], RGB in [0, 1] → float32 [n, 1, s, s], the probability of lesion."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +75,38 @@ class Predictor:
     """Segment images with one model.
 
     Args:
-        card: Its card: input size and threshold.
-        backend: What computes the probabilities.
+        model: An ONNX file; with ``dermdistill[train]`` also a run folder or a .pth file; None: the shipped
+            student.
+        threads: For the network; None: the library's choice, one per core.
+        tta: Test-time augmentation: the mean over the image and its three mirror images, at four times the
+            cost.
+
+    Raises:
+        WeightsError: There is no such model, or it cannot be used.
+        MismatchError: A run's weights are not those of its card.
+        MissingExtraError: A run is asked for, and torch is not installed.
     """
 
-    def __init__(self, card: ModelCard, backend: Backend) -> None:
-        self.card, self.backend = card, backend
+    def __init__(
+        self, model: Path | str | None = None, *, threads: int | None = None, tta: bool = False
+    ) -> None:
+        self._use(*open_model(model, threads), tta)
+
+    @classmethod
+    def from_backend(cls, card: ModelCard, backend: Backend, *, tta: bool = False) -> Self:
+        """A predictor on anything that answers probabilities.
+
+        Args:
+            card: Its card: input size and threshold.
+            backend: What computes the probabilities.
+            tta: As for the class.
+        """
+        predictor = cls.__new__(cls)
+        predictor._use(card, backend, tta)
+        return predictor
+
+    def _use(self, card: ModelCard, backend: Backend, tta: bool) -> None:
+        self.card, self.backend, self.tta = card, backend, tta
         self.model = {"recipe": card.recipe, "weights_sha256": card.weights_sha256}
 
     def __call__(self, source: Path | str | bytes | UInt8Array) -> Prediction:
@@ -145,10 +164,17 @@ class Predictor:
             return
         batch = np.stack([item.image for item in inputs]).transpose(0, 3, 1, 2).astype(np.float32)
         batch /= np.float32(255)
-        probs = self.backend(batch)
-        for item, small in zip(inputs, probs[:, 0], strict=True):
-            prob = imaging.restore_prob(small, item.height, item.width)
+        views = self._views(batch)[:, :, 0]
+        for place, item in enumerate(inputs):
+            prob = imaging.restore_prob(views[:, place].mean(axis=0), item.height, item.width)
             yield Prediction(imaging.to_mask(prob, self.card.threshold), prob, self.model)
+
+    def _views(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities of every view, turned back: [1 or 4, n, 1, s, s]."""
+        flips: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3)) if self.tta else ((),)
+        return np.stack(
+            [np.flip(self.backend(np.ascontiguousarray(np.flip(batch, axes))), axes) for axes in flips]
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from dermdistill.cli.common import need_train_extra, show_progress
+from dermdistill.cli.common import show_progress
 from dermdistill.errors import DataError, UsageError
 
 
@@ -19,28 +19,29 @@ def run(arguments: list[str]) -> int:
     def predict(
         paths: Positional[list[str]],
         /,
-        model: Path,
+        model: Path | None = None,
         out: Path = Path("predictions"),
         batch_size: int = 8,
+        threads: int | None = None,
+        tta: bool = False,
     ) -> int:
         """Segment images: a mask and an overlay for each, and one JSON line on standard output.
 
         Args:
             paths: Files, folders or globs.
-            model: Run folder, or a weights file with its card.json beside it.
+            model: An ONNX file; with dermdistill[train], a run folder or a .pth file with its card.json
+                beside it (default: the student that is shipped).
             out: Folder for masks, overlays and predictions.jsonl.
             batch_size: Images at once.
+            threads: For the network (default: one per core).
+            tta: Mean over the image and its three mirror images, at four times the cost.
         """
         from dermdistill.predict import Predictor, find_images, write_outputs
 
         if not paths:
-            raise UsageError("No image was named.", "dermdistill predict PATH… --model RUN")
+            raise UsageError("No image was named.", "dermdistill predict PATH…")
         found = find_images(paths)
-        need_train_extra("predict")
-        from dermdistill.models.torch_backend import TorchBackend, load_run
-
-        net, card = load_run(model)
-        predictor = Predictor(card, TorchBackend(net))
+        predictor = Predictor(model, threads=threads, tta=tta)
         failed = 0
         for line in write_outputs(
             out, predictor.predict_many(found, batch_size), total=len(found), progress=show_progress()

@@ -20,9 +20,14 @@ class TorchBackend:
     Args:
         net: The network; it is put into evaluation mode.
         device: Where to run; by default a GPU where there is one, else the CPU.
+        threads: Of the CPU within one operation (a setting of the whole process); None: as it is.
     """
 
-    def __init__(self, net: LesionNet, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self, net: LesionNet, device: torch.device | str | None = None, threads: int | None = None
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.net = net.to(self.device).to(memory_format=torch.channels_last).eval()
 
