@@ -74,7 +74,7 @@ def tiny_onnx(tiny_run: Path) -> Path:
         warnings.simplefilter("ignore")  # torch's exporter uses what Python and torch deprecate
         torch.onnx.export(
             net, (torch.zeros(2, 3, 64, 64),), path, input_names=["image"], output_names=["logits"],
-            dynamic_shapes={"image": {0: torch.export.Dim("n", min=1, max=64)}}, opset_version=17 + 1,
+            dynamic_shapes={"image": {0: torch.export.Dim("n", min=1, max=64)}}, opset_version=18,
             dynamo=True, external_data=False, verbose=False,
         )  # fmt: skip
     model = onnx.load(path)
