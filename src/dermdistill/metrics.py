@@ -86,11 +86,12 @@ def mean_interval(values: Values, *, seed: int = 0, level: float = 0.95, resampl
         resamples: Bootstrap samples.
 
     With one image, or values that are all equal, there is nothing to resample: the interval is the mean.
+    Values that differ by rounding alone count as equal: BCa's jackknife would divide by that rounding.
     """
     from scipy import stats
 
     mean = float(np.mean(values))
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < 2 or are_equal(values):
         return Interval(mean, mean, mean, len(values))
     found = stats.bootstrap(
         (values,), np.mean, confidence_level=level, n_resamples=resamples, method="BCa", batch=500,
@@ -102,6 +103,11 @@ def mean_interval(values: Values, *, seed: int = 0, level: float = 0.95, resampl
         tail = (1 - level) / 2
         low, high = (float(v) for v in np.quantile(found.bootstrap_distribution, [tail, 1 - tail]))
     return Interval(mean, low, high, len(values))
+
+
+def are_equal(values: Values) -> bool:
+    """Whether float64 [n], n ≥ 1, are one value but for rounding in the last digits."""
+    return bool(np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())))
 
 
 def _ratio(over: Values, under: Values) -> Values:
