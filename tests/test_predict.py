@@ -137,7 +137,8 @@ def test_evaluation_is_the_official_scorers_on_the_written_masks(lab: Path, tmp_
     for name in ("dice", "jaccard", "threshold_jaccard", "accuracy", "sensitivity", "specificity"):
         assert summary.scores[f"{name}_per_image_mean"].mean == pytest.approx(official[name], abs=1e-6), name
     assert {p.name for p in tmp_path.glob("*.*")} == {
-        "per_image.csv", "summary.json", "cases.png", "dice_distribution.png",
+        "per_image.csv", "summary.json", "masks.npz", "cases.png", "failures.png", "dice_distribution.png",
+        "reliability.png",
     }  # fmt: skip
     with (tmp_path / "per_image.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))

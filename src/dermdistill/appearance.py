@@ -35,9 +35,9 @@ class Appearance:
     contrast: float
     """CIELAB colour difference ΔE*ab (CIE 1976) between the median lesion and the median skin around it."""
     ita: float
-    """Individual typology angle of the median skin around the lesion, in degrees (Chardon et al. 1991). A proxy
-    of skin tone: light, camera and white balance move it, and nothing here was calibrated. NaN also where
-    the skin is not yellowish at all (b* ≤ 0): then a colour cast was photographed, and the angle means nothing."""
+    """Individual typology angle of the median skin around the lesion, in degrees (Chardon et al. 1991). A
+    proxy of skin tone: light, camera and white balance move it, and nothing here was calibrated. NaN also
+    where the skin is not yellowish at all (b* ≤ 0): that is a colour cast, and the angle means nothing."""
     hair: float
     """Share of the pixels outside the lesion with a strong black-hat response (thin dark structures), in
     [0, 1]: hairs, and also ruler marks, ink and dark vessels."""
@@ -68,7 +68,7 @@ def measure(image: Image, true_mask: Mask) -> Appearance:
 
 
 def typology_angle(lightness: float, yellowness: float) -> float:
-    """ITA = arctan((L* − 50)/b*) in degrees: high for light skin, below −30 for the darkest; NaN for b* ≤ 0."""
+    """ITA = arctan((L* − 50)/b*) in degrees: high for light skin, below −30 for dark; NaN for b* ≤ 0."""
     return float(np.degrees(np.arctan2(lightness - 50, yellowness))) if yellowness > 0 else float("nan")
 
 

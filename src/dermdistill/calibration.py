@@ -1,4 +1,4 @@
-"""Do the probabilities mean what they say? Reliability bins over all pixels, and what is left of them in one number."""
+"""Do the probabilities mean what they say? Reliability bins over all pixels, and their error in one number."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 BINS = 15
 """As many as in Guo et al. 2017."""
 DEFINITION = (
-    "expected calibration error (Guo et al. 2017) of the lesion probability: pixels in 15 equal bins of their "
-    "probability; |mean probability − observed share of lesion|, weighted by the bins' shares; at native size, "
-    "each image weighs the same. Most pixels are easy skin: the number is small by nature, compare it only "
-    "within one data set"
+    "expected calibration error (Guo et al. 2017) of the lesion probability: pixels in 15 equal bins of "
+    "their probability; |mean probability − observed share of lesion|, weighted by the bins' shares; at "
+    "native size, each image weighs the same. Most pixels are easy skin: the number is small by nature, "
+    "compare it only within one data set"
 )
 
 

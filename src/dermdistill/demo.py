@@ -14,8 +14,10 @@ from dermdistill.card import ModelCard
 from dermdistill.config import load_recipe
 from dermdistill.data.prepare import prepare_phantom
 from dermdistill.errors import UsageError
-from dermdistill.evaluation import Summary, evaluate, figure_of_run
+from dermdistill.evaluation import evaluate
+from dermdistill.gallery import figure_of_run
 from dermdistill.predict import Predictor, write_outputs
+from dermdistill.summary import Summary
 
 logger = logging.getLogger(__name__)
 

@@ -10,74 +10,28 @@ import dataclasses
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from numpy.typing import NDArray
 
-from dermdistill import figures, imaging, runs
+from dermdistill import calibration, figures, gallery, imaging, inference, runs
+from dermdistill.appearance import Appearance, measure
 from dermdistill.card import ModelCard, versions
 from dermdistill.data.dataset import PreparedData
-from dermdistill.data.prepare import ensure_prepared
-from dermdistill.errors import DataError, UsageError
-from dermdistill.files import write_csv, write_json
-from dermdistill.imaging import Float32Array
-from dermdistill.metrics import SCORES, Counts, Interval, count, mean_interval, pooled_dice, scores
-from dermdistill.models.torch_backend import TorchBackend, load_run
+from dermdistill.errors import DataError, DermDistillError
+from dermdistill.files import atomic_path, write_json
+from dermdistill.human import human_line
+from dermdistill.imaging import Float32Array, UInt8Array
+from dermdistill.inference import Loaded
+from dermdistill.metrics import THRESHOLD_JACCARD, Counts, count, scores
+from dermdistill.models.build import count_macs
+from dermdistill.outlines import outline_scores
+from dermdistill.per_image import AGREEMENT, OUTLINES, PerImage
+from dermdistill.summary import Summary, summarise
 
 logger = logging.getLogger(__name__)
-
-PROTOCOL = (
-    "per image, at the native size of the mask, mean over images; the probability is restored to that size "
-    "by bilinear interpolation and thresholded; threshold Jaccard counts as 0 below 0.65; a ratio 0/0 counts "
-    "as 1; 95 % BCa bootstrap intervals over images"
-)
-SMALL = 30
-"""Groups with fewer images are marked: their intervals are wide and their means say little."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Scores of one run on one split, as in summary.json."""
-
-    scores: dict[str, Interval]
-    """By full name: ``dice_per_image_mean`` …"""
-    by_diagnosis: dict[str, dict[str, Interval]]
-    dice_pooled: float
-    about: dict[str, Any]
-    """Data, split, run, weights, threshold, device, versions, seconds."""
-    folder: Path
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        groups = {
-            name: {"small": group["dice_per_image_mean"].n < SMALL, **_plain(group)}
-            for name, group in self.by_diagnosis.items()
-        }
-        return {
-            "protocol": PROTOCOL,
-            **self.about,
-            "scores": _plain(self.scores),
-            "by_diagnosis": groups,
-            "dice_pooled": self.dice_pooled,
-        }
-
-    def to_text(self) -> str:
-        """A small table for people."""
-        lines = [f"{self.about['data']['name']}, {self.about['split']}, {self.about['images']} images"]
-        for name, s in self.scores.items():
-            title = name.removesuffix("_per_image_mean").replace("_", " ")
-            lines.append(
-                f"  {title:<18}{100 * s.mean:6.2f}   95 % CI {100 * s.low:.2f} to {100 * s.high:.2f}"
-            )
-        for name, group in self.by_diagnosis.items():
-            s = group["dice_per_image_mean"]
-            small = "   (few images)" if s.n < SMALL else ""
-            lines.append(f"  Dice, {name:<12}{100 * s.mean:6.2f}   n {s.n}{small}")
-        lines.append(f"  written to {self.folder}")
-        return "\n".join(lines)
 
 
 def evaluate(
@@ -87,10 +41,12 @@ def evaluate(
     split: str = "test",
     root: Path | None = None,
     out: Path | None = None,
+    teacher: Path | None = None,
+    human: str | None = None,
     batch_size: int = 16,
     progress: bool = True,
 ) -> Summary:
-    """Score a run on a split; write per_image.csv, summary.json, cases.png and dice_distribution.png.
+    """Score a run on a split; write per_image.csv, masks.npz, summary.json and the figures.
 
     Args:
         run: Run folder, or a weights file with its card beside it.
@@ -98,6 +54,8 @@ def evaluate(
         split: train, val or test.
         root: Folder of the prepared data sets; None: the run's.
         out: Where to write; None: ``RUN/evaluation/DATA-SPLIT``.
+        teacher: Run to measure agreement with; None: the one that taught it, where it is found beside it.
+        human: As for `human_line`.
         batch_size: Images at once.
         progress: Show a bar.
 
@@ -106,208 +64,161 @@ def evaluate(
         MismatchError: The weights are not those of the card.
     """
     started = time.perf_counter()
-    net, card = load_run(run)
-    folder = run if run.is_dir() else run.parent
-    prepared = _open(folder, card, data, root)
+    loaded = inference.load(run)
+    prepared = inference.data_of(loaded, data, root)
     rows = prepared.indices(split)
     if not len(rows):
         raise DataError(
             f"{prepared.name} has no {split} images.", "a split with images", "Choose another --split."
         )
-    backend = TorchBackend(net)
-    counted = np.zeros((len(rows), 4), dtype=np.int64)
-    found = _probabilities(backend, prepared, rows, batch_size, progress, prepared.name)
-    for place, (row, prob) in enumerate(found):
-        truth = prepared.native_mask(row)
-        counted[place] = count(_native(prob, truth.shape, card.threshold), truth)
-    counts = Counts(*counted.T)
-    per_image = scores(counts)
-    out = out or folder / "evaluation" / f"{prepared.name}-{split}"
-    summary = _summarise(counts, per_image, prepared, rows, out)
-    about = {
-        "data": {
-            "name": prepared.name,
-            "fingerprint": prepared.fingerprint,
-            "title": prepared.info.get("title"),
-        },
-        "split": split,
-        "images": len(rows),
-        "run": folder.name,
-        "weights_sha256": card.weights_sha256,
-        "trained_on": card.dataset,
-        "threshold": card.threshold,
-        "device": str(backend.device),
-        "versions": versions(),
-        "seconds": round(time.perf_counter() - started, 2),
-    }
-    summary = dataclasses.replace(summary, about=about)
-    _write(summary, counts, per_image, prepared, rows, net_backend=backend, card=card)
+    line = human_line(human, prepared.info)
+    teaching = _teaching(loaded, teacher)
+    images, masks, reliability = _score(loaded, prepared, rows, teaching, batch_size, progress)
+    folder = out or loaded.folder / "evaluation" / f"{prepared.name}-{split}"
+    summary = summarise(
+        images,
+        calibration=reliability.to_json(),
+        teacher=None if teaching is None else _agreeing(loaded.card, teaching),
+        human=line,
+        about=_about(loaded, prepared, split, len(rows), started),
+        folder=folder,
+    )
+    _write(summary, images, masks, prepared, rows)
     if run.is_dir():
         means = {name: dataclasses.asdict(value) for name, value in summary.scores.items()}
         entry = {f"{split}:{prepared.name}": means}
-        card.model_copy(update={"scores": {**card.scores, **entry}}).write(folder / "card.json")
+        card = loaded.card.model_copy(update={"scores": {**loaded.card.scores, **entry}})
+        card.write(loaded.folder / "card.json")
     return summary
 
 
-def figure_of_run(
-    run: Path,
-    *,
-    ids: list[str] | None = None,
-    count: int = 6,
-    split: str = "val",
-    data: str | None = None,
-    root: Path | None = None,
-    teacher: Path | None = None,
-    seed: int = 0,
-    out: Path | None = None,
-) -> Path:
-    """Image, truth and prediction side by side, for chosen ids or a seeded choice; the PNG's path.
-
-    Raises:
-        UsageError: An id is not in the split.
-    """
-    net, card = load_run(run)
-    folder = run if run.is_dir() else run.parent
-    prepared = _open(folder, card, data, root)
-    rows = prepared.indices(split)
-    if ids:
-        known = {prepared.manifest[row].image_id: row for row in rows.tolist()}
-        if absent := [name for name in ids if name not in known]:
-            raise UsageError(
-                f"{', '.join(absent)} is not in the {split} split of {prepared.name}.",
-                f"ids such as {', '.join(list(known)[:3])}",
-            )
-        rows = np.array([known[name] for name in ids])
-    else:
-        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:count])
-    backends = [(TorchBackend(net), card.threshold)]
-    if teacher is not None:
-        teacher_net, teacher_card = load_run(teacher)
-        backends.append((TorchBackend(teacher_net), teacher_card.threshold))
-    columns = [
-        [imaging.to_mask(prob, cut) for _, prob in _probabilities(backend, prepared, rows, 16, False, "")]
-        for backend, cut in backends
-    ]
-    path = out or folder / "figures" / f"{split}.png"
-    figures.side_by_side(
-        path,
-        [prepared.manifest[row].image_id for row in rows.tolist()],
-        prepared.images[rows],
-        prepared.masks[rows],
-        np.stack(columns[0]),
-        np.stack(columns[1]) if teacher is not None else None,
-    )
-    return path
+def _score(
+    loaded: Loaded,
+    data: PreparedData,
+    rows: NDArray[np.int64],
+    teaching: Loaded | None,
+    batch_size: int,
+    progress: bool,
+) -> tuple[PerImage, UInt8Array, calibration.Reliability]:
+    """Each image's counts and measures; the masks at the pack's size; the reliability of all pixels."""
+    counted = np.zeros((len(rows), 4), dtype=np.int64)
+    measured: list[dict[str, float]] = []
+    masks, parts = np.zeros((len(rows), data.size, data.size), dtype=np.uint8), []
+    found = inference.probabilities(loaded.backend, data, rows, batch_size=batch_size, progress=progress)
+    theirs = _teacher_probabilities(teaching, data, rows, batch_size)
+    for place, ((row, small), other) in enumerate(zip(found, theirs, strict=True)):
+        truth = data.native_mask(row)
+        prob = imaging.restore_prob(small, *truth.shape)
+        mask = imaging.to_mask(prob, loaded.card.threshold)
+        counted[place] = count(mask, truth)
+        masks[place] = imaging.to_mask(small, loaded.card.threshold)
+        parts.append(calibration.reliability(prob, truth))
+        looks = dataclasses.asdict(_appearance(data, row))
+        looks["lesion_fraction"] = data.manifest[row].mask_fraction  # at native size
+        outlines = dict(zip(OUTLINES, outline_scores(mask, truth), strict=True))
+        measured.append({**outlines, **_agreement(prob, mask, other, teaching), **looks})
+    manifest = [data.manifest[row] for row in rows.tolist()]
+    more = {name: np.array([values[name] for values in measured]) for name in measured[0]}
+    names, diagnoses = [row.image_id for row in manifest], [row.diagnosis for row in manifest]
+    return PerImage(names, diagnoses, Counts(*counted.T), more), masks, calibration.add_up(parts)
 
 
-def _open(folder: Path, card: ModelCard, data: str | None, root: Path | None) -> PreparedData:
-    name = data or card.dataset["name"]
-    if root is None:
-        root = runs.read_config(folder).data.root if (folder / "config.yaml").is_file() else Path("data")
-    prepared = ensure_prepared(name, root, card.input_size)
-    if prepared.fingerprint != card.dataset["fingerprint"]:
-        logger.info(
-            "%s is not the data that %s was trained on (%s): nothing keeps its images out of training",
-            prepared.name, folder.name, card.dataset["name"],
-        )  # fmt: skip
-    return prepared
+def _appearance(data: PreparedData, row: int) -> Appearance:
+    return measure(data.images[row], data.masks[row])
 
 
-def _probabilities(
-    backend: TorchBackend, data: PreparedData, rows: np.ndarray, batch_size: int, progress: bool, title: str
-) -> Iterator[tuple[int, Float32Array]]:
-    """(row, probability float32 [s, s]) for each row, computed in batches."""
-    with tqdm(total=len(rows), desc=title, unit="image", disable=not progress, leave=False) as bar:
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            batch = data.images[part].transpose(0, 3, 1, 2).astype(np.float32) / 255
-            for row, prob in zip(part.tolist(), backend(batch)[:, 0], strict=True):
-                yield row, prob
-                bar.update()
+def _teacher_probabilities(
+    teaching: Loaded | None, data: PreparedData, rows: NDArray[np.int64], batch_size: int
+) -> Iterator[Float32Array | None]:
+    """The teacher's answer to each row, at its own input size."""
+    if teaching is None:
+        yield from [None] * len(rows)
+        return
+    at_its_size = inference.data_of(teaching, data.name, data.folder.parent)
+    for _, prob in inference.probabilities(teaching.backend, at_its_size, rows, batch_size=batch_size):
+        yield prob
 
 
-def _native(prob: Float32Array, shape: tuple[int, ...], threshold: float) -> imaging.UInt8Array:
-    return imaging.to_mask(imaging.restore_prob(prob, shape[0], shape[1]), threshold)
+def _agreement(
+    prob: Float32Array, mask: UInt8Array, other: Float32Array | None, teaching: Loaded | None
+) -> dict[str, float]:
+    """Dice of the two masks, and mean absolute difference of the probabilities, at native size."""
+    if other is None or teaching is None:
+        return dict.fromkeys(AGREEMENT, float("nan"))
+    their_prob = imaging.restore_prob(other, *prob.shape)
+    counts = Counts(*np.array([count(mask, imaging.to_mask(their_prob, teaching.card.threshold))]).T)
+    difference = float(np.abs(prob - their_prob).mean())
+    return dict(zip(AGREEMENT, (float(scores(counts)["dice"][0]), difference), strict=True))
 
 
-def _summarise(
-    counts: Counts, per_image: dict[str, np.ndarray], data: PreparedData, rows: np.ndarray, out: Path
-) -> Summary:
-    diagnoses = np.array([data.manifest[row].diagnosis for row in rows.tolist()])
-    groups = {
-        str(name): {key: values[diagnoses == name] for key, values in per_image.items()}
-        for name in np.unique(diagnoses)
-        if name
+def _teaching(loaded: Loaded, given: Path | None) -> Loaded | None:
+    """The teacher to compare with: the one given, or the one that taught, where it still lies there."""
+    if given is not None:
+        return inference.load(given)
+    taught_by = loaded.card.teacher
+    if not taught_by or not taught_by.get("run"):
+        return None
+    places = [loaded.folder.parent / taught_by["run"]]
+    if (loaded.folder / "config.yaml").is_file():
+        named = runs.read_config(loaded.folder).teacher.run
+        places += [named] if named else []
+    for place in places:
+        try:
+            found = inference.load(place)
+        except DermDistillError:
+            continue
+        if found.card.weights_sha256 == taught_by["weights_sha256"]:
+            return found
+    logger.info(
+        "%s was taught by %s, which is not found: agreement with it is not measured (--teacher RUN names it)",
+        loaded.folder.name, taught_by["run"],
+    )  # fmt: skip
+    return None
+
+
+def _agreeing(card: ModelCard, teaching: Loaded) -> dict[str, Any]:
+    taught = (card.teacher or {}).get("weights_sha256") == teaching.card.weights_sha256
+    return {"teacher": teaching.folder.name, "taught": taught}
+
+
+def _about(loaded: Loaded, data: PreparedData, split: str, images: int, started: float) -> dict[str, Any]:
+    card = loaded.card
+    return {
+        "data": {"name": data.name, "fingerprint": data.fingerprint, "title": data.info.get("title")},
+        "split": split,
+        "images": images,
+        "run": loaded.folder.name,
+        "weights_sha256": card.weights_sha256,
+        "trained_on": card.dataset,
+        "threshold": card.threshold,
+        "model": {
+            "arch": card.model["arch"],
+            "role": card.role,
+            "parameters": card.parameters,
+            "macs": count_macs(loaded.backend.net, card.input_size),
+            "bytes": (loaded.folder / card.weights).stat().st_size,
+            "input_size": card.input_size,
+        },
+        "device": str(loaded.backend.device),
+        "versions": versions(),
+        "seconds": round(time.perf_counter() - started, 2),
     }
-    return Summary(
-        scores=_intervals(per_image),
-        by_diagnosis={name: _intervals(group) for name, group in groups.items()},
-        dice_pooled=pooled_dice(counts),
-        about={},
-        folder=out,
-    )
-
-
-def _intervals(per_image: dict[str, np.ndarray]) -> dict[str, Interval]:
-    return {f"{name}_per_image_mean": mean_interval(per_image[name]) for name in SCORES}
-
-
-def _plain(found: dict[str, Interval]) -> dict[str, Any]:
-    return {name: dataclasses.asdict(value) for name, value in found.items()}
 
 
 def _write(
-    summary: Summary,
-    counts: Counts,
-    per_image: dict[str, np.ndarray],
-    data: PreparedData,
-    rows: np.ndarray,
-    *,
-    net_backend: TorchBackend,
-    card: ModelCard,
+    summary: Summary, images: PerImage, masks: UInt8Array, data: PreparedData, rows: NDArray[np.int64]
 ) -> None:
-    out = summary.folder
-    table = []
-    for place, row in enumerate(rows.tolist()):
-        entry = data.manifest[row]
-        numbers = {key: int(getattr(counts, key)[place]) for key in ("tp", "fp", "fn", "tn")}
-        values = {name: f"{per_image[name][place]:.6f}" for name in SCORES}
-        table.append({"image_id": entry.image_id, "diagnosis": entry.diagnosis, **numbers, **values})
-    write_csv(out / "per_image.csv", table, ["image_id", "diagnosis", "tp", "fp", "fn", "tn", *SCORES])
-    write_json(out / "summary.json", summary.to_json())
-    order = np.argsort(per_image["dice"], kind="stable")
-    some = min(4, len(order))
-    middle = max(0, len(order) // 2 - some // 2)
-    chosen = {"best": order[::-1][:some], "median": order[middle : middle + some], "worst": order[:some]}
-    figures.case_grid(
-        out / "cases.png",
-        {title: _cases(places, per_image, data, rows, net_backend, card) for title, places in chosen.items()},
-    )
-    dice = summary.scores["dice_per_image_mean"]
-    figures.dice_distribution(
-        out / "dice_distribution.png", per_image["dice"], (dice.mean, dice.low, dice.high)
-    )
-
-
-def _cases(
-    places: np.ndarray,
-    per_image: dict[str, np.ndarray],
-    data: PreparedData,
-    rows: np.ndarray,
-    backend: TorchBackend,
-    card: ModelCard,
-) -> list[figures.Case]:
-    cases = []
-    for place in places.tolist():
-        row = int(rows[place])
-        ((_, prob),) = _probabilities(backend, data, rows[place : place + 1], 1, False, "")
-        cases.append(
-            figures.Case(
-                data.manifest[row].image_id,
-                float(per_image["dice"][place]),
-                data.images[row],
-                data.masks[row],
-                imaging.to_mask(prob, card.threshold),
-            )
+    out, measures = summary.folder, images.measures()
+    images.write(out / "per_image.csv")
+    with atomic_path(out / "masks.npz") as temporary:
+        np.savez_compressed(
+            temporary, image_id=np.array(images.image_id), mask=np.packbits(masks, axis=-1), size=data.size
         )
-    return cases
+    dice = summary.scores["dice_per_image_mean"]
+    gallery.draw_cases(out / "cases.png", data, rows, masks, measures["dice"])
+    gallery.draw_failures(out / "failures.png", data, rows, masks, measures["jaccard"], THRESHOLD_JACCARD)
+    figures.dice_distribution(
+        out / "dice_distribution.png", measures["dice"], (dice.mean, dice.low, dice.high)
+    )
+    figures.reliability(out / "reliability.png", summary.calibration)
+    write_json(out / "summary.json", summary.to_json())  # last: where it is, the rest is

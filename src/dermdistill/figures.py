@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,51 @@ def dice_distribution(path: Path, dice: NDArray[np.float64], interval: tuple[flo
     axis.set_xlabel("Dice")
     axis.set_ylabel("images")
     axis.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def failure_grid(path: Path, cases: Sequence[Case], title: str, columns: int = 6) -> None:
+    """Failures in rows, outlines of truth and prediction, id and Jaccard (in `Case.dice`) above each."""
+    from matplotlib.lines import Line2D
+
+    columns = min(columns, len(cases))
+    lines = -(-len(cases) // columns)
+    figure = _figure(max(2.5 * columns, 5.0), 2.75 * lines + 0.9)
+    figure.suptitle(title, fontsize=11)
+    for place, axis in enumerate(figure.subplots(lines, columns, squeeze=False).flat):
+        axis.set_axis_off()
+        if place < len(cases):
+            case = cases[place]
+            axis.imshow(_outlined(case.image, [(case.truth, TRUTH), (case.prediction, STUDENT)]))
+            axis.set_title(f"{case.image_id}   Jaccard {100 * case.dice:.1f}", fontsize=8)
+    handles = [Line2D([], [], color=_unit(c), lw=3) for c in (TRUTH, STUDENT)]
+    figure.legend(handles, ["truth", "prediction"], loc="outside lower center", ncols=2, frameon=False)
+    _save(figure, path)
+
+
+def reliability(path: Path, calibration: Mapping[str, Any]) -> None:
+    """Observed share of lesion against predicted probability, with the share of pixels in each bin below.
+
+    Args:
+        path: PNG to write.
+        calibration: As `dermdistill.calibration.Reliability.to_json` answers.
+    """
+    bins = [b for b in calibration["bins"] if b["pixels"]]
+    figure = _figure(4.6, 5.2)
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    top.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--", label="perfect")
+    points = [[b[key] for b in bins] for key in ("confidence", "accuracy")]
+    top.plot(*points, color=_unit((0, 114, 178)), marker="o", ms=4, lw=1.5, label="measured")
+    top.set_ylabel("observed share of lesion")
+    top.set_title(f"Reliability: ECE {100 * calibration['ece']:.2f} %", fontsize=10)
+    top.legend(frameon=False, loc="upper left")
+    top.set(xlim=(0, 1), ylim=(0, 1))
+    left, width = [b["low"] for b in bins], [b["high"] - b["low"] for b in bins]
+    below.bar(left, [b["share"] for b in bins], width, align="edge", color=_unit(STUDENT), lw=0)
+    below.set_yscale("log")
+    below.set(xlabel="predicted lesion probability", ylabel="share of pixels")
+    for axis in (top, below):
+        axis.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
 

@@ -1,10 +1,10 @@
 """What a difference between two arms is worth: intervals, paired tests, and what could have been seen at all.
 
 Unit of inference: the image. Each arm's score of an image is averaged over its seeds first; images are then
-resampled, each with both arms' scores (paired). This answers "would other images of this kind show it?" for
-the trainings that were made. Three seeds are too few to resample (a bootstrap of 3 shrinks their variance by a
-third), so "would other trainings show it?" is answered by the analysis of variance that reader studies use,
-images and seeds both random (Dorfman–Berbaum–Metz; degrees of freedom by Hillis 2007): `over_seeds`.
+resampled, each with both arms' scores (paired). This answers "would other images of this kind show it?"
+for the trainings that were made. Three seeds are too few to resample (a bootstrap of 3 shrinks their variance
+by a third), so "would other trainings show it?" is answered by the analysis of variance that reader studies
+use, images and seeds both random (Dorfman–Berbaum–Metz; degrees of freedom by Hillis 2007): `over_seeds`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ METHOD = (
     "mean over images of the mean over seeds; 95 % BCa bootstrap intervals over images (9,999 resamples for "
     "differences), paired; p: Wilcoxon signed-rank test on the images' differences (Pratt's zeros), "
     "Holm-corrected over the student arms within each measure; p_bootstrap: paired bootstrap of the mean; "
-    "over_seeds: t interval with images and seeds both random (Hillis 2007); resolvable: true mean difference "
-    "that a paired t test at α 0.05 would have found with 80 % power, given the spread found"
+    "over_seeds: t interval with images and seeds both random (Hillis 2007); resolvable: true mean "
+    "difference that a paired t test at α 0.05 would have found with 80 % power, given the spread found"
 )
 RESAMPLES = 9999
 TIE = 0.001
@@ -103,7 +103,7 @@ def wilcoxon_p(difference: Values) -> float:
     rounded = np.round(difference, 9)
     if not rounded.any():
         return 1.0
-    return float(stats.wilcoxon(rounded, zero_method="pratt", method="asymptotic").pvalue)
+    return float(stats.wilcoxon(rounded, zero_method="pratt", method="approx").pvalue)
 
 
 def bootstrap_p(difference: Values, *, seed: int = 0, resamples: int = RESAMPLES) -> float:

@@ -54,15 +54,16 @@ STRATA = (
     ),
     Stratum(
         "skin_tone", "ita", "Estimated skin tone (ITA, a proxy)",
-        "individual typology angle of the skin around the lesion (Chardon 1991), from uncalibrated pictures: light "
-        "and white balance move it; a proxy, not a skin type. Not measurable where the skin shows no yellow at all",
+        "individual typology angle of the skin around the lesion (Chardon 1991), from uncalibrated pictures: "
+        "light and white balance move it; a proxy, not a skin type. Not measurable where the skin shows no "
+        "yellow at all",
         (-30.0, 10.0, 28.0, 41.0, 55.0),
         ("dark (below −30°)", "brown (−30–10°)", "tan (10–28°)", "intermediate (28–41°)", "light (41–55°)",
          "very light (55° and more)"),
     ),
     Stratum(
         "hair", "hair", "Hair (estimated)",
-        "share of the pixels outside the lesion that are thin and dark (black-hat): hairs, and also rulers and ink",
+        "share of the pixels outside the lesion that are thin and dark (black-hat): hairs, also rulers, ink",
         (0.01, 0.03), ("none or little (below 1 %)", "some (1–3 %)", "much (3 % and more)"),
     ),
     Stratum(
@@ -73,9 +74,7 @@ STRATA = (
 """In the order of tables."""
 
 
-def grouped(
-    stratum: Stratum, rows: Sequence[Mapping[str, str]]
-) -> Iterator[tuple[str, NDArray[np.int64]]]:
+def grouped(stratum: Stratum, rows: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """(level, places in ``rows``) of each level that occurs, in the stratum's order, then what is unmeasured.
 
     Args:

@@ -22,6 +22,8 @@ def run(arguments: list[str]) -> int:
         split: Literal["train", "val", "test"] = "test",
         root: Path | None = None,
         out: Path | None = None,
+        teacher: Path | None = None,
+        human: str | None = None,
         batch_size: int = 16,
         json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
     ) -> int:
@@ -33,6 +35,9 @@ def run(arguments: list[str]) -> int:
             split: Which of its splits.
             root: Folder that holds prepared data sets (default: the run's).
             out: Where the results go (default: RUN/evaluation/DATA-SPLIT).
+            teacher: Run to measure agreement with (default: the one that taught it, where it is found).
+            human: Human agreement to show beside: isic2016 (published), a CSV, a folder with several masks
+                per image, or none (default: the published figure of a catalogue's data set, if any).
             batch_size: Images at once.
             json_output: Print the summary as JSON.
         """
@@ -40,8 +45,9 @@ def run(arguments: list[str]) -> int:
         from dermdistill.evaluation import evaluate as stage
 
         summary = stage(
-            run, data=data, split=split, root=root, out=out, batch_size=batch_size, progress=show_progress()
-        )
+            run, data=data, split=split, root=root, out=out, teacher=teacher, human=human,
+            batch_size=batch_size, progress=show_progress(),
+        )  # fmt: skip
         if json_output:
             print(json.dumps(summary.to_json(), indent=2))
             return 0

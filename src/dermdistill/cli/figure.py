@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> int:
             out: PNG file (default: RUN/figures/SPLIT.png).
         """
         need_train_extra("figure")
-        from dermdistill.evaluation import figure_of_run
+        from dermdistill.gallery import figure_of_run
 
         path = figure_of_run(
             run,
