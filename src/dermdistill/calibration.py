@@ -1,4 +1,4 @@
-"""Do the probabilities mean what they say? Reliability bins over all pixels, and their error in one number."""
+"""Do the probabilities mean what they say? Reliability bins over all pixels, and one number of error."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> RunFolder:
             logger.info("overwriting %s", run.path)
             shutil.rmtree(run.path)
         elif resume:
-            _check_same(recipe, run)
+            check_same(recipe, run)
         else:
             raise UsageError(
                 f"The run {run.path} exists ({run.epochs_done()} epochs).",
@@ -121,7 +121,8 @@ def read_config(folder: Path) -> Recipe:
     return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 
-def _check_same(recipe: Recipe, run: RunFolder) -> None:
+def check_same(recipe: Recipe, run: RunFolder) -> None:
+    """Raise MismatchError where a run was begun with settings that give another result."""
     changed = {k: v for k, v in differences(read_config(run.path), recipe).items() if k not in MAY_CHANGE}
     if changed:
         listed = "\n".join(f"  {key}: {old} → {new}" for key, (old, new) in changed.items())

@@ -24,6 +24,7 @@ VERBS = {
     "train": "fine-tune a teacher, or train a student alone, by a recipe",
     "distill": "distil a teacher into a student, by a recipe",
     "evaluate": "score a run by the official ISIC protocol",
+    "study": "arms × seeds as one job: student alone, distilled, teacher; paired tests",
     "predict": "segment photos: masks, overlays, JSON",
     "figure": "show image, truth and prediction side by side",
     "demo": "the whole job on generated lesions, in a few minutes",
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] in ("-V", "--version"):
         print(f"dermdistill {__version__}")
         return 0
-    _set_up_logging()
+    set_up_logging()
     try:
         return _verb(arguments[0])(arguments[1:])
     except DermDistillError as error:
@@ -98,7 +99,8 @@ class _TqdmHandler(logging.StreamHandler[Any]):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def _set_up_logging() -> None:
+def set_up_logging() -> None:
+    """Our messages to stderr; called in a study's worker processes too."""
     handler = _TqdmHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("dermdistill")

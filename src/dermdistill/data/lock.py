@@ -13,17 +13,22 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system frees it when the process ends, however it ends."""
+def locked(folder: Path, doing: str = "preparing") -> Iterator[None]:
+    """Hold the folder's lock; the system frees it when the process ends, however it ends.
+
+    Args:
+        folder: It is made where it is missing.
+        doing: What the other process does, for the message of the one that waits.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w", encoding="utf-8") as stream:
         try:
             if not _acquire(stream, wait=False):
-                logger.warning("Another process is preparing %s; waiting for it.", folder)
+                logger.warning("Another process is %s %s; waiting for it.", doing, folder)
                 _acquire(stream, wait=True)
         except OSError as error:
             # Some network file systems have no locks; the writes themselves are atomic.
-            logger.warning("%s cannot be locked (%s): let only one process prepare it.", folder, error)
+            logger.warning("%s cannot be locked (%s): let only one process work on it.", folder, error)
         yield
 
 
