@@ -1,4 +1,4 @@
-"""Arms × seeds as one job: the teacher, the student alone, the student distilled in several ways; then a table.
+"""Arms × seeds as one job: the teacher, the student alone, the student distilled in several ways; a table.
 
 The same command begins a study, goes on with one that was broken off, and does nothing where all is done.
 No test image chooses anything: weights are chosen on validation, arms and settings are fixed beforehand, and
@@ -101,7 +101,8 @@ def run_study(
         running.cells(students, epochs, bar)
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(
-            f"The study {settings.name} was stopped, {running.done} of {running.total} cells done. All is saved.",
+            f"The study {settings.name} was stopped, {running.done} of {running.total} cells done. "
+            "Everything is saved.",
             mend="The same command goes on from here.",
         ) from None
     return collect(settings)

@@ -61,8 +61,8 @@ def check_no_leak(settings: StudySettings, base: Recipe, data: PreparedData) -> 
     scored = {other.manifest[row].image_id for row in other.indices(settings.split).tolist()}
     if both := sorted(seen & scored):
         raise DataError(
-            f"{len(both)} of the {len(scored)} {settings.split} images of {other.name} are in the training or "
-            f"validation images of {data.name}: {', '.join(both[:3])} …",
+            f"{len(both)} of the {len(scored)} {settings.split} images of {other.name} are in the training "
+            f"or validation images of {data.name}: {', '.join(both[:3])} …",
             "test images that no arm was trained on or chosen by",
             "Choose other test data; dermdistill audit lists the pairs.",
         )

@@ -1,6 +1,6 @@
 """A wall-clock budget: every student arm trains as long as the slowest one, with its schedule over that time.
 
-Each arm's epoch is measured once, before any cell is trained, one arm after the other on the same machine; the
+Each arm's epoch is measured once, before any student is trained, one arm after the other on one machine; the
 epochs that fit into the budget then become the arm's ``trainer.epochs``, so that a cosine ends where training
 ends. The measured times are kept (``timing.json``): a study that is resumed keeps its epochs.
 """
@@ -41,7 +41,7 @@ def scaled_epochs(settings: StudySettings, *, sliced: bool) -> dict[str, int]:
         raise UsageError(
             f"No epoch of {', '.join(absent)} was measured yet.",
             f"{path}, the same for all slices: speeds of several machines cannot be compared",
-            "Run the study with --only and the baseline on one machine first, and give its folder to every machine.",
+            "Run it with --only and the baseline on one machine first, and give its folder to every machine.",
         )
     for arm in absent:
         try:

@@ -38,7 +38,7 @@ class Arm(Settings):
     """study: the study's teacher; own: what this arm's overrides say (an ablation)."""
     optional: bool = False
     """Whether the study is whole without it: its weights may be out of reach. It is reported as not run."""
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     """Settings by dotted name (``kd.channel_wise: 1.0``) on top of the study's recipe."""
 
 
@@ -51,7 +51,7 @@ class StudyTeacher(Settings):
     """Recipe that fine-tunes it; empty: the one that the study's recipe names."""
     per_seed: bool = False
     """One teacher per seed, not one for all."""
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     """Settings by dotted name on top of the teacher's recipe."""
 
 
@@ -64,14 +64,14 @@ class StudySettings(Settings):
     """What is asked, in one sentence."""
     recipe: str
     """Recipe of the student that every arm starts from (a file, or a shipped one's name)."""
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     """Settings by dotted name on top of the recipe, for all arms."""
     arms: dict[str, Arm] = Field(min_length=1)
     """By name."""
     teacher: StudyTeacher = StudyTeacher()
     baseline: str = "alone"
     """Arm that the others are compared with."""
-    seeds: list[NonNegative] = [0, 1, 2]
+    seeds: tuple[NonNegative, ...] = (0, 1, 2)
     """Of weights, order and views; every arm has every seed."""
     budget: Literal["steps", "wall-clock"] = "steps"
     """steps: the same optimiser steps for all student arms; wall-clock: the same training time, that of the
@@ -123,7 +123,9 @@ class Cell:
 DEFAULT_ARMS: dict[str, Any] = {
     "alone": {"verb": "train", "title": "student alone"},
     "kl": {"title": "distilled, KL", "overrides": {"kd.kl": 1.0}},
-    "kl-channel": {"title": "distilled, KL + channel-wise", "overrides": {"kd.kl": 1.0, "kd.channel_wise": 1.0}},
+    "kl-channel": {
+        "title": "distilled, KL + channel-wise", "overrides": {"kd.kl": 1.0, "kd.channel_wise": 1.0},
+    },
     "kl-boundary": {"title": "distilled, KL + boundary", "overrides": {"kd.kl": 1.0, "kd.boundary": 1.0}},
     "voc-teacher": {
         "title": "distilled, teacher not fine-tuned", "teacher": "own", "optional": True,
@@ -133,7 +135,7 @@ DEFAULT_ARMS: dict[str, Any] = {
         },
     },
 }  # fmt: skip
-"""Of a plain recipe: the student alone, three loss sets, and the original notebook's teacher as an ablation."""
+"""Of a plain recipe: the student alone, three loss sets, and the original notebook's teacher (ablation)."""
 
 
 def load_study(name: str | Path) -> StudySettings:

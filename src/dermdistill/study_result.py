@@ -1,4 +1,4 @@
-"""study.json: made from the files of a study's cells alone, whichever machines they come from; needs no torch."""
+"""study.json: made from the files of a study's cells alone, whichever machines they come from (no torch)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _result(
         "not_run": not_run,
         "baseline": settings.baseline,
         "primary": study_table.PRIMARY,
-        "seeds": settings.seeds,
+        "seeds": list(settings.seeds),
         "budget": settings.budget,
         "protocol": PROTOCOL,
         "statistics": METHOD,

@@ -72,15 +72,16 @@ def to_text(study: dict[str, Any]) -> str:
     data, compared = study["data"], {c["arm"]: c for c in study["comparisons"]}
     lines = [
         study["question"],
-        f"{data['name']}, {data['split']}, {data['images']} images; Dice and Jaccard in %, per image, mean over "
-        "images and seeds, 95 % CI",
+        f"{data['name']}, {data['split']}, {data['images']} images; Dice and Jaccard in %, per image, "
+        "mean over images and seeds, 95 % CI",
         "",
         f"{'arm':<32}{'seeds':>6}  {'Dice (95 % CI)':<25}{'Jaccard':>8}  {'difference (95 % CI)':<25}"
         f"{'Holm p':>8}  {'better/worse':<13}{'steps':>7}",
     ]
     for arm in study["arms"]:
         dice, jaccard = arm["scores"]["dice"], arm["scores"]["jaccard"]
-        row = f"{arm['title'][:31]:<32}{len(arm['seeds']):>6}  {_interval(dice):<25}{100 * jaccard['mean']:>8.2f}  "
+        row = f"{arm['title'][:31]:<32}{len(arm['seeds']):>6}  {_interval(dice):<25}"
+        row += f"{100 * jaccard['mean']:>8.2f}  "
         entry = compared.get(arm["arm"])
         if entry is None:
             row += f"{'(baseline)' if arm['arm'] == study['baseline'] else '':<25}{'':>8}  {'':<13}"
