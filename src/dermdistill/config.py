@@ -263,7 +263,7 @@ def find_recipe(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = {p.stem: p for p in shipped_recipes()}
+    shipped = {p.stem: p for p in [*shipped_recipes(), *shipped_studies()]}
     if path.stem in shipped and path.parent in (Path(), Path("recipes")):
         return shipped[path.stem]
     near = difflib.get_close_matches(path.stem, shipped, n=1)
@@ -277,6 +277,15 @@ def find_recipe(name: str | Path) -> Path:
 
 def shipped_recipes() -> list[Path]:
     """Files of the recipes that come with the package, sorted by name."""
+    return [path for path in _shipped() if not path.stem.startswith("study-")]
+
+
+def shipped_studies() -> list[Path]:
+    """Files of the studies that come with the package (``study-….yaml``), sorted by name."""
+    return [path for path in _shipped() if path.stem.startswith("study-")]
+
+
+def _shipped() -> list[Path]:
     packaged = Path(str(importlib.resources.files("dermdistill"))) / "recipes"
     # In an editable install the package lies at src/dermdistill and the recipes at the repository's root.
     folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "recipes"

@@ -72,6 +72,7 @@ def _overview() -> str:
             *lines,
             "",
             "Shipped recipes: " + ", ".join(path.stem for path in config.shipped_recipes()),
+            "Shipped studies: " + ", ".join(path.stem for path in config.shipped_studies()),
             "Not a medical device.",
         ]
     )

@@ -1,0 +1,195 @@
+"""A study on a few phantoms: what it writes, skips, resumes, refuses; and its table from hand-made cells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dermdistill import cli, study
+from dermdistill.config import load_recipe, shipped_studies
+from dermdistill.data.prepare import prepare_phantom
+from dermdistill.errors import ConfigError, DataError, MismatchError, UsageError
+from dermdistill.files import read_csv, read_json
+from dermdistill.study_clock import share_out
+from dermdistill.study_config import StudySettings, base_recipe, load_study, parse_study, student_cells
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    prepare_phantom(root, count=15, size=SIZE, seed=0, name="phantom", progress=False)
+    return root
+
+
+def tree(root: Path, runs_root: Path, **more: Any) -> dict[str, Any]:
+    """A study of two arms and two seeds that trains for seconds."""
+    return {
+        "name": "tiny",
+        "recipe": "phantom",
+        "overrides": {
+            "data.root": str(root), "data.size": SIZE, "data.batch_size": 4,
+            "trainer.epochs": 1, "trainer.accelerator": "cpu",
+        },
+        "arms": {
+            "alone": {"verb": "train", "title": "student alone"},
+            "kl": {"title": "distilled, KL"},
+        },
+        "teacher": {"overrides": {"teacher.arch": "unet-nano", "trainer.epochs": 1}},
+        "seeds": [0, 1],
+        "runs_root": str(runs_root),
+    } | more  # fmt: skip
+
+
+def tiny(root: Path, runs_root: Path, **more: Any) -> StudySettings:
+    return parse_study(tree(root, runs_root, **more), "the test")
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StudySettings, dict[str, Any]]:
+    settings = tiny(root, tmp_path_factory.mktemp("runs"))
+    return settings, study.run_study(settings, called_as="dermdistill study tiny", progress=False)
+
+
+def test_a_study_holds_what_is_promised(finished: tuple[StudySettings, dict[str, Any]]) -> None:
+    settings, result = finished
+    assert read_json(settings.folder / "study.json") == result
+    assert result["complete"]
+    assert [arm["arm"] for arm in result["arms"]] == ["teacher", "alone", "kl"]
+    teacher, alone, kl = result["arms"]
+    assert teacher["role"] == "teacher"
+    assert alone["seeds"] == kl["seeds"] == [0, 1]
+    assert alone["steps"] == kl["steps"] == 3  # 10 training images in batches of 4
+    assert alone["agreement"]["taught"] is False
+    assert kl["agreement"]["taught"] is True
+    assert kl["agreement"]["dice"]["n"] == 3
+    assert len(kl["scores"]["dice"]["by_seed"]) == 2
+    assert teacher["kept"] == 1
+    (against_teacher, against_kl) = result["comparisons"]
+    assert (against_teacher["arm"], against_teacher["metrics"]["dice"]["p_holm"]) == ("teacher", None)
+    d = against_kl["metrics"]["dice"]
+    expected = kl["scores"]["dice"]["mean"] - alone["scores"]["dice"]["mean"]
+    assert d["mean"] == pytest.approx(expected)
+    assert d["p_holm"] == d["p_wilcoxon"]
+    assert "student alone" in result["verdict"]
+    assert result["commands"][-1] == "dermdistill study tiny"
+    for cell in kl["cells"]:
+        evaluation = settings.folder / cell["evaluation"]
+        rows = read_csv(evaluation / "per_image.csv")
+        assert np.mean([float(row["dice"]) for row in rows]) == pytest.approx(cell["dice"], abs=1e-6)
+
+
+def test_what_is_done_is_skipped(
+    finished: tuple[StudySettings, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, result = finished
+    monkeypatch.setattr("dermdistill.training._fit", None)  # would be called to train
+    monkeypatch.setattr("dermdistill.evaluation.evaluate", None)
+    again = study.run_study(settings, progress=False)
+    assert {**again, "created": ""} == {**result, "created": ""}
+
+
+def test_a_cell_begun_with_other_settings_is_refused(finished: tuple[StudySettings, dict[str, Any]]) -> None:
+    settings, _ = finished
+    other = settings.model_copy(update={"overrides": {**settings.overrides, "kd.temperature": 3.0}})
+    with pytest.raises(MismatchError, match=r"kd\.temperature"):
+        study.run_study(other, progress=False)
+
+
+def test_shipped_studies_are_valid() -> None:
+    names = {path.stem for path in shipped_studies()}
+    assert {"study-isic2016", "study-phantom"} <= names
+    for name in names:
+        settings = load_study(name)
+        assert settings.arms[settings.baseline].verb == "train"
+        assert base_recipe(settings).role == "student"
+
+
+def test_a_plain_recipe_gets_the_usual_arms() -> None:
+    settings = load_study("isic2016")
+    assert list(settings.arms) == ["alone", "kl", "kl-channel", "kl-boundary", "voc-teacher"]
+    assert settings.arms["voc-teacher"].optional
+    assert base_recipe(settings) == load_recipe("isic2016")
+    assert len(student_cells(settings)) == 15
+    with pytest.raises(ConfigError, match="trains a teacher"):
+        load_study("teacher-cpu")
+
+
+def test_shares_cover_all_cells_once() -> None:
+    cells = student_cells(load_study("isic2016"))
+    shares = [study.Share.parse(f"{k}/4") for k in (1, 2, 3, 4)]
+    assert sorted(c.name for s in shares for c in cells[s.part - 1 :: s.parts]) == sorted(
+        c.name for c in cells
+    )
+    for wrong in ("0/4", "5/4", "2", "a/b"):
+        with pytest.raises(UsageError, match="PART/PARTS"):
+            study.Share.parse(wrong)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"trainer.epochs": 2}, "optimiser steps 6, alone: 3"),
+        ({"data.batch_size": 2}, "optimiser steps"),
+        ({"optim.lr": 0.1}, r"optim\.lr"),
+        ({"trainer.early_stop": 3}, "early stopping"),
+    ],
+)
+def test_arms_that_are_not_trained_alike_are_refused(
+    overrides: dict[str, Any], told: str, root: Path, tmp_path: Path
+) -> None:
+    arms = tree(root, tmp_path)["arms"] | {"odd": {"overrides": overrides}}
+    with pytest.raises(ConfigError, match=told):
+        study.run_study(tiny(root, tmp_path, arms=arms), progress=False)
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_test_images_that_were_trained_on_are_refused(root: Path, tmp_path: Path) -> None:
+    prepare_phantom(root, count=6, size=SIZE, seed=0, name="other", progress=False)  # the same first pictures
+    with pytest.raises(DataError, match="training"):
+        study.run_study(tiny(root, tmp_path, test_data="other"), progress=False)
+
+
+def test_a_slice_needs_the_teacher(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--only teacher"):
+        study.run_study(tiny(root, tmp_path), share=study.Share(1, 2), progress=False)
+
+
+def test_wall_clock_gives_every_arm_the_longest_arms_time() -> None:
+    assert share_out({"alone": 1.0, "kl": 2.0}, {"alone": 10, "kl": 10}) == {"alone": 20, "kl": 10}
+    assert share_out({"alone": 100.0, "kl": 1.0}, {"alone": 1, "kl": 1}) == {"alone": 1, "kl": 100}
+
+
+def test_bad_studies_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.yaml"
+    for text, told in [
+        ("name: s\nrecipe: phantom\narms: {a: {verb: learn}}\n", "verb"),
+        ("name: s\nrecipe: phantom\narms: {kl: {}}\n", "baseline"),
+        ("name: s\nrecipe: phantom\narms: {alone: {verb: train}}\nseeds: [1, 1]\n", "different"),
+        ("name: s\nrecipe: phantom\narms: {alone: {}, 'a/b': {}}\n", "no name"),
+    ]:
+        path.write_text(text, encoding="utf-8")
+        assert cli.main(["study", str(path)]) == 2
+        assert told in capsys.readouterr().err
+    assert cli.main(["study", "study-phantom", "--arms", "kl,nobody"]) == 2
+    assert cli.main(["study", "study-phantom", "--seeds", "one"]) == 2
+    assert cli.main(["study", "study-phantom", "--jobs", "0"]) == 2
+    capsys.readouterr()
+
+
+def test_the_command_line_collects(
+    finished: tuple[StudySettings, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, result = finished
+    path = str(settings.folder / "study.yaml")
+    assert cli.main(["study", path, "--collect"]) == 0
+    told = capsys.readouterr().out
+    assert "distilled, KL" in told
+    assert "(baseline)" in told
+    assert cli.main(["study", path, "--collect", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["arms"] == result["arms"]
