@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--data.root", dest="root", type=Path, default=Path("data"))
     parser.add_argument("--data.size", dest="size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--student", default="unet-small")
+    parser.add_argument("--student", default="unet-w8")
     parser.add_argument("--teacher", default="DeepLabV3Plus")
     parser.add_argument(
         "--encoder", default="tu-tf_efficientnet_lite0", help="its weights do not matter to speed"

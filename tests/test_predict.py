@@ -24,7 +24,7 @@ from dermdistill.models.torch_backend import TorchBackend, load_run
 from dermdistill.predict import Predictor, find_images, write_outputs
 
 CARD = make_card(
-    role="student", model={"arch": "unet-nano"}, input_size=32, mean=[0.5] * 3, std=[0.5] * 3,
+    role="student", model={"arch": "unet-w4"}, input_size=32, mean=[0.5] * 3, std=[0.5] * 3,
     weights="w.pth", weights_sha256="ab", dataset={"name": "x", "fingerprint": "y"}, recipe="r", seed=0,
     parameters=1,
 )  # fmt: skip

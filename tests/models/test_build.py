@@ -21,13 +21,13 @@ LITE = "tu-tf_efficientnet_lite0"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("unet-smal",), "perhaps you meant unet-small"),
+        (("unet-w",), "perhaps you meant unet-w8"),
         (("DeepLabV3+", "resnet18"), "perhaps you meant DeepLabV3"),
         (("Unet", "resnet102"), "perhaps you meant .*resnet101"),
         (("Unet", "tu-tf_efficientnet_lite00"), "tu-tf_efficientnet_lite0"),
         (("Unet",), "Unet needs an encoder"),
         (("DPT", "tu-vit_tiny_patch16_224"), "one size only"),
-        (("unet-nano", "resnet18"), "no encoder to choose"),
+        (("unet-w4", "resnet18"), "no encoder to choose"),
         (("deeplabv3-torchvision", "resnet18"), "resnet50, resnet101"),
         (("Unet", "resnet18", None, "batch", "voc"), "no VOC classes"),
     ],
@@ -42,7 +42,7 @@ def test_case_of_an_smp_name_does_not_matter():
 
 
 def test_wrapper_normalises_and_has_no_state():
-    net = build_model("unet-nano").eval()
+    net = build_model("unet-w4").eval()
     image = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         expected = net.net((image - net.mean) / net.std)
@@ -51,7 +51,7 @@ def test_wrapper_normalises_and_has_no_state():
 
 
 def test_padding_repeats_the_border_and_is_cropped():
-    net = build_model("unet-nano").eval()
+    net = build_model("unet-w4").eval()
     image = torch.rand(1, 3, 40, 50)
     with torch.no_grad():
         padded = F.pad(image, (0, 14, 0, 8), mode="replicate")
@@ -111,7 +111,7 @@ def test_group_norm_fits_every_width(width):
 
 
 def test_group_norm_does_not_see_the_batch():
-    net = build_model("unet-nano", norm="group").train()
+    net = build_model("unet-w4", norm="group").train()
     images = torch.rand(3, 3, 32, 32)
     torch.testing.assert_close(net(images)[:1], net(images[:1]), rtol=1e-4, atol=1e-5)
 
@@ -129,7 +129,7 @@ def test_stages_are_matched_by_stride_the_deepest_first():
 
 
 def test_adaptors_bring_channels_together():
-    student, large = build_model("unet-nano").eval(), build_model("DeepLabV3Plus", LITE).eval()
+    student, large = build_model("unet-w4").eval(), build_model("DeepLabV3Plus", LITE).eval()
     adaptors = Adaptors(
         student.feature_channels, student.feature_strides, large.feature_channels, large.feature_strides
     )
@@ -143,7 +143,7 @@ def test_adaptors_bring_channels_together():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the exporter's own, and none of our business
-@pytest.mark.parametrize("arguments", [("unet-nano",), ("unet-nano", None, None, "group"), ("FPN", LITE)])
+@pytest.mark.parametrize("arguments", [("unet-w4",), ("unet-w4", None, None, "group"), ("FPN", LITE)])
 def test_onnx_runtime_gives_the_same(arguments, tmp_path):
     pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
     import onnxruntime

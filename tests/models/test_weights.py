@@ -163,9 +163,9 @@ def test_broken_and_missing_files(tmp_path):
 
 def test_load_weights_names_the_misfit(tmp_path):
     path = tmp_path / "small.pth"
-    torch.save(build_model("unet-small").net.state_dict(), path)
+    torch.save(build_model("unet-w8").net.state_dict(), path)
     with pytest.raises(WeightsError, match=r"encoder.0.0.weight is \[8, 3, 3, 3\] and not \[4, 3, 3, 3\]"):
-        weights.load_weights(build_model("unet-nano"), path)
+        weights.load_weights(build_model("unet-w4"), path)
     with pytest.raises(WeightsError, match=r"is missing.* more"):
         weights.load_weights(build_model("Unet", "resnet18"), path)
 
@@ -257,7 +257,7 @@ def test_unknown_weights():
 
 
 def test_normalisation():
-    assert normalisation("unet-small", None, None) == pretrained.IMAGENET
+    assert normalisation("unet-w8", None, None) == pretrained.IMAGENET
     assert normalisation("DeepLabV3Plus", "resnet101", None) == pretrained.IMAGENET
     assert normalisation("deeplabv3-torchvision", "resnet101", "coco") == pretrained.IMAGENET
     assert normalisation("Unet", "tu-inception_v3", None) == ((0.5,) * 3, (0.5,) * 3)
@@ -281,4 +281,4 @@ def test_statistics_of_a_card_win():
 
 def test_unets_have_no_encoder_weights():
     with pytest.raises(ConfigError, match="no encoder to choose"):
-        build_model("unet-nano", encoder_weights="imagenet")
+        build_model("unet-w4", encoder_weights="imagenet")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dermdistill.errors import ConfigError
 from dermdistill.models import pretrained, teacher
 from dermdistill.models.pretrained import normalisation
+from dermdistill.models.student import STUDENTS, LiteUNet
 from dermdistill.models.teacher import TORCHVISION, Extract, Head
 from dermdistill.models.unet import WIDTHS, Norm, UNet
 from dermdistill.models.weights import load_encoder, load_weights
@@ -121,11 +122,13 @@ def build_model(
     """Build a network by name.
 
     Args:
-        arch: unet-nano, unet-small, unet-base; deeplabv3-torchvision; or an smp architecture.
+        arch: nano, small, base; the plain unet-w4, unet-w8, unet-w16; deeplabv3-torchvision; or an smp
+            architecture.
         encoder: Of an smp architecture (required); of deeplabv3-torchvision resnet50 or resnet101 (default).
         encoder_weights: ``None`` or ``none``; ``imagenet``; ``coco`` (deeplabv3-torchvision, the whole net);
-            the path of a local state_dict; ``package:NAME``.
-        norm: Of our own U-Nets.
+            the path of a local state_dict; ``package:NAME``. nano, small and base take those of
+            EfficientNet-Lite0, the plain U-Nets none.
+        norm: Of the plain U-Nets.
         head: ``voc`` keeps the 21 classes of deeplabv3-torchvision, reduced to one logit whose sigmoid is
             1 − P(background): a teacher that was not fine-tuned.
         statistics: Mean and standard deviation per channel, where a model card says them; else those that
@@ -138,11 +141,32 @@ def build_model(
     encoder_weights = None if encoder_weights == "none" else encoder_weights
     if head == "voc" and arch != TORCHVISION:
         raise ConfigError(f"{arch} has no VOC classes.", f"head voc goes with {TORCHVISION} only")
+    if norm != "batch" and arch not in WIDTHS:
+        raise ConfigError(f"{arch} has batch norm only.", f"norm {norm} goes with {', '.join(WIDTHS)}")
+    if arch in STUDENTS:
+        return _build_student(arch, encoder, encoder_weights, statistics)
     if arch in WIDTHS:
         return _build_unet(arch, encoder, encoder_weights, norm, statistics)
     if arch == TORCHVISION:
         return _build_torchvision(encoder or "resnet101", encoder_weights, head, statistics)
     return _build_smp(arch, encoder, encoder_weights, statistics)
+
+
+def _build_student(
+    arch: str, encoder: str | None, encoder_weights: str | None, statistics: Statistics | None
+) -> LesionNet:
+    if encoder is not None:
+        raise ConfigError(
+            f"{arch} has its own encoder, EfficientNet-Lite0 cut short; found encoder {encoder}.",
+            "encoder empty",
+            "leave it out, or choose an smp architecture (Unet, DeepLabV3Plus …).",
+        )
+    net = LiteUNet(*STUDENTS[arch])
+    if encoder_weights is not None:
+        pretrained.load_lite0(net.encoder, encoder_weights)
+    return LesionNet(
+        net, _own_features, net.stride, statistics or pretrained.EFFICIENTNET_LITE, ModelSpec(arch)
+    )
 
 
 def _build_unet(
@@ -152,15 +176,15 @@ def _build_unet(
         raise ConfigError(
             f"{arch} is one piece: it has no encoder to choose and no pretrained weights.",
             "encoder and encoder_weights empty",
-            "leave them out, or choose an smp architecture (Unet, DeepLabV3Plus …).",
+            "leave them out, or choose nano, small, base, or an smp architecture (Unet, DeepLabV3Plus …).",
         )
     net = UNet(WIDTHS[arch], norm=norm)
     return LesionNet(
-        net, _unet_features, net.stride, statistics or pretrained.IMAGENET, ModelSpec(arch, norm=norm)
+        net, _own_features, net.stride, statistics or pretrained.IMAGENET, ModelSpec(arch, norm=norm)
     )
 
 
-def _unet_features(net: UNet, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _own_features(net: UNet | LiteUNet, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     return net.forward_features(x)
 
 
@@ -188,7 +212,7 @@ def _build_smp(
 ) -> LesionNet:
     known = teacher.smp_architectures()
     if arch.lower() not in known:
-        names = [*WIDTHS, TORCHVISION, *known.values()]
+        names = [*STUDENTS, *WIDTHS, TORCHVISION, *known.values()]
         near = difflib.get_close_matches(arch, names, n=1, cutoff=0.5)
         raise ConfigError(
             f"There is no architecture {arch!r}.",

@@ -6,9 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import nn
+
 from dermdistill.errors import WeightsError
 from dermdistill.models.teacher import TORCHVISION
-from dermdistill.models.weights import PACKAGE, SUFFIXES, load_encoder, load_strictly, locate, read_state
+from dermdistill.models.weights import (
+    PACKAGE,
+    SUFFIXES,
+    load_encoder,
+    load_strictly,
+    locate,
+    match_encoder,
+    read_state,
+)
 
 T = TypeVar("T")
 
@@ -16,6 +26,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation per channel, for images in [0, 1]."""
 EFFICIENTNET_LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
 """(x − 127)/128 on 0–255: what EfficientNet-Lite was trained with. timm's card rounds it to 0.5 and 0.5."""
+LITE0_AT_TIMM = "tf_efficientnet_lite0"
 
 
 def normalisation(
@@ -132,6 +143,28 @@ def load_torchvision(net: Any, encoder: str, encoder_weights: str) -> None:
         return load_strictly(net, kept, encoder_weights)
     kept = {name: value for name, value in state.items() if not name.startswith("fc.")}
     return load_strictly(net.backbone, kept, encoder_weights)
+
+
+def load_lite0(encoder: nn.Module, encoder_weights: str) -> None:
+    """Load ImageNet weights into the first layers of EfficientNet-Lite0 (`models.lite`).
+
+    Args:
+        encoder: Its layers are the first of EfficientNet-Lite0.
+        encoder_weights: ``imagenet`` (timm's, from its hub), a local file, or ``package:NAME``.
+
+    Raises:
+        WeightsError: As `reach` and `load_encoder`; or a name that is none of these.
+    """
+    if not from_hub(encoder_weights):
+        return load_encoder(encoder, encoder_weights)
+    if encoder_weights != "imagenet":
+        raise _unknown(LITE0_AT_TIMM, encoder_weights, ["imagenet"])
+    import timm
+
+    whole = reach(
+        lambda: timm.create_model(LITE0_AT_TIMM, pretrained=True), f"{encoder_weights} of {LITE0_AT_TIMM}"
+    )
+    return match_encoder(encoder, whole.state_dict(), f"timm's {LITE0_AT_TIMM}")
 
 
 def _unknown(encoder: str, encoder_weights: str, known: list[str]) -> WeightsError:

@@ -1,7 +1,7 @@
-"""The students: a compact U-Net family (Ronneberger et al. 2015) of 0.12, 0.49 and 1.94 million parameters.
+"""Plain U-Nets (Ronneberger et al. 2015) of 0.12, 0.49 and 1.94 million parameters: baselines of the students.
 
-Plain 3×3 convolutions, batch norm and ReLU on purpose: batch norm folds into the convolution, every operator
-has an int8 kernel in every runtime, and on small images nothing fancier was faster on a CPU.
+3×3 convolutions, batch norm and ReLU and nothing else, from random weights: what a student of another design
+(`models.student`) has to beat, and what generated lesions need no more than.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 Norm = Literal["batch", "group"]
 
-WIDTHS = {"unet-nano": 4, "unet-small": 8, "unet-base": 16}
-"""Channels of the first level, by the family's names."""
+WIDTHS = {"unet-w4": 4, "unet-w8": 8, "unet-w16": 16}
+"""Channels of the first level, by name."""
 
 
 class UNet(nn.Module):

@@ -89,13 +89,21 @@ def load_encoder(encoder: nn.Module, encoder_weights: str) -> None:
         WeightsError: Not found, not readable, or not of this encoder.
     """
     path = locate(encoder_weights)
-    state = read_state(path)
+    match_encoder(encoder, read_state(path), str(path))
+
+
+def match_encoder(encoder: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a state_dict into an encoder: by name where the names agree, else by order.
+
+    Raises:
+        WeightsError: It is not of this encoder; ``source`` is named.
+    """
     mapped = match_by_name(encoder.state_dict(), state)
     how = "name"
     if mapped is None:
-        mapped, how = match_by_order(encoder.state_dict(), state, str(path)), "order"
-    load_strictly(encoder, mapped, str(path))
-    logger.info("encoder weights: %s, %d tensors matched by %s", path, len(mapped), how)
+        mapped, how = match_by_order(encoder.state_dict(), state, source), "order"
+    load_strictly(encoder, mapped, source)
+    logger.info("encoder weights: %s, %d tensors matched by %s", source, len(mapped), how)
 
 
 def locate(encoder_weights: str) -> Path:

@@ -1,0 +1,85 @@
+"""The students ``nano``, ``small`` and ``base``: an ImageNet encoder cut short and a narrow top-down decoder.
+
+On a CPU the time goes into full-resolution maps and into the number of operators, hardly into parameters.
+Hence three decisions, whose figures stand in docs/design/students.md:
+
+* **Nothing is computed at full resolution.** The image is averaged down by ``shrink`` before the first
+  convolution; the last one answers ``stride²`` logits per cell, which a pixel shuffle lays out.
+* **Depth comes at low resolution**, where it costs next to nothing, and from ImageNet: `LiteEncoder`.
+* **Dense 3×3 convolutions in the decoder**, and one global context vector at the coarsest map.
+
+Only operators that every runtime has in int8; batch norm stands behind convolutions only, so it folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dermdistill.models.lite import LiteEncoder
+
+
+class Plan(NamedTuple):
+    """What tells one student from another; fields as the arguments of `LiteUNet`."""
+
+    depths: tuple[int, ...]
+    width: int
+    shrink: int
+
+
+STUDENTS = {
+    "nano": Plan(depths=(1, 2, 2, 1), width=16, shrink=2),
+    "small": Plan(depths=(1, 2, 2, 3), width=24, shrink=2),
+    "base": Plan(depths=(1, 2, 2, 3, 3, 2), width=32, shrink=1),
+}
+"""The family by name."""
+
+
+class LiteUNet(nn.Module):
+    """A truncated EfficientNet-Lite0 with a top-down decoder of constant width.
+
+    Args:
+        depths: Blocks of each encoder stage (`LiteEncoder`).
+        width: Channels of the decoder.
+        shrink: Factor by which the image is averaged down before the encoder.
+
+    Attributes:
+        stride: Height and width of the input must be multiples of it.
+    """
+
+    def __init__(self, depths: Sequence[int], width: int, shrink: int) -> None:
+        super().__init__()
+        self.shrink = shrink
+        self.encoder = LiteEncoder(depths)
+        self.stride = shrink * self.encoder.strides[-1]
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in self.encoder.channels)
+        self.context = nn.Conv2d(width, width, 1)
+        self.decoder = nn.ModuleList(_conv_block(width) for _ in self.encoder.channels[:-1])
+        self.cell = shrink * self.encoder.strides[0]
+        self.head = nn.Conv2d(width, self.cell**2, 1)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Logits of a normalised image."""
+        return self.forward_features(x)[0]
+
+    def forward_features(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 1 h w"], list[Tensor]]:
+        """Logits, and the encoder's feature maps, fine to coarse."""
+        features = self.encoder(F.avg_pool2d(x, self.shrink) if self.shrink > 1 else x)
+        y = self.lateral[-1](features[-1])
+        # What the image holds as a whole, told to every cell: a lesion is often as large as the image.
+        y = y + self.context(F.adaptive_avg_pool2d(y, 1))
+        for level in reversed(range(len(self.decoder))):
+            y = F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+            y = self.decoder[level](self.lateral[level](features[level]) + y)
+        return F.pixel_shuffle(self.head(y), self.cell), features
+
+
+def _conv_block(width: int) -> nn.Sequential:
+    """3×3 convolution, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+    )
