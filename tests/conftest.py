@@ -42,7 +42,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantoms = [make_phantom(7, index, 64) for index in range(16)]
     images = torch.stack([torch.tensor(p.image).permute(2, 0, 1) / 255 for p in phantoms])
     masks = torch.stack([torch.tensor(p.mask)[None].float() for p in phantoms])
-    net = build_model("unet-nano").train()
+    net = build_model("unet-w4").train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     for _ in range(40):
         loss = torch.nn.functional.binary_cross_entropy_with_logits(net(images), masks)

@@ -12,6 +12,9 @@ from dermdistill.models.build import LesionNet, build_model, count_macs, count_p
 
 # name → arguments, and mean and deviation of the logits of fixed images under `fix_weights`.
 CASES = {
+    "nano": (("nano",), [-0.00954179, 0.769181]),
+    "small": (("small",), [0.00866514, 0.641815]),
+    "base": (("base",), [-0.0257115, 0.520226]),
     "unet-w4": (("unet-w4",), [0.230894, 0.384938]),
     "unet-w8": (("unet-w8",), [-0.0135716, 0.491192]),
     "unet-w16": (("unet-w16",), [0.471197, 0.674066]),
@@ -143,7 +146,14 @@ def test_channels_last_gives_the_same(net):
 
 @pytest.mark.parametrize(
     ("arch", "millions", "gigamacs"),
-    [("unet-w4", 0.12, 0.20), ("unet-w8", 0.49, 0.77), ("unet-w16", 1.94, 3.03)],
+    [
+        ("nano", 0.098, 0.056),
+        ("small", 0.275, 0.083),
+        ("base", 1.452, 0.593),
+        ("unet-w4", 0.12, 0.20),
+        ("unet-w8", 0.49, 0.77),
+        ("unet-w16", 1.94, 3.03),
+    ],
 )
 def test_family_has_the_announced_size(arch, millions, gigamacs):
     net = build_model(arch)

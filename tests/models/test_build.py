@@ -143,7 +143,9 @@ def test_adaptors_bring_channels_together():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the exporter's own, and none of our business
-@pytest.mark.parametrize("arguments", [("unet-w4",), ("unet-w4", None, None, "group"), ("FPN", LITE)])
+@pytest.mark.parametrize(
+    "arguments", [("unet-w4",), ("unet-w4", None, None, "group"), ("nano",), ("base",), ("FPN", LITE)]
+)
 def test_onnx_runtime_gives_the_same(arguments, tmp_path):
     pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
     import onnxruntime

@@ -1,9 +1,9 @@
 """EfficientNet-Lite0 cut short: the encoder of our students, which starts from ImageNet weights.
 
-The layers, their order and their names are those of ``timm``'s ``tf_efficientnet_lite0`` (Tan & Le 2019, arXiv
-1905.11946; "Lite": no squeeze-excite, ReLU6, made to be quantised), so published weights load by name or by
-order, and an encoder that stops early takes the first of them. Our own module and not timm's: its padding is
-fixed when it is built, which exports to plain ``Conv`` and ``Pad``, and blocks can be left out within a stage.
+The layers, their order and their names are those of ``timm``'s ``tf_efficientnet_lite0`` (Tan & Le 2019,
+arXiv 1905.11946; "Lite": no squeeze-excite, ReLU6, made to be quantised), so published weights load by name
+or by order, and an encoder that stops early takes the first of them. Our own module and not timm's: its
+padding is fixed when it is built (it exports to plain ``Conv`` and ``Pad``), and blocks can be left out.
 """
 
 from __future__ import annotations
@@ -91,23 +91,22 @@ class LiteEncoder(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution padded as TensorFlow's SAME: at stride 2, the odd row and column are below and to the right.
+    """Convolution padded as TensorFlow's SAME: at stride 2 the odd row and column are below and right.
 
     For inputs whose sides are multiples of the stride, so the padding is known beforehand. No bias.
     """
 
     def __init__(self, before: int, after: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         total = kernel - stride
-        self.extra = total % 2
-        super().__init__(
-            before, after, kernel, stride, padding=total // 2 + self.extra if not self.extra else 0,
-            groups=groups, bias=False,
-        )  # fmt: skip
+        uneven = total % 2 == 1
+        padding = 0 if uneven else total // 2
+        super().__init__(before, after, kernel, stride, padding, groups=groups, bias=False)
+        self.uneven = uneven
         self.sides = (total // 2, total - total // 2) * 2
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Convolve."""
-        return super().forward(F.pad(x, self.sides) if self.extra else x)
+        return super().forward(F.pad(x, self.sides) if self.uneven else x)
 
 
 class SeparableBlock(nn.Module):

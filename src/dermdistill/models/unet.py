@@ -1,4 +1,4 @@
-"""Plain U-Nets (Ronneberger et al. 2015) of 0.12, 0.49 and 1.94 million parameters: baselines of the students.
+"""Plain U-Nets (Ronneberger et al. 2015) of 0.12, 0.49 and 1.94 million parameters: the students' baselines.
 
 3×3 convolutions, batch norm and ReLU and nothing else, from random weights: what a student of another design
 (`models.student`) has to beat, and what generated lesions need no more than.

