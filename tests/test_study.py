@@ -40,7 +40,7 @@ def tree(root: Path, runs_root: Path, **more: Any) -> dict[str, Any]:
             "alone": {"verb": "train", "title": "student alone"},
             "kl": {"title": "distilled, KL"},
         },
-        "teacher": {"overrides": {"teacher.arch": "unet-nano", "trainer.epochs": 1}},
+        "teacher": {"overrides": {"teacher.arch": "unet-w4", "trainer.epochs": 1}},
         "seeds": [0, 1],
         "runs_root": str(runs_root),
     } | more  # fmt: skip
