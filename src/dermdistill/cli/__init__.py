@@ -26,6 +26,7 @@ VERBS = {
     "evaluate": "score a run by the official ISIC protocol",
     "study": "arms × seeds as one job: student alone, distilled, teacher; paired tests",
     "predict": "segment photos: masks, overlays, JSON",
+    "serve": "a local web page and HTTP API: outline lesions in the browser",
     "figure": "show image, truth and prediction side by side",
     "demo": "the whole job on generated lesions, in a few minutes",
     "info": "versions, devices, what is installed",

@@ -1,0 +1,172 @@
+"""The routes of the HTTP API."""
+
+from __future__ import annotations
+
+import functools
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from dermdistill._version import __version__
+from dermdistill.card import ModelCard
+from dermdistill.predict import Predictor
+from dermdistill.serve.answers import Output, Segmentation, Wanted, answer
+from dermdistill.serve.bodies import FIELD, read_image_bytes
+from dermdistill.serve.guard import note
+from dermdistill.serve.limits import Limits
+from dermdistill.serve.observe import METRICS_TYPE, Metrics, request_id
+from dermdistill.serve.pool import WorkerPool
+from dermdistill.serve.problems import Refusal, documented
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "A JPEG, PNG, BMP or TIFF file: as a form's field, or as the body itself.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {FIELD: _BINARY["schema"]},
+                    "required": [FIELD],
+                }
+            },
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+        },
+    }
+}
+
+
+class Health(BaseModel):
+    """The server is up, and its model has answered a first image."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: str = Field("ok", description="Always ok: a server that cannot answer does not start.")
+    version: str = Field(description="Of dermdistill.")
+    slots: int = Field(description="Requests that can be received, waiting or computed at once.")
+    slots_taken: int
+
+
+class Service(BaseModel):
+    """The model, and what this server takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str = Field(description="Of dermdistill.")
+    card: ModelCard
+    max_upload_bytes: int
+    max_pixels: int
+    notice: str = "Not a medical device."
+
+
+def make_router(predictor: Predictor, limits: Limits, pool: WorkerPool, metrics: Metrics) -> APIRouter:
+    """The routes on one predictor."""
+    router = APIRouter()
+
+    @router.post(
+        "/v1/segment",
+        summary="Segment one image",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "JSON; or a PNG, where output or Accept ask for one.",
+                "content": {
+                    "application/json": {"schema": {"$ref": "#/components/schemas/Segmentation"}},
+                    "image/png": _BINARY,
+                },
+            },
+            **documented(400, 403, 406, 408, 413, 415, 422, 429, 500, 504),
+        },
+        openapi_extra=_BODY,
+    )
+    async def segment(
+        request: Request,
+        output: Annotated[
+            Output | None,
+            Query(
+                description="json; mask: PNG of 0 and 255 at native size; overlay: the image with its "
+                "outline; image: the image turned upright, at most 1600 pixels, not segmented. By default "
+                "Accept decides: image/png means mask."
+            ),
+        ] = None,
+        threshold: Annotated[
+            float | None,
+            Query(gt=0, lt=1, description="Of the probability; by default the model card's."),
+        ] = None,
+        probability_map: Annotated[
+            bool, Query(description="Add the probability map to the JSON, at most 640 pixels wide or high.")
+        ] = False,
+    ) -> Response:
+        """Find the lesion in one photograph. The image is not kept."""
+        wanted = Wanted(output or _by_accept(request), threshold, probability_map)
+        with pool.slot() as slot:
+            data = await read_image_bytes(request, limits)
+            metrics.uploaded.inc(len(data))
+            note(request.scope, bytes_in=len(data), output=wanted.output)
+            job = functools.partial(
+                answer, predictor, data, wanted, limits.max_pixels, request_id.get(), metrics
+            )
+            found = await slot.run(job, request.is_disconnected)
+        return Response(found.body, media_type=found.media_type)
+
+    @router.get("/v1/model", summary="The model's card, and what this server takes")
+    async def model() -> Service:
+        return Service(
+            version=__version__,
+            card=predictor.card,
+            max_upload_bytes=limits.max_upload_bytes,
+            max_pixels=limits.max_pixels,
+        )
+
+    @router.get("/healthz", summary="Whether the server is up")
+    async def healthz() -> Health:
+        return Health(version=__version__, slots=limits.workers + limits.queue, slots_taken=pool.taken)
+
+    @router.get(
+        "/metrics",
+        summary="Metrics in Prometheus' text form",
+        response_class=Response,
+        responses={200: {"content": {METRICS_TYPE: {"schema": {"type": "string"}}}}},
+    )
+    async def prometheus() -> Response:
+        return Response(metrics.text(), media_type=METRICS_TYPE)
+
+    return router
+
+
+def _by_accept(request: Request) -> Output:
+    """The first of the types in Accept, by their weights, that can be answered."""
+    accepted = request.headers.get("accept", "") or "*/*"
+    weighed: list[tuple[float, str]] = []
+    for part in accepted.split(","):
+        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weight = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
+        try:
+            weighed.append((float(weight), kind))
+        except ValueError:
+            continue
+    answers: dict[str, Output] = {
+        "application/json": "json", "application/*": "json", "*/*": "json",
+        "image/png": "mask", "image/*": "mask",
+    }  # fmt: skip
+    for likes, kind in sorted(weighed, key=lambda each: -each[0]):
+        if likes > 0 and kind in answers:
+            return answers[kind]
+    raise Refusal(
+        406, "not_acceptable", f"Accept asks for {accepted[:200]}.", "application/json or image/png"
+    )
+
+
+def schemas() -> dict[str, Any]:
+    """The forms that answers have, beside those that FastAPI finds itself."""
+    from dermdistill.serve.problems import Problem
+
+    found: dict[str, Any] = {}
+    for model in (Segmentation, Problem):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+        found |= schema.pop("$defs", {}) | {model.__name__: schema}
+    return found

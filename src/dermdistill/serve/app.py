@@ -1,0 +1,134 @@
+"""Put the parts together."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from dermdistill._version import __version__
+from dermdistill.predict import Predictor
+from dermdistill.serve.api import make_router, schemas
+from dermdistill.serve.guard import Guard, note
+from dermdistill.serve.limits import Limits
+from dermdistill.serve.observe import LOGGER, Metrics, request_id
+from dermdistill.serve.pool import WorkerPool
+from dermdistill.serve.problems import Refusal
+
+PAGE = Path(__file__).parent / "page"
+
+
+def make_app(
+    predictor: Predictor,
+    limits: Limits | None = None,
+    *,
+    hosts: Collection[str] = (),
+    origins: Collection[str] = (),
+) -> FastAPI:
+    """The page and the API on one predictor, as an ASGI application.
+
+    Args:
+        predictor: Called from several threads at once.
+        limits: What is taken.
+        hosts: Names that the Host header may have, beside localhost and any address.
+        origins: Other sites whose pages may use the API (CORS); by default none.
+    """
+    limits = limits or Limits()
+    metrics = Metrics(predictor.model)
+    metrics.capacity.set(limits.workers + limits.queue)
+    pool = WorkerPool(limits, metrics)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        predictor(np.zeros((64, 64, 3), np.uint8))  # a model that cannot answer does not start
+        logging.getLogger(LOGGER).info("ready", extra={"fields": {"version": __version__, **predictor.model}})
+        yield
+        pool.close()
+
+    app = FastAPI(
+        title="dermdistill",
+        version=__version__,
+        summary="Outlines of skin lesions. Not a medical device.",
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.include_router(make_router(predictor, limits, pool, metrics))
+    app.mount("/", _Page(directory=PAGE, html=True))
+    _answer_problems(app, metrics)
+    _complete_openapi(app)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    app.add_middleware(Guard, metrics=metrics, hosts=hosts, origins=origins)
+    return app
+
+
+class _Page(StaticFiles):
+    """The page's files; the browser asks each time whether they have changed."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _answer_problems(app: FastAPI, metrics: Metrics) -> None:
+    def refused(request: Request, refusal: Refusal) -> Response:
+        note(request.scope, code=refusal.code)
+        metrics.refused.labels(code=refusal.code).inc()
+        return refusal.response(request_id.get())
+
+    @app.exception_handler(Refusal)
+    async def _refusal(request: Request, error: Refusal) -> Response:
+        return refused(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _parameter(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"][1:]))
+        found = repr(first.get("input"))[:100]
+        return refused(
+            request, Refusal(422, "bad_parameter", f"The parameter {name} is {found}: {first['msg']}.")
+        )
+
+    @app.exception_handler(HTTPException)
+    async def _other(request: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "bad_method"}.get(error.status_code, "refused")
+        detail = {
+            404: "There is nothing at this path.",
+            405: f"{request.method} cannot be done here.",
+        }.get(error.status_code, str(error.detail))
+        return refused(request, Refusal(error.status_code, code, detail, headers=dict(error.headers or {})))
+
+
+def _complete_openapi(app: FastAPI) -> None:
+    """Name the answers' forms: routes answer bytes, which FastAPI cannot look into."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document["components"]["schemas"] = schemas() | {
+            name: schema
+            for name, schema in document["components"]["schemas"].items()
+            if name not in ("HTTPValidationError", "ValidationError")  # answered as Problem
+        }
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

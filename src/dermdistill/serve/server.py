@@ -1,0 +1,90 @@
+"""Bind, serve, end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from dermdistill.errors import UsageError
+from dermdistill.serve.observe import set_up_logging
+
+GRACE_S = 30  # for requests that are being answered when the server is told to end
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket's place.
+
+    Raises:
+        UsageError: The address is taken, or is none of this computer's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UsageError(f"{host} is no address: {error.strerror}.", "such as 127.0.0.1") from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise UsageError(
+            f"Cannot listen on {host}, port {port}: {error.strerror}.",
+            "a free port of this computer",
+            "Choose another with --port (0: any that is free).",
+        ) from None
+    return bound
+
+
+def address(bound: socket.socket) -> str:
+    """As a browser on this computer would open it."""
+    host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def serve(app: FastAPI, bound: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
+    """Answer requests until SIGINT or SIGTERM; what has begun by then is finished.
+
+    Args:
+        app: What answers.
+        bound: Where; closed at the end.
+        ready: Called once requests are taken.
+    """
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        access_log=False,  # the guard writes one line for each request
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    set_up_logging()
+    # uvicorn handles both signals, then raises them again for whoever handled them before: a request to end
+    # is the normal end of a server, so here nobody does.
+    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _Server(config, ready).run([bound])
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        bound.close()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()

@@ -1,0 +1,220 @@
+"""The HTTP API: its answers, its refusals in one form, and a document that tells the truth about both."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from openapi_spec_validator import validate
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+from standins import decoded, encoded, picture
+
+from dermdistill import imaging
+from dermdistill.predict import OUTLINE, Predictor
+from dermdistill.serve.limits import Limits
+
+PNG = {"Content-Type": "image/png"}
+BYTES = {"Content-Type": "application/octet-stream"}
+
+
+def segment(client: TestClient, data: bytes, headers: dict[str, str] = PNG, **query: Any) -> Any:
+    return client.post("/v1/segment", params=query, content=data, headers=headers)
+
+
+def test_a_form_and_a_body_get_the_predictors_answer(client: TestClient, predictor: Predictor) -> None:
+    data = encoded(picture())
+    expected = json.loads(json.dumps(predictor(data).to_json()))
+    by_form = client.post("/v1/segment", files={"image": ("a.png", data, "image/png")})
+    for response in (by_form, segment(client, data), segment(client, data, BYTES)):
+        assert response.status_code == 200
+        answer = response.json()
+        assert answer["request_id"] == response.headers["X-Request-ID"]
+        assert {key: answer[key] for key in expected} == expected
+        assert answer["threshold"] == 0.5
+        assert answer["probability_map"] is None
+
+
+def test_masks_and_overlays_are_png_at_native_size(client: TestClient, predictor: Predictor) -> None:
+    data = encoded(picture())
+    expected = predictor(data)
+    by_accept = segment(client, data, PNG | {"Accept": "image/png"})
+    for response in (segment(client, data, output="mask"), by_accept):
+        assert response.headers["content-type"] == "image/png"
+        np.testing.assert_array_equal(decoded(response.content), expected.mask * 255)
+    overlay = decoded(segment(client, data, output="overlay").content)
+    np.testing.assert_array_equal(overlay, imaging.overlay(picture(), [(expected.mask, OUTLINE)]))
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("*/*", "application/json"),
+        ("image/png;q=0.5, application/json", "application/json"),
+        ("application/json;q=0.1, image/*", "image/png"),
+        ("text/html, */*;q=0.1", "application/json"),
+    ],
+)
+def test_accept_is_weighed(client: TestClient, accept: str, kind: str) -> None:
+    assert segment(client, encoded(picture()), PNG | {"Accept": accept}).headers["content-type"] == kind
+
+
+def test_another_threshold_gives_another_mask(client: TestClient, predictor: Predictor) -> None:
+    data = encoded(picture())
+    prob = predictor(data).prob
+    areas = []
+    for threshold in (0.15, 0.5, 0.9):
+        mask = decoded(segment(client, data, output="mask", threshold=threshold).content)
+        np.testing.assert_array_equal(mask, imaging.to_mask(prob, threshold) * 255)
+        answer = segment(client, data, threshold=threshold).json()
+        assert answer["threshold"] == threshold
+        assert answer["area_fraction"] == pytest.approx((mask > 0).mean(), abs=1e-6)
+        areas.append(answer["area_fraction"])
+    assert areas == sorted(areas, reverse=True)
+    assert len(set(areas)) == 3
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 90), (700, 1300)])
+def test_the_probability_map_is_the_probability(
+    client: TestClient, predictor: Predictor, height: int, width: int
+) -> None:
+    data = encoded(picture(height, width))
+    found = segment(client, data, probability_map=True).json()["probability_map"]
+    grey = decoded(base64.b64decode(found["png"]))
+    assert grey.shape == (found["height"], found["width"])
+    assert max(grey.shape) == min(640, width)
+    prob = predictor(data).prob
+    if grey.shape != prob.shape:
+        prob = np.asarray(Image.fromarray(prob).resize(grey.shape[::-1], Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(grey / 255, prob, atol=0.5 / 255 + 1e-6)
+
+
+def test_photographs_are_answered_upright(client: TestClient) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    data, kind = encoded(picture(60, 90), "TIFF", exif=exif), {"Content-Type": "image/tiff"}
+    answer = segment(client, data, kind).json()
+    assert (answer["width"], answer["height"]) == (60, 90)
+    assert decoded(segment(client, data, kind, output="image").content).shape == (90, 60, 3)
+    large = decoded(segment(client, encoded(picture(300, 2000)), output="image").content)
+    assert large.shape == (240, 1600, 3)
+
+
+def test_every_refusal_has_one_form(client: TestClient) -> None:
+    small, file = encoded(picture()), ("a.png", encoded(picture()), "image/png")
+    noise = encoded(np.random.default_rng(0).integers(0, 256, (800, 800, 3), np.uint8))
+
+    def pieces() -> Iterator[bytes]:  # without a Content-Length
+        for _ in range(40):
+            yield bytes(2**16)
+
+    def post(**options: Any) -> Any:
+        return client.post("/v1/segment", **options)
+
+    asked = [
+        (413, "too_large", post(content=noise, headers=PNG)),
+        (413, "too_large", post(content=pieces(), headers=PNG)),
+        (413, "too_large", post(files={"image": ("a.png", noise)})),
+        (422, "too_many_pixels", post(content=encoded(picture(2000, 1000)), headers=PNG)),
+        (422, "unreadable_image", post(content=b"GIF89a, no image of ours", headers=PNG)),
+        (422, "unreadable_image", post(content=small[:100], headers=PNG)),
+        (422, "no_image", post(content=b"", headers=PNG)),
+        (422, "no_image", post(files={"picture": file})),
+        (422, "no_image", post(files={"image": (None, "text")})),
+        (422, "bad_parameter", post(content=small, headers=PNG, params={"threshold": 1})),
+        (422, "bad_parameter", post(content=small, headers=PNG, params={"output": "gif"})),
+        (415, "unsupported_type", post(content=small, headers={"Content-Type": "text/plain"})),
+        (415, "unsupported_type", post()),
+        (400, "bad_form", post(content=small, headers={"Content-Type": "multipart/form-data"})),
+        (400, "bad_form", post(files=[("image", file), ("image", file)])),
+        (406, "not_acceptable", post(content=small, headers=PNG | {"Accept": "text/html"})),
+        (404, "not_found", client.get("/nothing")),
+        (404, "not_found", client.get("/%2e%2e/app.py")),
+        (405, "bad_method", client.put("/v1/model")),
+    ]
+    document = client.get("/openapi.json").json()
+    for status, code, response in asked:
+        assert (response.status_code, response.json()["code"]) == (status, code), response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        check(document, "Problem", response.json())
+        assert response.json()["request_id"] == response.headers["X-Request-ID"]
+        assert response.json()["status"] == status
+        if response.request.url.path == "/v1/segment":
+            assert str(status) in document["paths"]["/v1/segment"]["post"]["responses"]
+
+
+def check(document: dict[str, Any], name: str, value: Any) -> None:
+    jsonschema.validate(value, {"$ref": f"#/components/schemas/{name}", "components": document["components"]})
+
+
+def test_the_document_is_valid_and_tells_the_truth(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    validate(document)
+    assert set(document["paths"]) == {"/v1/segment", "/v1/model", "/healthz", "/metrics"}
+    data = encoded(picture())
+    check(document, "Segmentation", segment(client, data, probability_map=True).json())
+    check(document, "Segmentation", segment(client, encoded(np.full((9, 9, 3), 255, np.uint8))).json())
+    check(document, "Service", client.get("/v1/model").json())
+    check(document, "Health", client.get("/healthz").json())
+    with pytest.raises(jsonschema.ValidationError):
+        check(document, "Health", {"status": "ok"})
+
+
+def test_the_model_and_the_limits_are_told(client: TestClient) -> None:
+    service = client.get("/v1/model").json()
+    assert service["card"]["recipe"] == "r"
+    assert (service["max_upload_bytes"], service["max_pixels"]) == (2**20, 1_000_000)
+    assert "Not a medical device" in service["notice"]
+    health = client.get("/healthz").json()
+    assert (health["status"], health["slots_taken"]) == ("ok", 0)
+
+
+def test_metrics_count_requests_refusals_and_slots(open_client: Callable[..., TestClient]) -> None:
+    client = open_client(limits=Limits(workers=2, queue=3))
+    data = encoded(picture())
+    for _ in range(3):
+        segment(client, data)
+    segment(client, b"no image at all")
+    for name in ("a", "b", "c"):
+        client.get(f"/{name}")
+    response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+    asked = {("method", "POST"), ("route", "/v1/segment")}
+    assert samples["dermdistill_requests_total", *sorted(asked | {("status", "200")})] == 3
+    assert samples["dermdistill_requests_total", *sorted(asked | {("status", "422")})] == 1
+    assert samples["dermdistill_refused_total", ("code", "unreadable_image")] == 1
+    assert samples["dermdistill_refused_total", ("code", "not_found")] == 3
+    assert samples["dermdistill_upload_bytes_total",] == 3 * len(data) + 15
+    assert samples["dermdistill_slots",] == 5
+    assert samples["dermdistill_slots_taken",] == 0
+    assert samples["dermdistill_compute_seconds_count",] == 4
+    # Unknown paths are one series, not as many as a scanner can think of.
+    routes = {label[1] for name in samples for label in name[1:] if label[0] == "route"}
+    assert routes == {"other", "/v1/segment"}
+    assert samples["process_resident_memory_bytes",] > 0
+
+
+def test_a_model_that_cannot_answer_does_not_start(open_client: Callable[..., TestClient]) -> None:
+    def broken(batch: np.ndarray) -> np.ndarray:
+        raise RuntimeError("the network is broken")
+
+    with pytest.raises(RuntimeError, match="the network is broken"):
+        open_client(broken)
+
+
+def test_serving_does_not_import_torch() -> None:
+    code = "import sys, dermdistill.serve.app, dermdistill.serve.server; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
