@@ -6,9 +6,14 @@ The names below are loaded on first use: importing the package imports neither t
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from dermdistill._version import __version__
+
+# ONNX Runtime 1.29 and newer reports models and hardware to its maker, and keeps a file in the user's cache,
+# unless this is set before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from dermdistill.card import ModelCard
