@@ -25,6 +25,7 @@ VERBS = {
     "distill": "distil a teacher into a student, by a recipe",
     "evaluate": "score a run by the official ISIC protocol",
     "study": "arms × seeds as one job: student alone, distilled, teacher; paired tests",
+    "report": "one page of a run or study: verdict, table, figures, pictures",
     "predict": "segment photos: masks, overlays, JSON",
     "serve": "a local web page and HTTP API: outline lesions in the browser",
     "figure": "show image, truth and prediction side by side",

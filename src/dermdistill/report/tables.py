@@ -1,0 +1,192 @@
+"""The report's tables as text. HTML, Markdown and LaTeX only dress them, so their numbers cannot differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dermdistill.metrics import Interval
+from dermdistill.report import words
+from dermdistill.report.model import Arm, Report, Stratum
+from dermdistill.report.words import NONE
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns."""
+
+    name: str
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    """Which columns hold numbers (set to the right, figures of equal width)."""
+    note: str = ""
+
+
+def main_table(report: Report) -> Table:
+    """Arm, cost, scores, difference: what the report is about."""
+    compared = any(arm.differences for arm in report.arms)
+    head = ["arm", "parameters", "MACs", "size", "Dice % (95 % CI)", "Jaccard % (95 % CI)"]
+    if compared:
+        head += ["ΔDice, points (95 % CI)", "p (Holm)"]
+    rows = []
+    for arm in report.arms:
+        row = [arm.name, words.whole(arm.parameters), words.operations(arm.macs), words.size(arm.size_bytes)]
+        row += [words.interval(arm.scores.get("dice")), words.interval(arm.scores.get("jaccard"))]
+        if compared:
+            difference = arm.differences.get("dice")
+            row += ["baseline", NONE] if arm.name == report.baseline else [
+                words.difference(difference), words.p_value(difference.p_holm if difference else None)
+            ]  # fmt: skip
+        rows.append(tuple(row))
+    if report.human:
+        human = report.human
+        mark = "" if human.comparable else " (other images)"
+        row = [f"{human.label}{mark}", NONE, NONE, NONE, words.interval(human.dice), NONE]
+        rows.append((*row, NONE, NONE) if compared else tuple(row))
+    return Table(
+        "main", "Results", tuple(head), tuple(rows), _all_but_first(head), _main_note(report, compared)
+    )
+
+
+def _main_note(report: Report, compared: bool) -> str:
+    seeds = {len(arm.cells) for arm in report.arms if arm.role == "student"}
+    said = []
+    if report.data.images:
+        said.append(
+            f"{report.data.images} {report.data.split} images of {report.data.title or report.data.name}"
+        )
+    if seeds and report.kind == "study":
+        said.append(f"{'–'.join(str(s) for s in sorted(seeds))} seeds per student")
+    sizes = sorted({arm.input_size for arm in report.arms if arm.input_size})
+    if sizes:
+        said.append(f"MACs for one image at {' and '.join(f'{s}×{s}' for s in sizes)}")
+    if any(arm.size_bytes for arm in report.arms):
+        said.append("size of the weights' file")
+    if compared:
+        said.append(f"Δ against {report.baseline}, paired by image")
+    return "; ".join(said) + "." if said else ""
+
+
+def comparison_table(report: Report) -> Table | None:
+    """Each comparison in full: both tests, what could have been resolved, images made better and worse."""
+    head = ("arm", "measure", "difference (95 % CI)", "p bootstrap", "p Wilcoxon", "p Holm", "resolvable",
+            "better", "worse", "verdict")  # fmt: skip
+    rows = []
+    for arm in report.arms:
+        for measure, d in arm.differences.items():
+            scale = 0.01 if measure == "hd95" else 1.0  # it is in percent already
+            mean, low, high = (words.signed(scale * value) for value in (d.mean, d.low, d.high))
+            said = f"{mean} ({low} to {high})"
+            row = [
+                arm.name,
+                _title(measure),
+                said,
+                *(words.p_value(p) for p in (d.p_bootstrap, d.p_wilcoxon, d.p_holm)),
+            ]
+            row.append(words.percent(None if d.resolvable is None else scale * d.resolvable))
+            row += [_share(d.better), _share(d.worse), (arm.verdict or NONE) if measure == "dice" else ""]
+            rows.append(tuple(row))
+    if not rows:
+        return None
+    numeric = (False, False, *(True,) * 7, False)
+    note = (
+        f"In points, against {report.baseline}. Resolvable: the smallest difference that the study "
+        "could have told from none. Better, worse: share of images. " + report.statistics
+    )
+    return Table("comparisons", "Comparisons", head, tuple(rows), numeric, note.strip())
+
+
+def score_table(report: Report) -> Table | None:
+    """The other measures of each arm."""
+    names = ("threshold_jaccard", "sensitivity", "specificity", "accuracy", "boundary_f", "hd95")
+    used = [name for name in names if any(name in arm.scores for arm in report.arms)]
+    agreed = any(arm.agreement for arm in report.arms)
+    calibrated = any(arm.calibration for arm in report.arms)
+    if not used:
+        return None
+    head = ["arm", *(_title(name) for name in used)]
+    head += ["agreement with the teacher"] if agreed else []
+    head += ["ECE"] if calibrated else []
+    head += ["failures"]
+    rows = []
+    for arm in report.arms:
+        row = [arm.name, *(_score(name, arm.scores.get(name)) for name in used)]
+        row += [words.interval(arm.agreement)] if agreed else []
+        row += [words.percent(arm.calibration.ece if arm.calibration else None)] if calibrated else []
+        row.append(_failed(arm))
+        rows.append(tuple(row))
+    note = "In percent with 95 % intervals. Agreement: Dice between the arm's masks and the teacher's. "
+    if "hd95" in used:
+        note += "Hausdorff 95 %: percent of the image diagonal, lower is better. "
+    note += "Failures: images whose Jaccard (mean of the seeds) is below 0.65."
+    return Table("scores", "More than overlap", tuple(head), tuple(rows), _all_but_first(head), note)
+
+
+def strata_table(report: Report) -> Table | None:
+    """Every level of every stratum: n, Dice of each arm, difference to the baseline."""
+    if not report.strata:
+        return None
+    arms = list(dict.fromkeys(s.arm for s in report.strata))
+    paired = {s.arm for s in report.strata if s.difference}
+    head = ["stratum", "level", "n"]
+    for arm in arms:
+        head += [f"{arm}: Dice %"] + ([f"{arm}: Δ points"] if arm in paired else [])
+    found = {(s.name, s.level, s.arm): s for s in report.strata}
+    rows = []
+    for name, level in dict.fromkeys((s.name, s.level) for s in report.strata):
+        first = next(s for s in report.strata if (s.name, s.level) == (name, level))
+        row = [name, level + (" (few)" if first.small else ""), words.whole(first.n)]
+        for arm in arms:
+            stratum: Stratum | None = found.get((name, level, arm))
+            row.append(words.interval(stratum.dice if stratum else None, 1))
+            if arm in paired:
+                row.append(words.difference(stratum.difference if stratum else None))
+        rows.append(tuple(row))
+    numeric = (False, False, *(True,) * (len(head) - 2))
+    note = "(few): so few images that the interval says little. No correction for the number of strata."
+    return Table("strata", "Strata", tuple(head), tuple(rows), numeric, note)
+
+
+def elsewhere_table(report: Report) -> Table | None:
+    """Scores on other data or splits."""
+    if not report.elsewhere:
+        return None
+    rows = tuple(
+        (e.data, e.split, words.whole(e.dice.n), words.interval(e.dice), words.interval(e.jaccard))
+        for e in report.elsewhere
+    )
+    head = ("data", "split", "images", "Dice % (95 % CI)", "Jaccard % (95 % CI)")
+    return Table("elsewhere", "On other images", head, rows, (False, False, True, True, True))
+
+
+def _title(name: str) -> str:
+    match name:
+        case "boundary_f":
+            return "boundary F"
+        case "hd95":
+            return "Hausdorff 95 %"
+        case _:
+            return name.replace("_", " ")
+
+
+def _score(name: str, value: Interval | None) -> str:
+    if value is not None and name == "hd95":  # in percent already
+        value = Interval(value.mean / 100, value.low / 100, value.high / 100, value.n)
+    return words.interval(value)
+
+
+def _share(value: float | None) -> str:
+    return NONE if value is None else f"{words.percent(value, 0)} %"
+
+
+def _failed(arm: Arm) -> str:
+    if arm.per_image is None:
+        return NONE
+    n = len(arm.per_image.ids)
+    return f"{len(arm.failures)} of {n} ({words.percent(len(arm.failures) / n, 1)} %)"
+
+
+def _all_but_first(head: Sequence[str]) -> tuple[bool, ...]:
+    return (False, *(True for _ in head[1:]))

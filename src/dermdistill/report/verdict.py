@@ -1,0 +1,80 @@
+"""The answer in words. It only says what the study's statistics say; there is no second opinion here."""
+
+from __future__ import annotations
+
+from dermdistill.report import words
+from dermdistill.report.model import Arm, Report
+
+
+def headline(report: Report) -> str:
+    """One sentence: the answer to the question."""
+    shown = report.shown
+    if shown is None or "dice" not in shown.scores:
+        return "Nothing has been evaluated yet."
+    if report.kind == "run" or report.baseline is None:
+        return f"{shown.name} scores a Dice of {words.percent(shown.scores['dice'].mean)} %."
+    compared = [arm for arm in report.arms if arm.distilled and "dice" in arm.differences]
+    gains = [arm for arm in compared if arm.verdict == "gain"]
+    if gains:
+        best = max(arm.differences["dice"].mean for arm in gains)
+        return f"Distillation helped: {words.signed(best)} Dice points over {report.baseline}."
+    if not compared:
+        return f"No distilled arm has been compared with {report.baseline} yet."
+    if all(arm.verdict == "loss" for arm in compared):
+        return f"Distillation hurt: every distilled arm scored below {report.baseline}."
+    if any(arm.verdict == "mixed" for arm in compared):
+        return f"No clear gain was measured over {report.baseline}."
+    return f"No gain was measured: no distilled arm scored above {report.baseline} beyond chance."
+
+
+def details(report: Report) -> list[str]:
+    """Further sentences: each comparison, what was kept of the teacher, what people agree on."""
+    shown, teacher = report.shown, report.teacher
+    said = []
+    if report.kind == "run" and shown and (dice := shown.scores.get("dice")):
+        images = f"{dice.n} {report.data.split} images of {report.data.title or report.data.name}"
+        said.append(
+            f"95 % interval {words.percent(dice.low)} to {words.percent(dice.high)} %, over {images}."
+        )
+    said += [arm.verdict_words or _compared(report, arm) for arm in report.arms if "dice" in arm.differences]
+    if shown and teacher and shown is not teacher:
+        said += _kept(shown, teacher)
+    if shown and shown.agreement:
+        agreed, true = words.interval(shown.agreement), words.interval(shown.scores.get("dice"))
+        said.append(
+            f"{shown.name} agrees with its teacher at a Dice of {agreed} %, with the truth at {true} %."
+        )
+    if report.human:
+        human = report.human
+        where = "" if human.comparable else " (other images than these: a landmark, not a comparison)"
+        dice = words.interval(human.dice)
+        said.append(f"{human.label}: Dice {dice} % on {human.dice.n} images{where}. Source: {human.source}.")
+    return said
+
+
+def _compared(report: Report, arm: Arm) -> str:
+    d = arm.differences["dice"]
+    p = "" if d.p_holm is None else f"; Holm-corrected p {_equals(words.p_value(d.p_holm))}"
+    points = (
+        f"{words.signed(d.mean)} Dice points (95 % CI {words.signed(d.low)} to {words.signed(d.high)}{p})"
+    )
+    return f"{arm.name} against {report.baseline}: {points}."
+
+
+def _equals(p: str) -> str:
+    return p if p.startswith("<") else f"= {p}"
+
+
+def _kept(shown: Arm, teacher: Arm) -> list[str]:
+    if "dice" not in shown.scores or "dice" not in teacher.scores or not teacher.scores["dice"].mean:
+        return []
+    kept = shown.kept if shown.kept is not None else shown.scores["dice"].mean / teacher.scores["dice"].mean
+    costs = []
+    for name, mine, theirs in (
+        ("parameters", shown.parameters, teacher.parameters),
+        ("multiply-accumulates", shown.macs, teacher.macs),
+    ):
+        if mine and theirs:
+            costs.append(f"{100 * mine / theirs:.3g} % of its {name}")
+    with_ = f", with {' and '.join(costs)}" if costs else ""
+    return [f"{shown.name} keeps {words.percent(kept, 1)} % of the teacher's Dice{with_}."]
