@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+import csv
 import html.parser
 import json
 import re
@@ -64,6 +64,38 @@ class Page(html.parser.HTMLParser):
     def handle_data(self, data: str) -> None:
         if not {"style", "title"} & set(self.open):
             self.text += data
+
+
+def write_audit(folder: Path, first: str, second: str) -> Path:
+    """What `dermdistill audit` leaves: one pair that crosses, one official overlap."""
+    folder.mkdir(parents=True)
+    where = {
+        "from": "phantom/train",
+        "to": "phantom/test",
+        "level": "near-duplicate",
+        "leak": True,
+        "pairs": 1,
+    }
+    overlap = {"set": "isic2017", "split": "train", "challenge": "isic2016", "official_split": "test"}
+    found = {
+        "leaks": 1,
+        "images": [{"set": "phantom", "split": "train", "count": 900}],
+        "table": [{**where, "pairs": 1}],
+        "official": [{**overlap, "count": 305, "of": 379, "warning": True}],
+    }
+    (folder / "audit.json").write_text(json.dumps(found), encoding="utf-8")
+    sides = {"a": (first, "phantom", "train"), "b": (second, "phantom", "test")}
+    row = {
+        f"{name}_{s}": v
+        for s, values in sides.items()
+        for name, v in zip(("image", "set", "split"), values, strict=True)
+    }
+    row |= {"crosses": "yes", "level": "near-duplicate", "kind": "features", "score": "41", "mirrored": "no"}
+    with (folder / "audit.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(row))
+        writer.writeheader()
+        writer.writerow(row)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -204,12 +236,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     info["manifest_sha256"] = hash_file(folder / "manifest.csv")
     (folder / "dataset.json").write_text(json.dumps(info), encoding="utf-8")
     maker.data = open_dataset("phantom", tmp_path / "data", maker.size)
-    audit = tmp_path / "audit.json"
-    image = {"data": HOSTILE, "split": "train", "image_id": HOSTILE}
-    pair = {"first": image, "second": {**image, "split": "test"}, "kind": HOSTILE, "crosses": True}
-    audit.write_text(
-        json.dumps({"verdict": HOSTILE, "pairs": [pair], "warnings": [HOSTILE]}), encoding="utf-8"
-    )
+    audit = write_audit(tmp_path / "audit", HOSTILE, HOSTILE)
     study = maker.write(
         question=HOSTILE, commands=[HOSTILE, "```"], versions={HOSTILE: HOSTILE}, missing=[HOSTILE]
     )
@@ -331,24 +358,15 @@ def test_pictures_fall_back_to_the_sheet_and_say_so(study: Path, tmp_path: Path)
 
 
 def test_an_audit_is_found_beside_the_data_and_shown(study: Path, tmp_path: Path) -> None:
-    root = study.parent / "data" / "phantom" / "audit.json"
-    pair = {
-        "first": {"data": "phantom", "split": "train", "image_id": "A1"},
-        "second": {"data": "phantom", "split": "test", "image_id": "B2"},
-        "kind": "near-duplicate",
-        "crosses": True,
-        "distance": 0.031,
-    }
-    root.write_text(
-        json.dumps({"verdict": "1 pair crosses.", "counts": {"near-duplicate": 1}, "pairs": [pair]})
-    )
+    folder = write_audit(study.parent / "data" / "phantom" / "audit", "A1", "B2")
     try:
         write_report(study, out=tmp_path, formats=["html", "json"])
     finally:
-        root.unlink()
+        shutil.rmtree(folder)
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "1 pair crosses." in text
+    assert "1 pair among 900 images crosses from training into validation or test." in text
     assert "A1 (phantom train)" in text
+    assert "hold 305 of the 379 isic2016 test images" in text
     missing = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["missing"]
     assert not any("audit" in line for line in missing)
 

@@ -1,56 +1,75 @@
-"""Read what ``dermdistill audit`` found, or say that nobody has looked."""
+"""Read what ``dermdistill audit`` found (audit.json, and the pairs in audit.csv beside it)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from dermdistill.errors import DataError
-from dermdistill.files import read_json
+from dermdistill.errors import DataError, UsageError
+from dermdistill.files import read_csv, read_json
 from dermdistill.report.model import Audit, AuditPair
 
 NAME = "audit.json"
 
 
 def find_audit(*folders: Path | None) -> Path | None:
-    """The first audit.json in these folders."""
-    places = [folder / NAME for folder in folders if folder is not None]
+    """The first audit.json in these folders or in their ``audit/``."""
+    places = [
+        place / NAME for folder in folders if folder is not None for place in (folder, folder / "audit")
+    ]
     return next((path for path in places if path.is_file()), None)
 
 
 def read_audit(path: Path) -> Audit:
-    """Read audit.json.
+    """Read audit.json, or the folder that holds it.
 
     Raises:
-        DataError: It is missing or of another layout.
+        UsageError: There is no such file.
+        DataError: It is of another layout.
     """
+    path = path / NAME if path.is_dir() else path
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist.", "audit.json of dermdistill audit, or its folder")
     found = read_json(path)
     try:
-        pairs = tuple(_pair(entry) for entry in found["pairs"])
-        return Audit(
-            path,
-            str(found.get("verdict") or ""),
-            {str(kind): int(count) for kind, count in (found.get("counts") or {}).items()},
-            pairs,
-            tuple(str(warning) for warning in found.get("warnings") or ()),
-            found.get("images"),
-        )
+        leaks = int(found["leaks"])
+        kinds: dict[str, int] = {}
+        for row in found["table"]:
+            kinds[row["level"]] = kinds.get(row["level"], 0) + int(row["pairs"])
+        images = sum(int(entry["count"]) for entry in found["images"])
+        warnings = tuple(_overlap(entry) for entry in found["official"] if entry["warning"])
+        pairs = tuple(_pair(row) for row in read_csv(path.with_name("audit.csv")))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(
             f"{path} is not what dermdistill audit writes ({type(error).__name__}: {error}).",
-            "a list of pairs with verdict and counts",
+            "leaks, table, images and official",
             "Run dermdistill audit again.",
         ) from None
+    return Audit(path, leaks, kinds, pairs, warnings, images)
 
 
-def _pair(entry: dict[str, Any]) -> AuditPair:
-    distance = entry.get("distance")
-    detail = str(entry.get("detail") or ("" if distance is None else f"distance {distance:.3g}"))
-    return AuditPair(
-        _image(entry["first"]), _image(entry["second"]), str(entry["kind"]), bool(entry["crosses"]), detail
+def headline(audit: Audit) -> str:
+    """The audit in a sentence."""
+    among = f" among {audit.images:,} images" if audit.images else ""
+    match audit.leaks:
+        case 0:
+            return f"No pair{among} crosses from training into validation or test."
+        case 1:
+            return f"1 pair{among} crosses from training into validation or test."
+        case _:
+            return f"{audit.leaks} pairs{among} cross from training into validation or test."
+
+
+def _overlap(entry: dict[str, Any]) -> str:
+    return (
+        f"{entry['set']}: its {entry['split']} images hold {entry['count']} of the {entry['of']} "
+        f"{entry['challenge']} {entry['official_split']} images."
     )
 
 
-def _image(entry: dict[str, Any]) -> str:
-    where = " ".join(str(entry[key]) for key in ("data", "split") if entry.get(key))
-    return f"{entry['image_id']} ({where})" if where else str(entry["image_id"])
+def _pair(row: dict[str, str]) -> AuditPair:
+    agree = f"{row['score']} features agree" if row["score"] else ""
+    mirrored = "mirrored" if row["mirrored"] == "yes" else ""
+    detail = ", ".join(part for part in (row["kind"].replace("+", " and "), agree, mirrored) if part)
+    first, second = (f"{row[f'image_{s}']} ({row[f'set_{s}']} {row[f'split_{s}'] or '?'})" for s in "ab")
+    return AuditPair(first, second, row["level"], row["crosses"] == "yes", detail)

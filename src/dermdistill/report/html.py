@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dermdistill._version import __version__
-from dermdistill.report import records, tables, theme, verdict, words
+from dermdistill.report import audits, records, tables, theme, verdict, words
 from dermdistill.report.draw import colour_places, figures
 from dermdistill.report.gallery import Gallery
 from dermdistill.report.model import Report
@@ -44,7 +44,7 @@ def to_html(report: Report, gallery: Gallery) -> str:
         main=tables.main_table(report),
         tables=found,
         audit_pairs=records.audit_table(report),
-        crossing=sum(pair.crosses for pair in report.audit.pairs) if report.audit else 0,
+        audit_headline=audits.headline(report.audit) if report.audit else "",
         shared=shared,
         places=colour_places(report),
         figures=drawn,

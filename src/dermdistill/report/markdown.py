@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from dermdistill.report import records, verdict
+from dermdistill.report import audits, records, verdict
 from dermdistill.report.model import Report
 from dermdistill.report.tables import Table
 
@@ -76,7 +76,6 @@ def _harmless(flat: str, match: re.Match[str]) -> bool:
 def _audit(report: Report) -> str:
     if report.audit is None:
         return "Not made: nobody has looked for images that are in training and in test."
-    crossing = sum(pair.crosses for pair in report.audit.pairs)
-    lines = [report.audit.headline or f"{crossing} pairs cross from one split to another."]
-    lines += [f"{kind}: {count}" for kind, count in report.audit.counts.items()]
+    lines = [audits.headline(report.audit)]
+    lines += [f"{kind}: {count} pairs" for kind, count in report.audit.counts.items()]
     return "\n".join(f"- {text(line)}" for line in [*lines, *report.audit.warnings])

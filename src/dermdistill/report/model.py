@@ -168,9 +168,10 @@ class Audit:
     """What ``dermdistill audit`` found."""
 
     source: Path
-    headline: str
+    leaks: int
+    """Pairs that cross from training into validation or test."""
     counts: dict[str, int]
-    """Pairs by kind."""
+    """Pairs by level: exact, near-duplicate …"""
     pairs: tuple[AuditPair, ...]
     warnings: tuple[str, ...] = ()
     images: int | None = None

@@ -139,7 +139,7 @@ def with_audit(report: Report, missing: list[str], path: Path | None) -> Report:
         where = beside if beside is not None else "DATA"
         missing = [
             *missing,
-            f"The leak audit: run dermdistill audit {where}, then this report with --audit audit.json",
+            f"The leak audit: run dermdistill audit {where} --out {report.folder / 'audit'}",
         ]
     if report.arms and any(arm.macs is None for arm in report.arms):
         missing = [*missing, "MACs: the evaluation has not noted them."]

@@ -240,14 +240,19 @@ def _figures(height: float, ratios: list[float]) -> tuple[Figure, list[Axes]]:
 def _legend(figure: Figure, axis: Axes) -> None:
     """Below the axes, in as many columns as the names leave room for."""
     handles, labels = axis.get_legend_handles_labels()
-    longest = max((len(label) for label in labels), default=1)
-    columns = max(1, min(len(labels), int(50 / (longest + 6))))
+    columns = next((n for n in range(len(labels), 1, -1) if _letters(labels, n) <= 58), 1)
     legend = figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, handlelength=1.4, columnspacing=1.4
     )
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)  # points are drawn faint because they are many
+
+
+def _letters(labels: Sequence[str], columns: int) -> int:
+    """Width of a legend in letters; matplotlib fills it column by column."""
+    rows = -(-len(labels) // columns)
+    return sum(6 + max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows))
 
 
 def _short(text: str, most: int = 22) -> str:

@@ -47,8 +47,10 @@ def details(report: Report) -> list[str]:
     if report.human:
         human = report.human
         where = "" if human.comparable else " (other images than these: a landmark, not a comparison)"
-        dice = words.interval(human.dice)
-        said.append(f"{human.label}: Dice {dice} % on {human.dice.n} images{where}. Source: {human.source}.")
+        between = words.interval(human.dice)
+        said.append(
+            f"{human.label}: Dice {between} % on {human.dice.n} images{where}. Source: {human.source}."
+        )
     return said
 
 
