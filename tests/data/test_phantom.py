@@ -45,6 +45,26 @@ def test_a_threshold_does_not_solve_them_and_lesions_can_be_seen() -> None:
     assert np.median(contrast) > 8
 
 
+def test_sizes_are_spread_like_those_of_real_lesions() -> None:
+    share = np.array([make_phantom(0, index, 64).mask.mean() for index in range(300)])
+    # 10, 25, 50, 75 and 90 % of the lesions of ISIC 2017 (manifest.csv) are smaller than:
+    real = np.array([0.024, 0.050, 0.126, 0.284, 0.467])
+    found = np.quantile(share, [0.10, 0.25, 0.50, 0.75, 0.90])
+    assert np.abs(np.log(found / real)).max() < np.log(1.3)
+
+
+def test_the_pictures_vary_as_dermoscopy_does() -> None:
+    """Light and dark skin, round dark rims, benign and malignant, colours beyond brown."""
+    phantoms = [make_phantom(0, index, 64) for index in range(80)]
+    skin = np.array([np.median(p.image[p.mask == 0], axis=0) for p in phantoms])
+    assert skin.mean(axis=1).min() < 110
+    assert skin.mean(axis=1).max() > 180
+    assert (skin[:, 0] > skin[:, 2]).mean() > 0.9  # skin is red before it is blue
+    rims = np.mean([p.image[:3, :3].mean() < 40 for p in phantoms])
+    assert 0.1 < rims < 0.7
+    assert 0.15 < np.mean([p.diagnosis == "malignant" for p in phantoms]) < 0.45
+
+
 def test_writing_goes_on_where_it_stopped(tmp_path: Path) -> None:
     write_phantoms(tmp_path, 2, 48, seed=1)
     first = tmp_path / "images" / "PHANTOM_00000.jpg"
