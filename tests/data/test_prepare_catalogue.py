@@ -16,7 +16,7 @@ from fileserver import FileServer
 from PIL import Image
 from smallfiles import encode, image_bytes, mask_bytes, write, zip_bytes
 
-from dermdistill.data import fetch, pack
+from dermdistill.data import fetch, packing
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare import ensure_prepared, prepare_source
 from dermdistill.data.sources import SOURCES, find_source
@@ -141,6 +141,20 @@ def test_hand_fetched_archives_need_no_network(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "by-hand" / "ISBI2016_ISIC_Part1_Test_Data.zip").exists()
 
 
+def test_a_name_of_ones_own(tmp_path: Path) -> None:
+    for name, content in _archives("isic2016").items():
+        write(tmp_path / "by-hand" / name, content)
+    how: dict[str, Any] = {"archives": tmp_path / "by-hand", "verify": False}
+    data = _prepare("isic2016", tmp_path, folder_name="mine", **how)
+    assert (data.name, data.folder) == ("mine", tmp_path / "mine")
+    assert not (tmp_path / "isic2016").exists()
+    assert "--name mine" in data.info["command"]
+    assert ensure_prepared("mine", tmp_path, 48, progress=False).images.shape[1] == 48
+    for taken in ("isic2018", "phantom"):
+        with pytest.raises(UsageError, match="catalogue"):
+            _prepare("isic2016", tmp_path, folder_name=taken, **how)
+
+
 def test_absent_archives_are_listed_with_addresses(tmp_path: Path) -> None:
     archives = _archives("isic2016")
     name = "ISBI2016_ISIC_Part1_Training_Data.zip"
@@ -200,7 +214,7 @@ def test_goes_on_after_an_interruption_in_the_pack(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pack, "read_image", stop)
+        patch.setattr(packing, "read_image", stop)
         with pytest.raises(KeyboardInterrupt):
             _prepare("isic2016", tmp_path, bases=[server.base])
     server.requests.clear()
@@ -253,6 +267,43 @@ def test_ph2_is_a_test_set(tmp_path: Path) -> None:
     assert [row.image_id for row in data.manifest] == ["IMD002", "IMD003", "IMD004"]
     assert set(np.unique(data.masks)) == {0, 1}
     assert "carved" not in json.dumps(data.info["validation"]).split(";")[0]
+
+
+PH2_TABLE = """||   Name || Histological Diagnosis || Clinical Diagnosis || Asymmetry | Pigment Network || Colors ||
+|| IMD002 ||                        ||                  1 ||         1 |               T ||   3  4 ||
+|| IMD003 ||                        ||                  0 ||         0 |               T ||      4 ||
+|| IMD004 ||               Melanoma ||                  2 ||         2 |              AT ||   1  4 ||
+
+Legends
+ Clinical Diagnosis: 0 - Common Nevus; 1 - Atypical Nevus; 2 - Melanoma.
+"""
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["the archive's folder", "the folder of images"])
+def test_ph2_diagnoses_are_read_from_its_table(tmp_path: Path, inner: bool) -> None:
+    _write_ph2(tmp_path / "ph2")
+    dataset = tmp_path / "ph2" / "PH2Dataset"
+    (dataset / "PH2_dataset.txt").write_text(PH2_TABLE.replace("\n", "\r\n"), encoding="latin-1")
+    data = _prepare(
+        "ph2", tmp_path / "data", archives=dataset / "PH2 Dataset images" if inner else tmp_path / "ph2"
+    )
+    assert [row.diagnosis for row in data.manifest] == ["atypical nevus", "common nevus", "melanoma"]
+
+
+def test_ph2_without_its_table_or_with_holes_in_it_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write_ph2(tmp_path / "ph2")
+    _prepare("ph2", tmp_path / "without", archives=tmp_path / "ph2")
+    assert "no PH2_dataset.txt" in caplog.text
+    table = tmp_path / "ph2" / "PH2_dataset.txt"
+    table.write_text(PH2_TABLE.replace("IMD003", "IMD999"), encoding="utf-8")
+    data = _prepare("ph2", tmp_path / "holes", archives=tmp_path / "ph2")
+    assert [row.diagnosis for row in data.manifest] == ["atypical nevus", "", "melanoma"]
+    assert "1 images have no diagnosis" in caplog.text
+    table.write_text("<html>Not found</html>", encoding="utf-8")
+    with pytest.raises(DataError, match="names no diagnosis"):
+        _prepare("ph2", tmp_path / "broken", archives=tmp_path / "ph2")
 
 
 def test_ph2_that_is_still_packed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from smallfiles import encode, image_bytes, mask_bytes, write, write_pairs
 
-from dermdistill.data import pack
+from dermdistill.data import packing
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare import ensure_prepared, prepare_folder, prepare_phantom
 from dermdistill.errors import DataError, MismatchError, UsageError
@@ -53,7 +53,7 @@ def test_a_second_call_does_nothing_and_says_so(
     write_pairs(tmp_path, 4)
     first = _prepare(tmp_path)
     files = {p: p.stat().st_mtime_ns for p in first.folder.rglob("*") if p.is_file() and p.name != ".lock"}
-    monkeypatch.setattr(pack, "read_image", None)  # nothing may be decoded
+    monkeypatch.setattr(packing, "read_image", None)  # nothing may be decoded
     with caplog.at_level(logging.INFO):
         second = _prepare(tmp_path)
     assert "nothing to do" in caplog.text
@@ -117,8 +117,8 @@ def test_all_bad_pairs_are_listed_at_once_and_the_good_ones_are_kept(
     assert not (tmp_path / "data" / "own" / "dataset.json").exists()
     write_pairs(tmp_path, 5)
     decoded = []
-    original = pack.read_image
-    monkeypatch.setattr(pack, "read_image", lambda path, **k: decoded.append(path) or original(path, **k))
+    original = packing.read_image
+    monkeypatch.setattr(packing, "read_image", lambda path, **k: decoded.append(path) or original(path, **k))
     assert len(_prepare(tmp_path)) == 8
     # An empty mask is a fault of the settings: its pair had been read in full.
     assert len(decoded) == 5
@@ -138,9 +138,9 @@ def test_empty_masks_when_allowed(tmp_path: Path) -> None:
 def test_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pairs(tmp_path, 10)
     whole = _prepare(tmp_path, root=tmp_path / "other")
-    monkeypatch.setattr(pack, "CHUNK", 2)
+    monkeypatch.setattr(packing, "CHUNK", 2)
     decoded: list[Path] = []
-    original = pack.read_image
+    original = packing.read_image
 
     def count(path: Path, **how: Any) -> Any:
         if len(decoded) == 5:
@@ -148,12 +148,12 @@ def test_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.Monke
         decoded.append(path)
         return original(path, **how)
 
-    monkeypatch.setattr(pack, "read_image", count)
+    monkeypatch.setattr(packing, "read_image", count)
     with pytest.raises(KeyboardInterrupt):
         _prepare(tmp_path)
     assert not (tmp_path / "data" / "own" / "dataset.json").exists()
     later: list[Path] = []
-    monkeypatch.setattr(pack, "read_image", lambda path, **k: later.append(path) or original(path, **k))
+    monkeypatch.setattr(packing, "read_image", lambda path, **k: later.append(path) or original(path, **k))
     data = _prepare(tmp_path)
     assert len(later) <= 6
     np.testing.assert_array_equal(data.images, whole.images)

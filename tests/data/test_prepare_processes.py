@@ -19,16 +19,16 @@ from dermdistill.data.prepare import prepare_folder
 SCRIPT = """
 import json, logging, sys, time
 from pathlib import Path
-from dermdistill.data import pack
+from dermdistill.data import packing
 from dermdistill.data.prepare import prepare_folder
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 folder, pause = Path(sys.argv[1]), float(sys.argv[2])
-pack.CHUNK = 4
-original = pack.read_image
+packing.CHUNK = 4
+original = packing.read_image
 def slow(path, **how):
     time.sleep(pause)
     return original(path, **how)
-pack.read_image = slow
+packing.read_image = slow
 data = prepare_folder("own", folder / "data", folder / "images", folder / "masks", size=32, progress=False)
 print(json.dumps(data.fingerprint))
 """

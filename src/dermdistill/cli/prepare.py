@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
         test_images: Path | None = None,
         test_masks: Path | None = None,
         manifest: Path | None = None,
-        split_column: str = "split",
+        split_column: str | None = None,
         allow_empty: bool = False,
         verify: bool = True,
         discard_archives: bool = False,
@@ -41,7 +41,8 @@ def run(arguments: list[str]) -> int:
 
         Args:
             source: A data set of the catalogue; left out: --images and --masks give one's own.
-            name: Name of the prepared set (own: the images' folder's name).
+            name: Name of the prepared set, by which recipes find it (default: the catalogue's name; for
+                images of one's own, that of their folder).
             root: Folder that holds prepared data sets.
             size: Side in pixels of the packed squares (32 to 2048).
             seed: Of the validation split (and of the phantoms).
@@ -52,12 +53,15 @@ def run(arguments: list[str]) -> int:
             masks: Folder of masks, matched by stem (_Segmentation, _segmentation, _mask, _lesion or none).
             test_images: Folder of test images, kept apart.
             test_masks: Folder of their masks.
-            manifest: CSV with image_id and any of split, diagnosis, group (lesion_id, patient_id).
-            split_column: Column of the manifest that gives the split.
+            manifest: CSV with image_id and any of split, diagnosis, group (else patient_id or lesion_id: one
+                patient's images stay in one split).
+            split_column: Column of the manifest that gives the split: train, val or test, rows where it is
+                empty are left out (default: split, else the only one that ends in _split).
             allow_empty: Accept masks without a lesion.
             verify: Check the archives' checksums.
             discard_archives: Remove the downloads afterwards; the unpacked files stay.
-            diagnosis_column: Column of the manifest that gives the diagnosis.
+            diagnosis_column: Column of the manifest that gives the diagnosis (default: diagnosis or dx, else
+                the one that goes with the split's, isic2016_split and isic2016_diagnosis for example).
             count: phantom: how many.
         """
         from dermdistill.data import prepare as stage
@@ -77,6 +81,7 @@ def run(arguments: list[str]) -> int:
                 root,
                 size=size,
                 part=part,
+                folder_name=name,
                 archives=archives,
                 seed=seed,
                 val_fraction=val_fraction,

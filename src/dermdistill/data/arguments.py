@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from dermdistill.data.sources import PHANTOM, SOURCES
 from dermdistill.errors import UsageError
 
 
@@ -27,6 +28,18 @@ def check_arguments(name: str, root: Path, size: int, val_fraction: float) -> Pa
     if not 0.0 < val_fraction < 1.0:
         raise UsageError(f"The validation fraction is {val_fraction}.", "more than 0 and less than 1")
     return root / name
+
+
+def check_own_name(name: str) -> None:
+    """Refuse a name of the catalogue: a recipe that names it expects that data set.
+
+    Raises:
+        UsageError: It is one.
+    """
+    if name in SOURCES or name == PHANTOM:
+        raise UsageError(
+            f"{name} is a name of the catalogue.", "a name of your own", "Choose another --name."
+        )
 
 
 def command_line(*words: str, **flags: Any) -> str:

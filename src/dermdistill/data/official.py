@@ -7,13 +7,15 @@ import logging
 from pathlib import Path
 
 from dermdistill.data.fetch import raw_path
-from dermdistill.data.pairing import Pair, Pairing, pair_folders, pair_ph2
+from dermdistill.data.pairing import Pair, Pairing, listed, pair_folders, pair_ph2
 from dermdistill.data.sources import PH2_ARCHIVE, SOURCES, Source, Split
-from dermdistill.data.tables import read_labels
+from dermdistill.data.tables import read_labels, read_ph2_labels
 from dermdistill.errors import DataError, UsageError
 from dermdistill.files import read_csv
 
 logger = logging.getLogger(__name__)
+
+PH2_TABLE = "PH2_dataset.txt"
 
 
 def official_pairs(source: Source, folder: Path) -> Pairing:
@@ -44,11 +46,11 @@ def official_pairs(source: Source, folder: Path) -> Pairing:
 
 
 def ph2_pairs(folder: Path | None) -> Pairing:
-    """Pairs of PH2, unpacked by hand: a test set.
+    """Pairs of PH2, unpacked by hand: a test set, with the diagnoses of its table where that is there.
 
     Raises:
         UsageError: No folder is given; where PH2 is to be had is said.
-        DataError: The folder does not hold it, or holds it still packed.
+        DataError: The folder does not hold it, or holds it still packed, or its table cannot be read.
     """
     source = SOURCES["ph2"]
     fetch = f"Fetch {PH2_ARCHIVE} (page: {source.page}), unpack it (for example with unrar or 7-Zip)"
@@ -75,7 +77,20 @@ def ph2_pairs(folder: Path | None) -> Pairing:
         raise DataError(f"{found}.", "IMDxxx/IMDxxx_Dermoscopic_Image/IMDxxx.bmp, at any depth", mend)
     pairing = pair_ph2(folder)
     warn_count(source, "test", len(pairing.pairs))
-    return pairing
+    return dataclasses.replace(pairing, pairs=_with_ph2_diagnoses(pairing.pairs, folder))
+
+
+def _with_ph2_diagnoses(pairs: list[Pair], folder: Path) -> list[Pair]:
+    # The table lies beside the folder of images, which may be the one that was named.
+    tables = [*sorted(folder.rglob(PH2_TABLE)), folder.resolve().parent / PH2_TABLE]
+    table = next((path for path in tables if path.is_file()), None)
+    if table is None:
+        logger.warning("ph2: there is no %s in %s, so no diagnosis is known.", PH2_TABLE, folder)
+        return pairs
+    labels = read_ph2_labels(table)
+    if absent := [pair.image_id for pair in pairs if pair.image_id not in labels]:
+        logger.warning("ph2: %d images have no diagnosis in %s: %s", len(absent), table, listed(absent))
+    return [dataclasses.replace(pair, diagnosis=labels.get(pair.image_id, "")) for pair in pairs]
 
 
 def phantom_pairs(folder: Path, test_count: int) -> list[Pair]:

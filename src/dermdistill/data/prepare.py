@@ -6,23 +6,22 @@ step takes up what an earlier call has left.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dermdistill.data.arguments import check_arguments, command_line
+from dermdistill.data.arguments import check_arguments, check_own_name, command_line
 from dermdistill.data.assemble import Job, add_pack, assemble, discard_archives, reuse
 from dermdistill.data.dataset import PreparedData, is_prepared, open_dataset, read_info
 from dermdistill.data.fetch import fetch_source
+from dermdistill.data.folders import prepare_folder
 from dermdistill.data.lock import locked
 from dermdistill.data.official import official_pairs, ph2_pairs, phantom_pairs
-from dermdistill.data.own import collect, digest
 from dermdistill.data.phantom import write_phantoms
 from dermdistill.data.sources import PHANTOM, SOURCES, find_source
 from dermdistill.errors import UsageError
 
-logger = logging.getLogger(__name__)
+__all__ = ["ensure_prepared", "prepare_folder", "prepare_phantom", "prepare_source"]
 
 PHANTOM_TEST_FRACTION = 0.2
 PHANTOM_SIDE = 256
@@ -35,6 +34,7 @@ def prepare_source(
     *,
     size: int = 256,
     part: str = "1",
+    folder_name: str | None = None,
     archives: Path | None = None,
     seed: int = 0,
     val_fraction: float = 0.15,
@@ -54,6 +54,7 @@ def prepare_source(
         name: isic2016, isic2016-3b, isic2017, isic2018 or ph2.
         root: Folder of the prepared data sets; this one gets ``root/name``.
         size: Side of the pack's squares in pixels.
+        folder_name: Another name for the prepared set, by which recipes find it.
         part: isic2016: ``1``, or ``3b`` (with diagnosis; prepared as ``isic2016-3b``).
         archives: Folder with the archives, fetched by hand: nothing is downloaded. For ph2: the unpacked
             folder.
@@ -67,13 +68,16 @@ def prepare_source(
         progress: Show bars.
 
     Raises:
-        UsageError: No such data set or part, or ph2 without ``archives``.
+        UsageError: No such data set or part, ph2 without ``archives``, or another one's name for it.
         ArchiveError: An archive is not the expected one, or unsafe.
         DataError: Downloads fail, pairs are bad (all are listed), or the disk is full.
         MismatchError: It was prepared with other settings.
     """
     source = find_source(name, part)
-    folder = check_arguments(source.name, root, size, val_fraction)
+    chosen = folder_name or source.name
+    if chosen != source.name:
+        check_own_name(chosen)
+    folder = check_arguments(chosen, root, size, val_fraction)
     settings: dict[str, Any] = {"source": source.name, "allow_empty": allow_empty}
     if "train" in source.counts and "val" not in source.counts:
         settings |= {"seed": seed, "val_fraction": val_fraction}
@@ -95,9 +99,10 @@ def prepare_source(
             pairing = official_pairs(source, folder)
         command = ["prepare", name, *(["--part", "3b"] if source.name == "isic2016-3b" else [])]
         job = Job(
-            source.name, source.title, source.license,
+            chosen, source.title, source.license,
             command_line(
-                *command, seed=seed, val_fraction=val_fraction, allow_empty=allow_empty, archives=archives
+                *command, name=folder_name, seed=seed, val_fraction=val_fraction, allow_empty=allow_empty,
+                archives=archives,
             ),
             {"catalogue": source.name, "page": source.page, "files": records},
             settings, pairing.pairs,
@@ -111,93 +116,6 @@ def prepare_source(
         if discard:
             discard_archives(folder)
         return data
-
-
-def prepare_folder(
-    name: str,
-    root: Path,
-    images: Path,
-    masks: Path,
-    *,
-    test_images: Path | None = None,
-    test_masks: Path | None = None,
-    manifest: Path | None = None,
-    split_column: str = "split",
-    diagnosis_column: str | None = None,
-    size: int = 256,
-    seed: int = 0,
-    val_fraction: float = 0.15,
-    allow_empty: bool = False,
-    progress: bool = True,
-) -> PreparedData:
-    """Prepare images of one's own; they stay where they are, and must stay there.
-
-    Masks are matched by name (:mod:`dermdistill.data.pairing`). Files without a partner are left out with a
-    warning that lists them (also in ``dataset.json``); when nothing matches, that is an error.
-
-    Args:
-        name: Name of the data set; not one of the catalogue's.
-        root: Folder of the prepared data sets.
-        images: Folder of the training images (JPEG, PNG, BMP, TIFF), searched to any depth.
-        masks: Folder of their masks; may be the same one.
-        test_images: Folder of test images.
-        test_masks: Folder of their masks.
-        manifest: CSV, see :mod:`dermdistill.data.tables`. Only the images that it names are used.
-        split_column: Which of its columns gives the split; rows where it is empty are left out. Where
-            there is no column ``split``, the only one that ends in ``_split`` is taken.
-        diagnosis_column: Which one gives the diagnosis.
-        size: Side of the pack's squares in pixels.
-        seed: Seed of the carved split.
-        val_fraction: Share of the training images to carve when the manifest names no val.
-        allow_empty: Accept masks without a lesion.
-        progress: Show a bar.
-
-    Raises:
-        UsageError: Arguments do not go together.
-        DataError: Nothing matches, or pairs are bad (all are listed).
-        MismatchError: ``name`` was prepared from other files or with other settings.
-    """
-    if name in SOURCES or name == PHANTOM:
-        raise UsageError(
-            f"{name} is a name of the catalogue.", "a name of your own", "Choose another --name."
-        )
-    folder = check_arguments(name, root, size, val_fraction)
-    chosen = None if split_column == "split" else split_column
-    own = collect(images, masks, test_images, test_masks, manifest, chosen, diagnosis_column)
-    settings: dict[str, Any] = {
-        "pairs": digest(own.pairs),
-        "images": len(own.pairs),
-        "allow_empty": allow_empty,
-    }
-    if not any(pair.split == "val" for pair in own.pairs):
-        settings |= {"seed": seed, "val_fraction": val_fraction}
-    places = {
-        "images": images, "masks": masks, "test_images": test_images, "test_masks": test_masks,
-        "manifest": manifest,
-    }  # fmt: skip
-    found = (
-        {"split_column": own.table.split_column, "diagnosis_column": own.table.diagnosis_column}
-        if own.table
-        else {}
-    )
-    source = {key: str(path.resolve()) for key, path in places.items() if path is not None}
-    source |= {key: column for key, column in found.items() if column is not None}
-    with locked(folder):
-        if (data := reuse(folder, size, settings, progress=progress)) is not None:
-            return data
-        call = command_line(
-            "prepare",
-            name=name,
-            seed=seed,
-            val_fraction=val_fraction,
-            allow_empty=allow_empty,
-            **{key: value for key, value in source.items() if key != "diagnosis_column"},
-        )
-        job = Job(
-            name, name, "the owner's", call, source, settings, own.pairs, own.unmatched,
-            seed, val_fraction, allow_empty,
-        )  # fmt: skip
-        return assemble(job, root, size, progress=progress)
 
 
 def prepare_phantom(
@@ -231,10 +149,8 @@ def prepare_phantom(
         raise UsageError(
             f"The number of phantoms is {count}.", "at least 3: one to train, validate and test on"
         )
-    if name in SOURCES:
-        raise UsageError(
-            f"{name} is a name of the catalogue.", "a name of your own", "Choose another --name."
-        )
+    if name != PHANTOM:
+        check_own_name(name)
     folder = check_arguments(name, root, size, val_fraction)
     settings = {"source": PHANTOM, "count": count, "seed": seed, "val_fraction": val_fraction}
     with locked(folder):

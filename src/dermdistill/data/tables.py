@@ -1,4 +1,4 @@
-"""Tables that come with images: a manifest of the user's own, and the label files of ISIC 2016.
+"""Tables that come with images: a manifest of the user's own, and the labels of ISIC 2016 and PH2.
 
 A manifest may have any of these columns; others are passed over.
 
@@ -12,6 +12,7 @@ A manifest may have any of these columns; others are passed over.
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from dermdistill.files import read_csv
 ID_COLUMNS = ("image_id", "image", "image_name", "isic_id")
 DIAGNOSIS_COLUMNS = ("diagnosis", "dx")
 GROUP_COLUMNS = ("group", "patient_id", "lesion_id")
+PH2_DIAGNOSES = {"0": "common nevus", "1": "atypical nevus", "2": "melanoma"}
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -123,6 +125,37 @@ def read_labels(path: Path) -> dict[str, str]:
                 labels[cells[0].strip()] = names[value]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}.") from error
+    return labels
+
+
+def read_ph2_labels(path: Path) -> dict[str, str]:
+    """Diagnoses of ``PH2_dataset.txt``: ``common nevus``, ``atypical nevus`` or ``melanoma``, by image id.
+
+    The file is a table for people: rows of cells between ``||``, the clinical diagnosis a number, with a key
+    to the numbers below the table. Rows that do not read so are passed over.
+
+    Raises:
+        DataError: No row of it reads so.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+    labels: dict[str, str] = {}
+    place = 2  # of the clinical diagnosis, where no header says otherwise
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip().removeprefix("||").split("||")]
+        titles = [cell.lower() for cell in cells]
+        if titles[0] == "name" and "clinical diagnosis" in titles:
+            place = titles.index("clinical diagnosis")
+        elif re.fullmatch(r"IMD\d+", cells[0]) and len(cells) > place and cells[place] in PH2_DIAGNOSES:
+            labels[cells[0]] = PH2_DIAGNOSES[cells[place]]
+    if not labels:
+        raise DataError(
+            f"{path} names no diagnosis.",
+            "rows such as || IMD003 || … || 0 || …, the third cell 0, 1 or 2",
+            "Fetch PH2 again, or remove this file to prepare the images without diagnosis.",
+        )
     return labels
 
 

@@ -1,0 +1,95 @@
+"""Prepare images of one's own: folders of images and masks, perhaps with a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dermdistill.data.arguments import check_arguments, check_own_name, command_line
+from dermdistill.data.assemble import Job, assemble, reuse
+from dermdistill.data.dataset import PreparedData
+from dermdistill.data.lock import locked
+from dermdistill.data.own import collect, digest
+
+
+def prepare_folder(
+    name: str,
+    root: Path,
+    images: Path,
+    masks: Path,
+    *,
+    test_images: Path | None = None,
+    test_masks: Path | None = None,
+    manifest: Path | None = None,
+    split_column: str | None = None,
+    diagnosis_column: str | None = None,
+    size: int = 256,
+    seed: int = 0,
+    val_fraction: float = 0.15,
+    allow_empty: bool = False,
+    progress: bool = True,
+) -> PreparedData:
+    """Prepare images of one's own; they stay where they are, and must stay there.
+
+    Masks are matched by name (:mod:`dermdistill.data.pairing`). Files without a partner are left out with a
+    warning that lists them (also in ``dataset.json``); when nothing matches, that is an error.
+
+    Args:
+        name: Name of the data set; not one of the catalogue's.
+        root: Folder of the prepared data sets.
+        images: Folder of the training images (JPEG, PNG, BMP, TIFF), searched to any depth.
+        masks: Folder of their masks; may be the same one.
+        test_images: Folder of test images.
+        test_masks: Folder of their masks.
+        manifest: CSV, see :mod:`dermdistill.data.tables`. Only the images that it names are used.
+        split_column: Which of its columns gives the split; rows where it is empty are left out. By default
+            ``split``, else the only one that ends in ``_split``, else none: all images are for training.
+        diagnosis_column: Which one gives the diagnosis; by default as `tables.read_table` says.
+        size: Side of the pack's squares in pixels.
+        seed: Seed of the carved split.
+        val_fraction: Share of the training images to carve when the manifest names no val.
+        allow_empty: Accept masks without a lesion.
+        progress: Show a bar.
+
+    Raises:
+        UsageError: Arguments do not go together.
+        DataError: Nothing matches, or pairs are bad (all are listed).
+        MismatchError: ``name`` was prepared from other files or with other settings.
+    """
+    check_own_name(name)
+    folder = check_arguments(name, root, size, val_fraction)
+    own = collect(images, masks, test_images, test_masks, manifest, split_column, diagnosis_column)
+    settings: dict[str, Any] = {
+        "pairs": digest(own.pairs),
+        "images": len(own.pairs),
+        "allow_empty": allow_empty,
+    }
+    if not any(pair.split == "val" for pair in own.pairs):
+        settings |= {"seed": seed, "val_fraction": val_fraction}
+    places = {
+        "images": images, "masks": masks, "test_images": test_images, "test_masks": test_masks,
+        "manifest": manifest,
+    }  # fmt: skip
+    found = (
+        {"split_column": own.table.split_column, "diagnosis_column": own.table.diagnosis_column}
+        if own.table
+        else {}
+    )
+    source = {key: str(path.resolve()) for key, path in places.items() if path is not None}
+    source |= {key: column for key, column in found.items() if column is not None}
+    with locked(folder):
+        if (data := reuse(folder, size, settings, progress=progress)) is not None:
+            return data
+        call = command_line(
+            "prepare",
+            name=name,
+            seed=seed,
+            val_fraction=val_fraction,
+            allow_empty=allow_empty,
+            **{key: value for key, value in source.items() if key != "diagnosis_column"},
+        )
+        job = Job(
+            name, name, "the owner's", call, source, settings, own.pairs, own.unmatched,
+            seed, val_fraction, allow_empty,
+        )  # fmt: skip
+        return assemble(job, root, size, progress=progress)
