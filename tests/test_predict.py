@@ -186,6 +186,8 @@ def test_usage_errors_exit_with_2_and_no_traceback(capsys: pytest.CaptureFixture
     for arguments in (
         ["distil"], ["train"], ["train", "isic2061"], ["prepare", "--size", "7", "phantom"],
         ["prepare", "--images", "here"], ["train", "isic2016", "--kd.kl", "0"],
+        ["evaluate", "run", "--batch-size", "0"], ["figure", "run", "--count", "0"],
+        ["predict", "photo.jpg", "--model", "run", "--batch-size", "-1"],
     ):  # fmt: skip
         try:
             code = cli.main(arguments)
@@ -194,6 +196,7 @@ def test_usage_errors_exit_with_2_and_no_traceback(capsys: pytest.CaptureFixture
         assert code == 2, arguments
     told = capsys.readouterr().err
     assert "perhaps you meant 'distill'" in told
+    assert "--batch-size is 0." in told
     assert "Traceback" not in told
 
 

@@ -25,6 +25,7 @@ from dermdistill.files import read_csv
 from dermdistill.models.build import build_model
 from dermdistill.models.torch_backend import load_run
 from dermdistill.tasks import FrozenTeacher
+from dermdistill.trainer import has_idle_parameters
 
 SIZE = 48
 
@@ -71,12 +72,48 @@ def test_a_distilled_run_holds_what_is_promised(root: Path, teacher: Path, tmp_p
     rows = read_csv(folder / "metrics.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(float(row[c]) > 0 for row in rows for c in ("val_loss", "val_agreement", "images_per_second"))
-    assert list((folder / "tensorboard").glob("events*"))
+    promised = {"val_loss", "val_dice", "val_jaccard", "val_teacher_dice", "val_agreement", "lr"}
+    assert promised <= rows[0].keys()
     checkpoint = torch.load(folder / "last.ckpt", map_location="cpu", weights_only=True)
     assert not any(name.startswith("teacher") for name in checkpoint["state_dict"])
     best = max(rows, key=lambda row: float(row["val_dice"]))
     assert int(best["epoch"]) == card["epoch"]
     assert card["scores"]["val"]["dice"] == pytest.approx(float(best["val_dice"]), abs=1e-6)
+
+
+def test_tensorboard_shows_curves_pictures_and_hyperparameters(
+    root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def stop(self: Resumable, trainer: Any, *rest: Any) -> None:
+        if trainer.current_epoch == 1:
+            self.signal = signal.SIGTERM
+        original(self, trainer, *rest)
+
+    original = Resumable.on_train_batch_start
+    recipe = tiny("phantom", root, tmp_path, **{"teacher.run": str(teacher)})
+    with monkeypatch.context() as patch:
+        patch.setattr(Resumable, "on_train_batch_start", stop)
+        with pytest.raises(Interrupted):
+            training.distill(recipe, progress=False)
+    folder = training.distill(recipe, resume=True, progress=False)
+    steps: dict[str, set[int]] = {}
+    settings = []
+    for path in sorted((folder / "tensorboard").glob("events*")):  # one file before the stop, one after it
+        board = EventAccumulator(str(path))
+        board.Reload()
+        for name in board.Tags()["scalars"]:
+            steps.setdefault(name, set()).update(event.step for event in board.Scalars(name))
+        for name in board.Tags()["images"]:
+            steps.setdefault(name, set()).update(event.step for event in board.Images(name))
+        settings += [name for name in board.summary_metadata if name.startswith("_hparams_/session_start")]
+    row = read_csv(folder / "metrics.csv")[0]
+    for name in ("val/loss", "val/dice", "val/jaccard", "val/agreement", "val/teacher_dice", "lr"):
+        assert len(steps[name]) == 2, f"{name}: a point per epoch and no other"
+    assert steps["validation"] == steps["val/dice"] == steps["images_per_second"] == steps["train/loss"]
+    assert max(steps["val/dice"]) == int(row["step"]) * 2
+    assert len(settings) == 1
 
 
 def test_the_teacher_does_not_move(root: Path, teacher: Path, tmp_path: Path) -> None:
@@ -238,6 +275,17 @@ def test_a_data_set_of_three_images_works(tmp_path: Path) -> None:
         "student-phantom", tmp_path, tmp_path / "runs", **{"data.name": "three", "trainer.epochs": 1}
     )
     assert (training.train(recipe, progress=False) / "best_student_model.pth").exists()
+
+
+def test_parameters_that_take_no_part_are_found(root: Path) -> None:
+    """DDP would wait for their gradients for ever."""
+    for arch, encoder, idle in (("unet-w4", None, False), ("PSPNet", "resnet18", True)):
+        net = build_model(arch, encoder).train()
+        before = {name: value.clone() for name, value in net.state_dict().items()}
+        assert has_idle_parameters(net) is idle
+        assert net.training
+        assert all(p.grad is None for p in net.parameters())
+        assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def _command(recipe: str, root: Path, runs_root: Path, *more: str) -> list[str]:

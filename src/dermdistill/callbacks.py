@@ -54,10 +54,16 @@ class QuietBar(TQDMProgressBar):
 
 
 class EpochLog(Callback):
-    """One tidy line per epoch to the log, and a row in ``metrics.csv``; checkpoints hold the rows."""
+    """One tidy line per epoch to the log, and a row in ``metrics.csv``; checkpoints hold the rows.
 
-    def __init__(self, path: Path, epochs: int) -> None:
-        self.path, self.epochs = path, epochs
+    Args:
+        path: Of ``metrics.csv``.
+        epochs: How many there will be.
+        settings: The recipe as plain values, for TensorBoard's table of hyper-parameters.
+    """
+
+    def __init__(self, path: Path, epochs: int, settings: dict[str, Any]) -> None:
+        self.path, self.epochs, self.settings = path, epochs, settings
         self.rows: list[dict[str, Any]] = []
         self._images, self._started = 0, 0.0
 
@@ -99,10 +105,17 @@ class EpochLog(Callback):
         if trainer.is_global_zero:
             write_csv(self.path, self.rows, COLUMNS)
             logger.info(self._line(row))
-            if trainer.logger is not None:
-                trainer.logger.log_metrics(
-                    {"images_per_second": row["images_per_second"]}, trainer.global_step
-                )
+            self._tell_board(trainer, row)
+
+    def _tell_board(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
+        board: Any = trainer.logger
+        step = trainer.global_step
+        board.log_metrics({"images_per_second": row["images_per_second"]}, step)
+        if len(self.rows) == 1:
+            # The table of hyper-parameters shows the latest values of these curves. It is opened with their
+            # first true values: Lightning's usual zeros would be points that nobody measured.
+            scores = {f"val/{name}": row[f"val_{name}"] for name in ("dice", "jaccard", "loss")}
+            board.log_hyperparams(self.settings, scores, step)
 
     def _line(self, row: dict[str, Any]) -> str:
         parts = [
@@ -237,7 +250,7 @@ class ValidationPanel(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw and log."""
         assert isinstance(pl_module, SegmentationTask)
-        if not trainer.is_global_zero or trainer.logger is None:
+        if not trainer.is_global_zero:
             return
         image = self.batch["image"].to(pl_module.device)
         student = _masks(pl_module.deployed(image.float() / 255))

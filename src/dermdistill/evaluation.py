@@ -65,7 +65,7 @@ def evaluate(
     """
     started = time.perf_counter()
     loaded = inference.load(run)
-    prepared = inference.data_of(loaded, data, root)
+    prepared = inference.data_of(loaded, data, root, progress=progress)
     rows = prepared.indices(split)
     if not len(rows):
         raise DataError(

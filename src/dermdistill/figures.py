@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from dermdistill.files import atomic_path
 from dermdistill.imaging import UInt8Array, overlay
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TRUTH, STUDENT, TEACHER = (240, 228, 66), (86, 180, 233), (213, 94, 0)
 DRAWN = 384
 """Side in pixels at which outlines are drawn: smaller images are enlarged first, so that lines stay fine."""
+PANEL = 256
+"""The same for TensorBoard's panel, which is kept once per epoch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Case:
 def panel(
     images: UInt8Array, truth: UInt8Array, teacher: UInt8Array | None, student: UInt8Array
 ) -> UInt8Array:
-    """Images in rows of four with the outlines of truth (yellow), teacher (red) and student (blue).
+    """Images in rows of four, outlines of truth (yellow), teacher (red) and student (blue), and a legend.
 
     Args:
         images: uint8 [n, h, w, 3]. truth, teacher, student: {0, 1} uint8 [n, h, w].
@@ -49,12 +51,26 @@ def panel(
         masks = [(truth[i], TRUTH), (student[i], STUDENT)]
         if teacher is not None:
             masks.insert(1, (teacher[i], TEACHER))
-        drawn.append(overlay(image, masks))
+        drawn.append(_outlined(image, masks, PANEL))
     columns = min(4, len(images))
     while len(drawn) % columns:
-        drawn.append(np.full_like(images[0], 255))
+        drawn.append(np.full_like(drawn[0], 255))
     rows = [np.concatenate(drawn[i : i + columns], axis=1) for i in range(0, len(drawn), columns)]
-    return np.concatenate(rows, axis=0)
+    named = {"truth": TRUTH, "teacher": TEACHER, "student": STUDENT}
+    if teacher is None:
+        named = {"truth": TRUTH, "prediction": STUDENT}
+    return np.concatenate([*rows, _legend(named, rows[0].shape[1])], axis=0)
+
+
+def _legend(named: Mapping[str, tuple[int, int, int]], width: int) -> UInt8Array:
+    """A strip that says which colour is whose, uint8 [28, width, 3]."""
+    strip = Image.new("RGB", (width, 28), (40, 40, 40))
+    pen, font, x = ImageDraw.Draw(strip), ImageFont.load_default(15), 10
+    for name, color in named.items():
+        pen.rectangle((x, 12, x + 20, 15), fill=color)
+        pen.text((x + 27, 14), name, font=font, fill=(255, 255, 255), anchor="lm")
+        x += 27 + round(pen.textlength(name, font=font)) + 22
+    return np.asarray(strip)
 
 
 def case_grid(path: Path, groups: Mapping[str, Sequence[Case]]) -> None:
@@ -175,10 +191,12 @@ def side_by_side(
     _save(figure, path)
 
 
-def _outlined(image: UInt8Array, masks: Sequence[tuple[UInt8Array, tuple[int, int, int]]]) -> UInt8Array:
-    if min(image.shape[:2]) >= DRAWN:
+def _outlined(
+    image: UInt8Array, masks: Sequence[tuple[UInt8Array, tuple[int, int, int]]], at_least: int = DRAWN
+) -> UInt8Array:
+    if min(image.shape[:2]) >= at_least:
         return overlay(image, masks)
-    side = (DRAWN, DRAWN)
+    side = (at_least, at_least)
     large = np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BICUBIC))
     grown = [
         (np.asarray(Image.fromarray(m * np.uint8(255)).resize(side, Image.Resampling.BICUBIC)) > 127, color)

@@ -65,6 +65,7 @@ def figure_of_run(
     teacher: Path | None = None,
     seed: int = 0,
     out: Path | None = None,
+    progress: bool = True,
 ) -> Path:
     """Image, truth and prediction side by side, for chosen ids or a seeded choice; the PNG's path.
 
@@ -73,7 +74,7 @@ def figure_of_run(
         UsageError: An id is not in the split.
     """
     student = inference.load(run)
-    prepared = inference.data_of(student, data, root)
+    prepared = inference.data_of(student, data, root, progress=progress)
     rows = prepared.indices(split)
     if not len(rows):
         raise DataError(

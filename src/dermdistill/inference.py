@@ -40,18 +40,19 @@ def load(run: Path) -> Loaded:
     return Loaded(run if run.is_dir() else run.parent, card, TorchBackend(net))
 
 
-def data_of(loaded: Loaded, name: str | None, root: Path | None) -> PreparedData:
+def data_of(loaded: Loaded, name: str | None, root: Path | None, *, progress: bool = False) -> PreparedData:
     """The data set to use a run on, at the run's input size.
 
     Args:
         loaded: The run.
         name: Prepared data set; None: the one it was trained on.
         root: Folder of the prepared data sets; None: the run's.
+        progress: Show bars where it has to be prepared, or packed at this size, first.
     """
     folder, card = loaded.folder, loaded.card
     if root is None:
         root = runs.read_config(folder).data.root if (folder / "config.yaml").is_file() else Path("data")
-    data = ensure_prepared(name or card.dataset["name"], root, card.input_size)
+    data = ensure_prepared(name or card.dataset["name"], root, card.input_size, progress=progress)
     if data.fingerprint != card.dataset["fingerprint"]:
         logger.info(
             "%s is not the data that %s was trained on (%s): nothing keeps its images out of training",

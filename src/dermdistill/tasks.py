@@ -205,7 +205,18 @@ class SegmentationTask(L.LightningModule):
         }
         self.log_dict(scores, rank_zero_only=False)
         self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        self._log_step()
         self.schedule.after_epoch(scores["val/loss"])
+
+    def on_train_epoch_end(self) -> None:
+        """The step of the epoch's training means."""
+        self._log_step()
+
+    def _log_step(self) -> None:
+        """Place what is logged with this at the optimiser's step (Lightning's own count is one off after a
+        resume); in float64, which holds every step exactly.
+        """
+        self.log("step", torch.tensor(self.global_step, dtype=torch.float64))
 
     def _sum_over_processes(self, values: Tensor) -> Tensor:
         if self.trainer.world_size > 1:

@@ -15,15 +15,13 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from dermdistill import runs
 from dermdistill.augment import Augment
-from dermdistill.callbacks import BestWeights, EpochLog, QuietBar, Resumable, ValidationPanel, save_checkpoint
-from dermdistill.card import ModelCard, make_card
-from dermdistill.config import OptimSettings, Recipe, to_tree
+from dermdistill.callbacks import save_checkpoint
+from dermdistill.card import make_card
+from dermdistill.config import OptimSettings, Recipe
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.loader import EpochBatches, PackDataset, make_loader
 from dermdistill.data.prepare import ensure_prepared
@@ -34,6 +32,7 @@ from dermdistill.objective import distilled_terms, supervised_terms
 from dermdistill.schedules import CosineSchedule, PlateauSchedule
 from dermdistill.tasks import DistillationTask, SegmentationTask
 from dermdistill.teachers import find_teacher
+from dermdistill.trainer import make_trainer, quiet_lightning
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +207,9 @@ def _fit(
         parameters=count_parameters(task.net),
         teacher=teacher,
     )
-    trainer = _make_trainer(recipe, run, card, sampler, PackDataset(data, data.indices("val")), progress)
+    trainer = make_trainer(
+        recipe, run, card, task.net, sampler, PackDataset(data, data.indices("val")), progress
+    )
     checkpoint = run.checkpoint if resume and run.checkpoint.exists() else None
     if checkpoint is not None:
         step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
@@ -220,80 +221,12 @@ def _fit(
         trainer.strategy.root_device,
     )  # fmt: skip
     with warnings.catch_warnings():
-        _quiet_lightning()
+        quiet_lightning()
         trainer.fit(task, train_set, val_set, ckpt_path=checkpoint, weights_only=True)
     save_checkpoint(trainer, run.checkpoint)
     if trainer.is_global_zero:
         run.finished.touch()
     return run.path
-
-
-def _make_trainer(
-    recipe: Recipe,
-    run: runs.RunFolder,
-    card: ModelCard,
-    sampler: EpochBatches,
-    val_set: PackDataset,
-    progress: bool,
-) -> L.Trainer:
-    t = recipe.trainer
-    board = TensorBoardLogger(run.path, name="", version="tensorboard")
-    board.log_hyperparams(to_tree(recipe), {"val/dice": 0.0})
-
-    def write_card(task: SegmentationTask, epoch: int, scores: dict[str, float]) -> None:
-        card.with_scores(run.weights, epoch, {"val": scores}).write(run.card)
-
-    callbacks: list[L.Callback] = [
-        EpochLog(run.metrics, t.epochs),
-        BestWeights(run.weights, write_card, t.early_stop),
-        Resumable(run.checkpoint, sampler, t.checkpoint_steps),
-        ValidationPanel(val_set),
-    ]
-    if progress:
-        callbacks.append(QuietBar(refresh_rate=1))
-    several = t.devices * t.num_nodes > 1
-    on_gpu = t.accelerator in ("auto", "gpu") and torch.cuda.is_available()
-    return L.Trainer(
-        max_epochs=t.epochs,
-        accelerator=t.accelerator,
-        devices=t.devices,
-        num_nodes=t.num_nodes,
-        # Buffers are not broadcast: validation shares are uneven, and batch norm is synchronised anyway.
-        strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
-        sync_batchnorm=several and on_gpu,
-        precision=_precision(t.precision, on_gpu),
-        gradient_clip_val=t.grad_clip or None,
-        logger=board,
-        callbacks=callbacks,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        default_root_dir=run.path,
-    )
-
-
-def _precision(wanted: str, on_gpu: bool) -> Any:
-    """bf16 where the device computes it in hardware; on a CPU only on request (small nets gain little)."""
-    if wanted != "auto":
-        return wanted
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-
-
-def _quiet_lightning() -> None:
-    """Silence advice that does not hold here."""
-    # Batches are cut from a memory map in this process: worker processes would only slow it down.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # The sampler is ours and knows its rank.
-    warnings.filterwarnings("ignore", message=".*use_distributed_sampler.*")
-    # The teacher is in eval mode on purpose.
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-    # Lightning 2.6 calls a deprecated name of torch 2.13 and newer.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    # The position is a function of the step (EpochBatches.seek), not of the loader's state.
-    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
 
 
 def _adaptors(student: LesionNet, teacher: LesionNet) -> Adaptors:

@@ -269,10 +269,10 @@ def test_ph2_is_a_test_set(tmp_path: Path) -> None:
     assert "carved" not in json.dumps(data.info["validation"]).split(";")[0]
 
 
-PH2_TABLE = """||   Name || Histological Diagnosis || Clinical Diagnosis || Asymmetry | Pigment Network || Colors ||
-|| IMD002 ||                        ||                  1 ||         1 |               T ||   3  4 ||
-|| IMD003 ||                        ||                  0 ||         0 |               T ||      4 ||
-|| IMD004 ||               Melanoma ||                  2 ||         2 |              AT ||   1  4 ||
+PH2_TABLE = """||   Name || Histological Diagnosis || Clinical Diagnosis || Asymmetry | Pigment || Colors ||
+|| IMD002 ||                        ||                  1 ||         1 |       T ||   3  4 ||
+|| IMD003 ||                        ||                  0 ||         0 |       T ||      4 ||
+|| IMD004 ||               Melanoma ||                  2 ||         2 |      AT ||   1  4 ||
 
 Legends
  Clinical Diagnosis: 0 - Common Nevus; 1 - Atypical Nevus; 2 - Melanoma.

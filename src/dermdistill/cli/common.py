@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 
-from dermdistill.errors import MissingExtraError
+from dermdistill.errors import MissingExtraError, UsageError
 
 
 def show_progress() -> bool:
@@ -22,6 +22,12 @@ def need_train_extra(verb: str) -> None:
             "the training part of dermdistill",
             "pip install 'dermdistill[train]'",
         )
+
+
+def need_positive(flag: str, value: int) -> None:
+    """Raise UsageError where a count is below 1."""
+    if value < 1:
+        raise UsageError(f"{flag} is {value}.", "1 or more")
 
 
 def take(arguments: list[str], flag: str) -> bool:

@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from dermdistill.cli.common import need_train_extra, show_progress
+from dermdistill.cli.common import need_positive, need_train_extra, show_progress
 
 
 def run(arguments: list[str]) -> int:
@@ -21,6 +21,7 @@ def run(arguments: list[str]) -> int:
             size: Their side in pixels.
             epochs: Of each of the three trainings.
         """
+        need_positive("--epochs", epochs)
         need_train_extra("demo")
         from dermdistill.demo import run_demo
 

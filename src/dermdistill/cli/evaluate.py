@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from dermdistill.cli.common import need_train_extra, show_progress
+from dermdistill.cli.common import need_positive, need_train_extra, show_progress
 
 
 def run(arguments: list[str]) -> int:
@@ -41,6 +41,7 @@ def run(arguments: list[str]) -> int:
             batch_size: Images at once.
             json_output: Print the summary as JSON.
         """
+        need_positive("--batch-size", batch_size)
         need_train_extra("evaluate")
         from dermdistill.evaluation import evaluate as stage
 

@@ -6,7 +6,7 @@
 from pathlib import Path
 from typing import Literal
 
-from dermdistill.cli.common import need_train_extra
+from dermdistill.cli.common import need_positive, need_train_extra, show_progress
 
 
 def run(arguments: list[str]) -> int:
@@ -39,6 +39,7 @@ def run(arguments: list[str]) -> int:
             seed: Of the choice.
             out: PNG file (default: RUN/figures/SPLIT.png).
         """
+        need_positive("--count", count)
         need_train_extra("figure")
         from dermdistill.gallery import figure_of_run
 
@@ -52,6 +53,7 @@ def run(arguments: list[str]) -> int:
             teacher=teacher,
             seed=seed,
             out=out,
+            progress=show_progress(),
         )
         print(path)
         return 0

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from dermdistill.cli.common import show_progress
+from dermdistill.cli.common import need_positive, show_progress
 from dermdistill.errors import DataError, UsageError
 
 
@@ -38,6 +38,7 @@ def run(arguments: list[str]) -> int:
         """
         from dermdistill.predict import Predictor, find_images, write_outputs
 
+        need_positive("--batch-size", batch_size)
         if not paths:
             raise UsageError("No image was named.", "dermdistill predict PATH…")
         found = find_images(paths)
