@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from dermdistill import objective, runs, teachers, training
-from dermdistill.callbacks import Resumable
+from dermdistill.checkpoints import Resumable
 from dermdistill.config import Recipe, load_recipe
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare import prepare_phantom

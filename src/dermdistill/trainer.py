@@ -10,8 +10,9 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
-from dermdistill.callbacks import BestWeights, EpochLog, QuietBar, Resumable, ValidationPanel
+from dermdistill.callbacks import EpochLog, QuietBar, ValidationPanel
 from dermdistill.card import ModelCard
+from dermdistill.checkpoints import BestWeights, Resumable
 from dermdistill.config import Recipe, to_tree
 from dermdistill.data.loader import EpochBatches, PackDataset
 from dermdistill.models.build import LesionNet

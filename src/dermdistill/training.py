@@ -19,8 +19,8 @@ from torch import nn
 
 from dermdistill import runs
 from dermdistill.augment import Augment
-from dermdistill.callbacks import save_checkpoint
 from dermdistill.card import make_card
+from dermdistill.checkpoints import save_checkpoint
 from dermdistill.config import OptimSettings, Recipe
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.loader import EpochBatches, PackDataset, make_loader
