@@ -12,9 +12,9 @@ from dermdistill.models.build import LesionNet, build_model, count_macs, count_p
 
 # name → arguments, and mean and deviation of the logits of fixed images under `fix_weights`.
 CASES = {
-    "nano": (("nano",), [-0.00954179, 0.769181]),
-    "small": (("small",), [0.00866514, 0.641815]),
-    "base": (("base",), [-0.0257115, 0.520226]),
+    "nano": (("nano",), [-0.0987473, 0.852304]),
+    "small": (("small",), [-0.0257569, 0.675124]),
+    "base": (("base",), [0.0146947, 0.539907]),
     "unet-w4": (("unet-w4",), [0.230894, 0.384938]),
     "unet-w8": (("unet-w8",), [-0.0135716, 0.491192]),
     "unet-w16": (("unet-w16",), [0.471197, 0.674066]),
