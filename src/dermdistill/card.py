@@ -37,6 +37,8 @@ class ModelCard(BaseModel):
         recipe, seed, epoch: How; the epoch (from 1) is the one whose weights were kept.
         parameters: Number of trainable values.
         teacher: What taught it, or None.
+        export: Of an exported file: precision, opset, parity with PyTorch, how int8 was reached and what
+            Dice it loses (0 to 1, paired, on validation). None before the first export.
         scores: By split: ``{"val": {"dice": …}, "test:isic2016": {…}}``, in 0 to 1.
         versions: Of the packages that made it. created: UTC, ISO 8601.
     """
@@ -59,6 +61,7 @@ class ModelCard(BaseModel):
     parameters: int
     teacher: dict[str, Any] | None = None
     scores: dict[str, dict[str, Any]] = {}
+    export: dict[str, Any] | None = None
     versions: dict[str, str] = {}
     created: str = ""
 
@@ -138,6 +141,8 @@ def versions() -> dict[str, str]:
         "timm",
         "kornia",
         "numpy",
+        "onnx",
+        "onnxruntime",
     ):
         try:
             found[name] = importlib.metadata.version(name)

@@ -9,6 +9,7 @@
     │   ├── ArchiveError        a download or archive is broken, unsafe or does not match its checksum
     │   └── MismatchError       two stages disagree about the data or model they were made from
     ├── WeightsError            pretrained or trained weights are missing or do not fit
+    ├── ParityError             an exported file does not answer as the network it was made from
     ├── MissingExtraError       an optional part of the installation is needed
     └── TrainingError           training cannot go on (NaN loss, batch too small …)
         └── Interrupted         stopped on request; everything is saved (exit code 130)
@@ -18,7 +19,7 @@ Each message says what was found, what was expected, and what to do next.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class DermDistillError(Exception):
@@ -69,6 +70,18 @@ class MismatchError(DataError):
 
 class WeightsError(DermDistillError):
     """Pretrained or trained weights cannot be found, read, or do not fit the model."""
+
+
+class ParityError(DermDistillError):
+    """An exported file does not answer as the network it was made from.
+
+    Attributes:
+        facts: What was measured, as plain values (``parity-failed.json``).
+    """
+
+    def __init__(self, found: str, expected: str = "", mend: str = "", *, facts: dict[str, Any]) -> None:
+        super().__init__(found, expected, mend)
+        self.facts = facts
 
 
 class MissingExtraError(DermDistillError):

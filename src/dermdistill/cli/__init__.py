@@ -26,6 +26,7 @@ VERBS = {
     "evaluate": "score a run by the official ISIC protocol",
     "study": "arms × seeds as one job: student alone, distilled, teacher; paired tests",
     "report": "one page of a run or study: verdict, table, figures, pictures",
+    "export": "write a run as ONNX (float32, int8, float16) and hold it against PyTorch",
     "predict": "segment photos: masks, overlays, JSON",
     "serve": "a local web page and HTTP API: outline lesions in the browser",
     "figure": "show image, truth and prediction side by side",

@@ -1,0 +1,179 @@
+"""From a network to an ONNX graph, and into a graph: trace, half precision, the card, every tensor's value.
+
+Traced by torch's TorchScript exporter: it writes opset 17 itself (the newer one writes 18 and its conversion
+down fails on DeepLabV3+), folds batch norm, keeps the modules' paths in the nodes' names, by which a
+deviating layer can be told, and takes 2 seconds where the newer one takes 30.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dermdistill.card import ModelCard
+from dermdistill.errors import DermDistillError, UsageError
+from dermdistill.files import atomic_path
+from dermdistill.models.build import LesionNet
+
+OPSET = 17
+INPUT, OUTPUT = "image", "logits"
+
+Activations = dict[str, NDArray[np.float32]]
+"""Tensors by name, in the order in which they are computed."""
+
+
+class ExportNet(nn.Module):
+    """A `LesionNet` without anything that depends on the size at run time: pads and crops are constants.
+
+    Args:
+        net: The network.
+        size: Side of the images in pixels; None: any height and width that are multiples of the stride.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: LesionNet, size: int | None) -> None:
+        super().__init__()
+        self.net, self.extract, self.size = net.net, net.extract, size
+        self.register_buffer("mean", net.mean)
+        self.register_buffer("std", net.std)
+        cells = max(net.min_cells, -(-size // net.stride)) if size else 0
+        self.missing = cells * net.stride - size if size else 0
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Logits of RGB images in [0, 1]."""
+        x = (image - self.mean) / self.std
+        if self.missing:
+            x = F.pad(x, (0, self.missing, 0, self.missing), mode="replicate")
+        logits = self.extract(self.net, x)[0]
+        if logits.shape[-2:] != x.shape[-2:]:
+            logits = F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+        return logits[..., : self.size, : self.size] if self.missing else logits
+
+
+def trace(net: LesionNet, path: Path, size: int, *, dynamic_size: bool = False) -> None:
+    """Write ``net`` as ONNX, opset 17: ``image`` float32 [n, 3, h, w] → ``logits`` float32 [n, 1, h, w].
+
+    Args:
+        net: The network; it is put into evaluation mode, on the CPU.
+        path: Where to write.
+        size: Side of the images in pixels.
+        dynamic_size: Leave height and width open (multiples of the network's stride).
+
+    Raises:
+        UsageError: ``dynamic_size``, but ``size`` is no multiple of the stride.
+        DermDistillError: This torch has no TorchScript exporter.
+    """
+    if dynamic_size and (size % net.stride or size < net.min_cells * net.stride):
+        raise UsageError(
+            f"The input size {size} does not go with --dynamic-size.",
+            f"a multiple of the network's stride, {net.stride}, and at least {net.min_cells * net.stride}",
+            "Leave --dynamic-size out: a fixed size is padded inside the graph.",
+        )
+    if "dynamo" not in inspect.signature(torch.onnx.export).parameters:
+        raise DermDistillError(
+            f"torch {torch.__version__} has no TorchScript exporter.", "torch 2.6 to 2.15 (tried)"
+        )
+    free = {0: "n"} | ({2: "height", 3: "width"} if dynamic_size else {})
+    wrapped = ExportNet(net.cpu().eval(), None if dynamic_size else size).eval()
+    with atomic_path(path) as temporary:
+        with warnings.catch_warnings():
+            # Deprecation of the exporter, and "the trace might not generalise", which the parity gate checks.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                wrapped,
+                (torch.rand(2, 3, size, size),),
+                str(temporary),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes={INPUT: free, OUTPUT: free},
+            )
+        model = onnx.load(str(temporary))
+        _set_shape(model, None if dynamic_size else size)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, str(temporary))
+
+
+def to_half(source: Path, target: Path) -> None:
+    """Weights and arithmetic in float16; input and output stay float32.
+
+    `onnxruntime.transformers.float16` (MIT) does it: it comes with onnxruntime and is kept up with it.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    with warnings.catch_warnings():
+        # It tells of each weight too small for float16; what that does, the parity gate measures.
+        warnings.simplefilter("ignore")
+        model = convert_float_to_float16(onnx.load(str(source)), keep_io_types=True)
+    OnnxModel(model).topological_sort()  # the converter appends its casts at the end
+    onnx.checker.check_model(model, full_check=True)
+    with atomic_path(target) as temporary:
+        onnx.save(model, str(temporary))
+
+
+def write_card(path: Path, card: ModelCard) -> None:
+    """Put the card into an ONNX file's metadata (another card there is replaced), atomically."""
+    model = onnx.load(str(path))
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, card.to_metadata())
+    model.producer_name, model.producer_version = "dermdistill", card.versions.get("dermdistill", "")
+    onnx.checker.check_model(model, full_check=True)
+    with atomic_path(path) as temporary:
+        onnx.save(model, str(temporary))
+
+
+def activations(path: Path, image: NDArray[np.float32]) -> Activations:
+    """Every float tensor that a file computes for a batch, by name, in order; nothing is fused away."""
+    import onnxruntime as ort
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
+    known = {value.name: value for value in model.graph.value_info}
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    names = [
+        name
+        for node in model.graph.node
+        for name in node.output
+        if name in known and known[name].type.tensor_type.elem_type in floats
+    ]
+    model.graph.output.extend(known[name] for name in names)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    values = session.run([*names, OUTPUT], {INPUT: image})
+    return dict(zip([*names, OUTPUT], (v.astype(np.float32) for v in values), strict=True))
+
+
+def module_path(tensor: str) -> str:
+    """The module that a tensor's name stands for: ``/up.1/up.1.0/Relu_output_0`` → ``up.1.0``.
+
+    The exporter writes a path of scopes, and repeats a container's name in those of its children.
+    """
+    scopes: list[str] = []
+    for scope in tensor.split("/")[1:-1]:
+        if scopes and scope.startswith(f"{scopes[-1]}."):
+            scopes[-1] = scope
+        else:
+            scopes.append(scope)
+    return ".".join(scopes)
+
+
+def _set_shape(model: onnx.ModelProto, size: int | None) -> None:
+    """Say the shapes of input and output as they are (the tracer gives a crop's sides made-up names)."""
+    for value, channels in ((model.graph.input[0], 3), (model.graph.output[0], 1)):
+        sides = [size, size] if size else ["height", "width"]
+        shape = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ["n", channels, *sides])
+        value.type.CopyFrom(shape)
