@@ -3,37 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dermdistill.drawing import outline_segments, overlay
+from dermdistill.drawing import overlay
 
 
 def disc(size: int, radius: float) -> np.ndarray:
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     return (np.hypot(x, y) < radius).astype(np.uint8)
-
-
-def test_segments_of_one_pixel_are_a_diamond() -> None:
-    field = np.zeros((3, 3), np.float32)
-    field[1, 1] = 1
-    ends = {tuple(end) for segment in outline_segments(field).tolist() for end in segment}
-    assert ends == {(0.5, 1.0), (1.0, 0.5), (1.5, 1.0), (1.0, 1.5)}
-    assert len(outline_segments(field)) == 4
-
-
-@pytest.mark.parametrize(("low", "joined"), [(0.4, True), (0.0, False)])
-def test_a_saddle_is_joined_where_its_middle_is_inside(low: float, joined: bool) -> None:
-    field = np.array([[1, low], [low, 1]], np.float32)
-    segments = outline_segments(field)
-    assert len(segments) == 2
-    middles = segments.mean(axis=1)
-    # Joined: the lines cut off the corners at the upper right and the lower left.
-    assert bool((np.sign(middles[:, 0] - 0.5) != np.sign(middles[:, 1] - 0.5)).all()) is joined
-
-
-def test_segments_close_around_a_disc_with_its_perimeter() -> None:
-    y, x = np.mgrid[:80, :80] - 39.5
-    segments = outline_segments(np.clip(30.5 - np.hypot(x, y), 0, 1).astype(np.float32))
-    length = np.hypot(*(segments[:, 1] - segments[:, 0]).T).sum()
-    assert length == pytest.approx(2 * np.pi * 30, rel=0.01)
 
 
 @pytest.mark.parametrize("size", [64, 256, 900])

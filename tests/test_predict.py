@@ -47,7 +47,7 @@ def test_a_prediction_is_at_native_size_and_in_the_right_place() -> None:
     assert found.bounding_box is not None
     np.testing.assert_allclose(found.bounding_box, (30, 20, 60, 40), atol=3)
     assert found.area_fraction == pytest.approx(20 * 30 / (60 * 90), rel=0.2)
-    assert found.mean_confidence > 0.7
+    assert found.confidence > 0.7
     nothing = Predictor.from_backend(CARD, darkness)(np.full((10, 12, 3), 255, np.uint8))
     assert nothing.bounding_box is None
     assert nothing.area_fraction == 0
@@ -76,7 +76,7 @@ def test_broken_files_are_reported_and_nothing_is_overwritten(tmp_path: Path) ->
     assert sum(isinstance(line, DataError) for line in lines) == 1
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == [
-        "lesion-2_mask.png", "lesion-2_overlay.png", "lesion_mask.png", "lesion_overlay.png",
+        "lesion-2_mask.png", "lesion-2_overlay.jpg", "lesion_mask.png", "lesion_overlay.jpg",
         "predictions.jsonl",
     ]  # fmt: skip
     assert set(np.unique(np.asarray(Image.open(tmp_path / "out" / "lesion_mask.png")))) == {0, 255}

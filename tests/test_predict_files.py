@@ -12,7 +12,10 @@ from PIL import Image
 from dermdistill import imaging
 from dermdistill.card import make_card
 from dermdistill.errors import DataError, UsageError
+from dermdistill.files import read_csv, read_json
+from dermdistill.outputs import COCO, KINDS, OUTLINE, TABLE, read_kinds
 from dermdistill.predict import Predictor, find_images, write_outputs
+from dermdistill.reference import MIN_IMAGES, features, fit_reference
 
 CARD = make_card(
     role="student", model={"arch": "unet-w4"}, input_size=32, mean=[0.5] * 3, std=[0.5] * 3,
@@ -132,7 +135,11 @@ def test_the_line_of_json_says_what_the_mask_says(tmp_path: Path) -> None:
     x0, y0, x1, y1 = line["bounding_box"]
     assert mask[y0:y1, x0:x1].sum() == mask.sum()
     assert mask[y0].any() and mask[y1 - 1].any() and mask[:, x0].any() and mask[:, x1 - 1].any()  # noqa: PT018
-    assert 0.5 < line["mean_confidence"] <= 1
+    assert 0.5 < line["confidence"] <= 1
+    assert line["threshold"] == 0.5
+    assert line["uncertainty"] is None
+    assert line["measures"]["area_px"] == pytest.approx(mask.sum(), rel=0.05)
+    assert line["not_checked"] == ["not_dermoscopy"]  # this card has no reference
     assert line["model"] == {"recipe": "r", "weights_sha256": "ab"}
     assert imaging.read_image(Path(line["overlay"])).shape == (60, 90, 3)
     written = (tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8")
@@ -143,4 +150,103 @@ def test_the_line_of_json_says_what_the_mask_says(tmp_path: Path) -> None:
 def test_confidence_of_an_empty_mask_is_that_of_no_lesion() -> None:
     found = Predictor.from_backend(CARD, Darkness())(np.full((40, 50, 3), 204, np.uint8))
     assert found.area_fraction == 0
-    assert found.mean_confidence == pytest.approx(0.8)
+    assert found.confidence == pytest.approx(0.8)
+
+
+def test_every_output_is_written_when_asked_and_none_else(tmp_path: Path) -> None:
+    paths = [save(tmp_path / "in" / f"{i}.png", picture(20 + i)) for i in range(2)]
+    for kinds in ((), ("mask",), KINDS):
+        out = tmp_path / f"out{len(kinds)}"
+        predictor = Predictor.from_backend(CARD, Darkness(), tta=True)
+        lines = list(
+            write_outputs(out, predictor.predict_many(paths), outputs=kinds, mm_per_pixel=0.1, progress=False)
+        )
+        per_image = {KEYS[kind] for kind in kinds if kind in KEYS}
+        assert all(per_image == set(KEYS.values()) & set(line) for line in lines if isinstance(line, dict))
+        written = {Path(line[kind]) for line in lines if isinstance(line, dict) for kind in per_image}
+        written |= {out / "predictions.jsonl"}
+        written |= {out / name for kind, name in (("coco", COCO), ("csv", TABLE)) if kind in kinds}
+        assert set(out.iterdir()) == written
+    rows = read_csv(tmp_path / f"out{len(KINDS)}" / TABLE)
+    assert [row["path"] for row in rows] == [str(path) for path in paths]
+    assert float(rows[0]["area_mm2"]) == pytest.approx(float(rows[0]["area_px"]) / 100, rel=1e-3)
+    assert len(read_json(out / COCO)["images"]) == 2
+    probability = np.asarray(Image.open(out / "0_probability.png")) / 255
+    expected = Predictor.from_backend(CARD, Darkness())(paths[0]).prob
+    np.testing.assert_allclose(probability, expected, atol=0.02)
+    assert np.asarray(Image.open(out / "0_uncertainty.png")).max() < 30  # the views of this backend agree
+
+
+KEYS = {
+    "mask": "mask", "overlay": "overlay", "probability": "probability_map", "uncertainty": "uncertainty_map",
+    "geojson": "geojson",
+}  # fmt: skip
+
+
+def test_kinds_are_read_from_text() -> None:
+    assert read_kinds("mask, geojson,mask") == ("mask", "geojson")
+    assert read_kinds("") == ()
+    assert "uncertainty" not in read_kinds("all")
+    assert len(read_kinds("all")) == len(KINDS) - 1
+    with pytest.raises(UsageError, match="Perhaps you meant 'geojson'"):
+        read_kinds("mask,geo-json")
+
+
+def test_a_map_of_uncertainty_needs_views(tmp_path: Path) -> None:
+    path = save(tmp_path / "in" / "a.png", picture(20))
+    predictions = Predictor.from_backend(CARD, Darkness()).predict_many([path])
+    with pytest.raises(UsageError, match="--tta"):
+        list(write_outputs(tmp_path / "out", predictions, outputs=["uncertainty"], progress=False))
+
+
+def test_the_overlay_is_the_photo_with_a_clean_line(tmp_path: Path) -> None:
+    path = save(tmp_path / "in" / "a.png", picture(30))
+    predictions = Predictor.from_backend(CARD, Darkness()).predict_many([path])
+    (line,) = write_outputs(tmp_path / "out", predictions, progress=False)
+    assert isinstance(line, dict)
+    drawn = imaging.read_image(Path(line["overlay"])).astype(int)
+    mask = imaging.read_mask(Path(line["mask"]))[0]
+    x0, y0, x1, y1 = line["bounding_box"]
+    middle = (y0 + y1) // 2
+    for x in (x0, x1):
+        near = drawn[middle, x - 1 : x + 1].mean(axis=0)
+        assert np.abs(near - OUTLINE).max() < 70  # the line's colour, not washed out by compression
+    far = np.ones_like(mask, bool)
+    far[y0 - 6 : y1 + 6, x0 - 6 : x1 + 6] = False
+    assert np.abs(drawn[far] - picture(30)[far]).max() < 12
+
+
+def test_uncertainty_grows_with_disagreement_between_views() -> None:
+    class Lopsided(Darkness):
+        """Sees lesions in the left half only, so that mirrored views disagree."""
+
+        def __call__(self, batch: np.ndarray) -> np.ndarray:
+            prob = super().__call__(batch)
+            prob[..., 16:] = 0
+            return prob
+
+    left = picture(5, width=100, height=100)
+    agreeing = Predictor.from_backend(CARD, Darkness(), tta=True)(left)
+    split = Predictor.from_backend(CARD, Lopsided(), tta=True)(left)
+    assert agreeing.uncertainty is not None
+    assert split.uncertainty is not None
+    assert agreeing.uncertainty_map is not None
+    assert split.uncertainty_map is not None
+    assert agreeing.uncertainty < 0.05
+    # Two views see the lesion, two see nothing: of six pairs two agree.
+    assert split.uncertainty == pytest.approx(4 / 6, abs=0.1)
+    assert split.uncertainty_map.shape == (100, 100)
+    assert split.uncertainty_map[25:35, 8:30].mean() > 0.3
+    assert agreeing.uncertainty_map.max() < 0.05
+
+
+def test_a_reference_is_fitted_from_the_predictors_own_answers() -> None:
+    images = [picture(5 + i % 40, 80 + i % 7, 70) + np.uint8(i % 20) for i in range(MIN_IMAGES)]
+    predictor = Predictor.from_backend(CARD, Darkness())
+    reference = predictor.fit_reference(images, batch_size=7)
+    rows = [features(p.look.image, p.look.prob) for p in map(predictor, images)]
+    assert reference == fit_reference(rows)
+    with pytest.raises(DataError, match="cannot be fitted on 3 images"):
+        predictor.fit_reference(images[:3])
+    with pytest.raises(DataError, match="no pixels"):
+        predictor(np.zeros((0, 5, 3), np.uint8))

@@ -40,6 +40,8 @@ class ModelCard(BaseModel):
         export: Of an exported file: precision, opset, parity with PyTorch, how int8 was reached and what
             Dice it loses (0 to 1, paired, on validation). None before the first export.
         scores: By split: ``{"val": {"dice": …}, "test:isic2016": {…}}``, in 0 to 1.
+        reference: Statistics of the training images, to tell what is unlike them (`reference.fit_reference`);
+            None: not fitted.
         versions: Of the packages that made it. created: UTC, ISO 8601.
     """
 
@@ -62,6 +64,7 @@ class ModelCard(BaseModel):
     teacher: dict[str, Any] | None = None
     scores: dict[str, dict[str, Any]] = {}
     export: dict[str, Any] | None = None
+    reference: dict[str, Any] | None = None
     versions: dict[str, str] = {}
     created: str = ""
 

@@ -1,7 +1,7 @@
 """Outlines of masks over photographs, as a paper would print them: thin, smooth, nothing filled.
 
-The mask's edge is traced as line segments (marching squares, Lorensen and Cline 1987, in two dimensions), and
-the picture is coloured by each pixel's distance to them. Distances are computed on a grid that grows and
+The mask's edge is traced as line segments (:mod:`dermdistill.contours`), and the picture is coloured by each
+pixel's distance to them. Distances are computed on a grid that grows and
 shrinks with the line's width, so that a photograph of 24 million pixels costs little more than a thumbnail.
 """
 
@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+
+from dermdistill.contours import segments
 
 UInt8Array = NDArray[np.uint8]
 Float32Array = NDArray[np.float32]
@@ -57,40 +59,6 @@ def overlay(
     return canvas
 
 
-def outline_segments(field: Float32Array) -> Float32Array:
-    """Where a field crosses one half, as line segments between neighbouring pixels' centres.
-
-    Args:
-        field: float32 [h, w].
-
-    Returns:
-        float32 [n, 2, 2]: n segments, their two ends, (y, x) in pixels from the first pixel's centre.
-    """
-    if min(field.shape) < 2:
-        return np.zeros((0, 2, 2), np.float32)
-    inside = field > 0.5
-    corners = inside[:-1, :-1], inside[:-1, 1:], inside[1:, 1:], inside[1:, :-1]
-    count = np.stack(corners).sum(axis=0)
-    y, x = np.nonzero((count > 0) & (count < 4))
-    # Corners clockwise from the upper left; side k runs from corner k to corner k + 1.
-    places = np.stack([(y, x), (y, x + 1), (y + 1, x + 1), (y + 1, x)]).transpose(2, 0, 1)
-    values = field[places[..., 0], places[..., 1]]
-    after = np.roll(values, -1, axis=1)
-    crossed = (values > 0.5) != (after > 0.5)
-    step = np.where(crossed, (0.5 - values) / np.where(crossed, after - values, 1), 0)
-    points = places + (np.roll(places, -1, axis=1) - places) * step[..., None]
-    # Two crossings make one segment. Four (a saddle) make two: around corners 1 and 3, or around 0 and 2.
-    saddle = crossed.all(axis=1)
-    first = crossed.argmax(axis=1)
-    last = 3 - crossed[:, ::-1].argmax(axis=1)
-    row = np.arange(len(points))
-    simple = np.stack([points[row, first], points[row, last]], axis=1)[~saddle]
-    joined = (values.mean(axis=1) > 0.5) == (values[:, 0] > 0.5)
-    around = np.where(joined[saddle, None], np.array([0, 1, 2, 3]), np.array([3, 0, 1, 2]))
-    four = np.take_along_axis(points[saddle], around[..., None], axis=1).reshape(-1, 2, 2)
-    return np.concatenate([simple, four]).astype(np.float32)
-
-
 def _distances(mask: UInt8Array, width: float, reach: float) -> Iterator[tuple[slice, Float32Array]]:
     """Bands of rows with each pixel's distance to the mask's outline, exact up to ``reach``, then no less."""
     height, across = mask.shape
@@ -100,10 +68,10 @@ def _distances(mask: UInt8Array, width: float, reach: float) -> Iterator[tuple[s
     shrinks = Image.Resampling.BOX if zoom < 1 else Image.Resampling.BILINEAR
     # The blur takes off the staircase of the mask's own pixels, no more.
     soft = area.resize(grid, shrinks).filter(ImageFilter.GaussianBlur(0.6 * max(zoom, 1.3)))
-    segments = outline_segments(np.asarray(soft, dtype=np.float32) / np.float32(255))
-    if len(segments) == 0:
+    lines, _ = segments(np.asarray(soft, dtype=np.float32) / np.float32(255))
+    if len(lines) == 0:
         return
-    field = Image.fromarray(_distance_field(segments, grid[::-1], math.ceil(reach * zoom) + 1))
+    field = Image.fromarray(_distance_field(lines, grid[::-1], math.ceil(reach * zoom) + 1))
     for top in range(0, height, _BAND):
         rows = slice(top, min(top + _BAND, height))
         box = 0, rows.start * grid[1] / height, grid[0], rows.stop * grid[1] / height
@@ -112,13 +80,13 @@ def _distances(mask: UInt8Array, width: float, reach: float) -> Iterator[tuple[s
         yield rows, np.asarray(band, dtype=np.float32) / np.float32(zoom)
 
 
-def _distance_field(segments: Float32Array, shape: tuple[int, int], reach: int) -> Float32Array:
+def _distance_field(lines: Float32Array, shape: tuple[int, int], reach: int) -> Float32Array:
     """Distance of each pixel to the nearest segment: float32 ``shape``, ``reach`` where it is farther."""
     height, width = shape[0] + 2 * reach + 2, shape[1] + 2 * reach + 2
     field = np.full(height * width, reach, np.float32)
     around = np.mgrid[-reach : reach + 2, -reach : reach + 2].reshape(2, -1).T.astype(np.float32)
-    for begin in range(0, len(segments), _CHUNK):
-        start, stop = segments[begin : begin + _CHUNK, 0], segments[begin : begin + _CHUNK, 1]
+    for begin in range(0, len(lines), _CHUNK):
+        start, stop = lines[begin : begin + _CHUNK, 0], lines[begin : begin + _CHUNK, 1]
         pixel = np.floor(start)[:, None] + around
         along = (stop - start)[:, None]
         offset = pixel - start[:, None]

@@ -5,7 +5,7 @@ What computes the probabilities is the backend: anything that answers them for a
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,62 +13,21 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from dermdistill import imaging
 from dermdistill.backends import Backend, open_model
 from dermdistill.card import ModelCard
-from dermdistill.errors import DataError, UsageError
-from dermdistill.files import atomic_path
+from dermdistill.errors import DataError
 from dermdistill.imaging import Float32Array, UInt8Array
+from dermdistill.outputs import OUTLINE, write_outputs
 from dermdistill.photos import LINES, find_images
+from dermdistill.prediction import Prediction
+from dermdistill.quality import Look
+from dermdistill.reference import SIDE, features, fit_reference
 
 __all__ = ["LINES", "OUTLINE", "Backend", "Prediction", "Predictor", "find_images", "write_outputs"]
 
-OUTLINE = (86, 180, 233)
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """One image's answer, at its native size."""
-
-    mask: UInt8Array
-    """{0, 1} uint8 [h, w]."""
-    prob: Float32Array
-    """float32 [h, w], the probability of lesion."""
-    model: dict[str, str]
-    """Recipe and hash of the weights."""
-
-    @property
-    def area_fraction(self) -> float:
-        """Lesion pixels over all pixels, 0 to 1."""
-        return float(self.mask.mean())
-
-    @property
-    def bounding_box(self) -> tuple[int, int, int, int] | None:
-        """(x0, y0, x1, y1) of the mask in pixels, x1 and y1 exclusive; None where it is empty."""
-        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
-        if not rows.size:
-            return None
-        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-    @property
-    def mean_confidence(self) -> float:
-        """Mean probability of lesion inside the mask; where that is empty, of no lesion in the image."""
-        inside = self.mask.astype(bool)
-        return float(self.prob[inside].mean()) if inside.any() else float(1 - self.prob.mean())
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, without the arrays."""
-        height, width = self.mask.shape
-        return {
-            "width": width,
-            "height": height,
-            "area_fraction": round(self.area_fraction, 6),
-            "bounding_box": self.bounding_box,
-            "mean_confidence": round(self.mean_confidence, 6),
-            "model": self.model,
-        }
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))  # axes of [n, c, h, w]
 
 
 class Predictor:
@@ -79,7 +38,7 @@ class Predictor:
             student.
         threads: For the network; None: the library's choice, one per core.
         tta: Test-time augmentation: the mean over the image and its three mirror images, at four times the
-            cost.
+            cost, with a measure and a map of their disagreement.
 
     Raises:
         WeightsError: There is no such model, or it cannot be used.
@@ -142,6 +101,26 @@ class Predictor:
                 waiting = []
         yield from self._flush(waiting)
 
+    def fit_reference(self, images: Iterable[UInt8Array], batch_size: int = 16) -> dict[str, Any]:
+        """Statistics of training images for the card's field ``reference`` (see `reference.fit_reference`).
+
+        With it, pictures that are no dermoscopy are warned of. It depends on the network's answers: fit it
+        with the file that is to carry it.
+
+        Args:
+            images: Training images, RGB uint8 [h, w, 3], some hundreds; never test images.
+            batch_size: Images that the backend gets at once.
+
+        Raises:
+            DataError: There are too few of them.
+        """
+        rows = []
+        for part in _batches(images, batch_size):
+            inputs = [self._read(image) for image in part]
+            small = self._views(_stack(inputs)).mean(axis=0)
+            rows += [features(item.looked_at, prob) for item, prob in zip(inputs, small, strict=True)]
+        return fit_reference(rows)
+
     def _flush(
         self, waiting: list[tuple[Path, _Input | DataError]]
     ) -> Iterator[tuple[Path, Prediction | DataError]]:
@@ -154,98 +133,70 @@ class Predictor:
         if isinstance(source, np.ndarray):
             if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
                 raise DataError(f"An array {source.dtype} {source.shape} is no image.", "RGB uint8 [h, w, 3]")
-            return _Input(imaging.resize_image(source, size), source.shape[0], source.shape[1])
-        found: Path | bytes = Path(source) if isinstance(source, str) else source
-        width, height = imaging.image_size(found)
-        return _Input(imaging.resize_image(imaging.read_image(found, near=size), size), height, width)
+            if not source.size:
+                raise DataError(f"An array {source.shape} has no pixels.", "RGB uint8 [h, w, 3]")
+            image, (height, width) = source, source.shape[:2]
+        else:
+            found: Path | bytes = Path(source) if isinstance(source, str) else source
+            width, height = imaging.image_size(found)
+            image = imaging.read_image(found, near=max(size, SIDE))
+        # The two squares are all that is kept of it: however large a picture is, it is held one at a time.
+        return _Input(imaging.resize_image(image, size), imaging.resize_image(image, SIDE), height, width)
 
     def _answer(self, inputs: list[_Input]) -> Iterator[Prediction]:
         if not inputs:
             return
-        batch = np.stack([item.image for item in inputs]).transpose(0, 3, 1, 2).astype(np.float32)
-        batch /= np.float32(255)
-        views = self._views(batch)[:, :, 0]
+        views = self._views(_stack(inputs))
         for place, item in enumerate(inputs):
-            prob = imaging.restore_prob(views[:, place].mean(axis=0), item.height, item.width)
-            yield Prediction(imaging.to_mask(prob, self.card.threshold), prob, self.model)
+            yield self._predict(item, views[:, place])
 
-    def _views(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities of every view, turned back: [1 or 4, n, 1, s, s]."""
-        flips: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3)) if self.tta else ((),)
-        return np.stack(
-            [np.flip(self.backend(np.ascontiguousarray(np.flip(batch, axes))), axes) for axes in flips]
-        )
+    def _predict(self, item: _Input, views: Float32Array) -> Prediction:
+        """From the probabilities of each view, [1 or 4, s, s]."""
+        small, threshold = views.mean(axis=0), self.card.threshold
+        prob = imaging.restore_prob(small, item.height, item.width)
+        look = Look(item.looked_at, small, self.card.reference)
+        mask = imaging.to_mask(prob, threshold)
+        if not self.tta:
+            return Prediction(mask, prob, self.model, threshold, look)
+        spread = imaging.restore_prob(views.std(axis=0), item.height, item.width)
+        return Prediction(mask, prob, self.model, threshold, look, _disagreement(views > threshold), spread)
+
+    def _views(self, batch: Float32Array) -> Float32Array:
+        """Probabilities of every view, turned back: [1 or 4, n, s, s]."""
+        flips = _FLIPS if self.tta else _FLIPS[:1]
+        answers = [
+            np.flip(self.backend(np.ascontiguousarray(np.flip(batch, axes))), axes)[:, 0] for axes in flips
+        ]
+        return np.stack(answers)
 
 
 @dataclass(frozen=True, eq=False)
 class _Input:
     image: UInt8Array
+    looked_at: UInt8Array
     height: int
     width: int
 
 
-def write_outputs(
-    folder: Path,
-    predictions: Iterable[tuple[Path, Prediction | DataError]],
-    *,
-    total: int | None = None,
-    progress: bool = True,
-) -> Iterator[dict[str, Any] | DataError]:
-    """Write ``NAME_mask.png`` (0/255), ``NAME_overlay.png`` and ``predictions.jsonl``; answer each line.
-
-    Two inputs of one name get ``NAME``, ``NAME-2`` …: nothing is overwritten within a call; what an earlier
-    call left in the folder is.
-
-    Args:
-        folder: Made where it is missing; not one that inputs lie in, whose masks would be overwritten.
-        predictions: What `Predictor.predict_many` yields.
-        total: How many will come, for the progress bar.
-        progress: Show it.
-
-    Yields:
-        Per image the line of JSON, with ``path``, ``mask`` and ``overlay``, or the error that it met.
-
-    Raises:
-        UsageError: An input lies in ``folder``.
-    """
-    taken: set[str] = set()
-    with (
-        atomic_path(folder / LINES) as temporary,
-        temporary.open("w", encoding="utf-8") as lines,
-    ):
-        for path, prediction in tqdm(
-            predictions, total=total, unit="image", disable=not progress, leave=False
-        ):
-            try:
-                line = _written(folder, path, prediction, taken)
-            except DataError as error:
-                yield error
-            else:
-                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-                yield line
+def _batches(images: Iterable[UInt8Array], size: int) -> Iterator[list[UInt8Array]]:
+    waiting = iter(images)
+    while part := list(itertools.islice(waiting, size)):
+        yield part
 
 
-def _written(folder: Path, path: Path, prediction: Prediction | DataError, taken: set[str]) -> dict[str, Any]:
-    if isinstance(prediction, DataError):
-        raise prediction
-    if path.resolve().parent == folder.resolve():
-        raise UsageError(
-            f"{path} lies in {folder}, where the results are to go.",
-            "a folder of their own for the results, so that no file of yours is overwritten",
-            "Choose another --out.",
-        )
-    picture = imaging.overlay(imaging.read_image(path), [(prediction.mask, OUTLINE)])
-    name = _free_name(path.stem, taken)
-    mask_path, overlay_path = folder / f"{name}_mask.png", folder / f"{name}_overlay.png"
-    imaging.write_png(mask_path, prediction.mask)
-    imaging.write_png(overlay_path, picture)
-    return {"path": str(path), "mask": str(mask_path), "overlay": str(overlay_path), **prediction.to_json()}
+def _stack(inputs: list[_Input]) -> Float32Array:
+    """float32 [n, 3, s, s] in [0, 1]."""
+    batch = np.stack([item.image for item in inputs]).transpose(0, 3, 1, 2).astype(np.float32)
+    batch /= np.float32(255)
+    return batch
 
 
-def _free_name(stem: str, taken: set[str]) -> str:
-    name, number = stem, 1
-    while name.lower() in taken:
-        number += 1
-        name = f"{stem}-{number}"
-    taken.add(name.lower())  # some file systems do not tell a from A
-    return name
+def _disagreement(masks: NDArray[np.bool_]) -> float:
+    """One minus the mean Dice coefficient of any two masks [n, h, w]; of two empty ones it is 1."""
+    sizes = masks.sum(axis=(1, 2))
+    dice = [
+        2 * np.count_nonzero(masks[i] & masks[j]) / total if (total := sizes[i] + sizes[j]) else 1.0
+        for i in range(len(masks))
+        for j in range(i)
+    ]
+    return float(1 - np.mean(dice))

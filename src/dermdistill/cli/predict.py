@@ -21,9 +21,12 @@ def run(arguments: list[str]) -> int:
         /,
         model: Path | None = None,
         out: Path = Path("predictions"),
+        outputs: str = "mask,overlay",
+        mm_per_pixel: float | None = None,
+        strict: bool = False,
+        tta: bool = False,
         batch_size: int = 8,
         threads: int | None = None,
-        tta: bool = False,
     ) -> int:
         """Segment images: a mask and an overlay for each, and one JSON line on standard output.
 
@@ -31,28 +34,52 @@ def run(arguments: list[str]) -> int:
             paths: Files, folders or globs.
             model: An ONNX file; with dermdistill[train], a run folder or a .pth file with its card.json
                 beside it (default: the student that is shipped).
-            out: Folder for masks, overlays and predictions.jsonl.
+            out: Folder for the results; predictions.jsonl is always among them.
+            outputs: Of mask, overlay, probability, uncertainty (with --tta), geojson, coco, csv; or all.
+            mm_per_pixel: Side of a pixel in millimetres: lengths and areas are then given in mm too.
+            strict: Exit with 1 where there is any warning; all results are written all the same.
+            tta: Mean over the image and its three mirror images, at four times the cost, and how much
+                they disagree.
             batch_size: Images at once.
             threads: For the network (default: one per core).
-            tta: Mean over the image and its three mirror images, at four times the cost.
         """
-        from dermdistill.predict import Predictor, find_images, write_outputs
+        from dermdistill.outputs import read_kinds, write_outputs
+        from dermdistill.photos import find_images
+        from dermdistill.predict import Predictor
 
         need_positive("--batch-size", batch_size)
         if not paths:
             raise UsageError("No image was named.", "dermdistill predict PATH…")
+        if batch_size < 1:
+            raise UsageError(f"Batches of {batch_size} images are asked for.", "1 or more")
+        kinds = read_kinds(outputs)
+        if "uncertainty" in kinds and not tta:
+            raise UsageError("A map of uncertainty needs several views of each image.", "--tta beside it")
         found = find_images(paths)
-        predictor = Predictor(model, threads=threads, tta=tta)
-        failed = 0
+        predictions = Predictor(model, threads=threads, tta=tta).predict_many(found, batch_size)
+        failed = warned = 0
         for line in write_outputs(
-            out, predictor.predict_many(found, batch_size), total=len(found), progress=show_progress()
+            out,
+            predictions,
+            outputs=kinds,
+            mm_per_pixel=mm_per_pixel,
+            total=len(found),
+            progress=show_progress(),
         ):
             if isinstance(line, DataError):
                 failed += 1
                 print(f"dermdistill: {line}", file=sys.stderr)
-            else:
-                print(json.dumps(line, ensure_ascii=False))
-        print(f"{len(found) - failed} of {len(found)} images segmented into {out}", file=sys.stderr)
-        return 1 if failed else 0
+                continue
+            print(json.dumps(line, ensure_ascii=False))
+            warned += bool(line["warnings"])
+            for warning in line["warnings"]:
+                print(f"{line['path']}: {warning['code']}: {warning['message']}", file=sys.stderr)
+        print(_summary(len(found), failed, warned, out), file=sys.stderr)
+        return 1 if failed or (strict and warned) else 0
 
     return tyro.cli(predict, prog="dermdistill predict", args=arguments)
+
+
+def _summary(images: int, failed: int, warned: int, out: Path) -> str:
+    warnings = f", {warned} with warnings" if warned else ""
+    return f"{images - failed} of {images} images segmented into {out}{warnings}"

@@ -98,8 +98,7 @@ def answer(
         prediction = predictor(data)
         threshold = predictor.card.threshold if wanted.threshold is None else wanted.threshold
         if threshold != predictor.card.threshold:
-            mask = imaging.to_mask(prediction.prob, threshold)
-            prediction = dataclasses.replace(prediction, mask=mask)
+            prediction = prediction.at(threshold)
         match wanted.output:
             case "mask":
                 return Answer(_png(prediction.mask * np.uint8(255)), "image/png")
@@ -117,7 +116,12 @@ def _as_json(prediction: Prediction, threshold: float, wanted: Wanted, request_i
     values: dict[str, Any] = {
         "request_id": request_id,
         "threshold": threshold,
-        **prediction.to_json(),
+        "width": prediction.mask.shape[1],
+        "height": prediction.mask.shape[0],
+        "area_fraction": prediction.area_fraction,
+        "bounding_box": prediction.bounding_box,
+        "mean_confidence": prediction.confidence,
+        "model": prediction.model,
         "probability_map": _map(prediction.prob) if wanted.probability_map else None,
     }
     return Answer(Segmentation.model_validate(values).model_dump_json().encode(), "application/json")
