@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dermdistill.contours import Polygon, polygons, signed_area
 from dermdistill.errors import UsageError
 from dermdistill.measures import asymmetry, convex_hull, longest_diameter, measure, moments
-from dermdistill.contours import Polygon, polygons, signed_area
 
 ANGLES = st.floats(0, 2 * np.pi)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from dermdistill.imaging import UInt8Array
 from dermdistill.contours import Float64Array, Polygon
+from dermdistill.imaging import UInt8Array
 from dermdistill.prediction import Prediction
 
 _DIGITS = 2  # of a coordinate: a hundredth of a pixel

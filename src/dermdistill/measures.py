@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dermdistill.errors import UsageError
 from dermdistill.contours import Float64Array, Polygon, signed_area
+from dermdistill.errors import UsageError
 
 _GRID = 513  # side of the square that a shape is folded on; odd, so that its centre is a pixel's
 

@@ -137,9 +137,10 @@ def _chromaticities(image: UInt8Array) -> tuple[Float32Array, Float32Array]:
 
 def _normal(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and inverse covariance; a hundredth of each variance is added, so that none of them is zero."""
-    covariance = np.cov(table, rowvar=False)
+    covariance: NDArray[np.float64] = np.cov(table, rowvar=False)
     covariance += np.diag(0.01 * np.diag(covariance) + 1e-9)
-    return table.mean(axis=0), np.linalg.inv(covariance)
+    precision: NDArray[np.float64] = np.linalg.inv(covariance).astype(np.float64)
+    return table.mean(axis=0), precision
 
 
 def _distances(
