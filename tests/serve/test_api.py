@@ -32,7 +32,8 @@ def segment(client: TestClient, data: bytes, headers: dict[str, str] = PNG, **qu
 
 def test_a_form_and_a_body_get_the_predictors_answer(client: TestClient, predictor: Predictor) -> None:
     data = encoded(picture())
-    expected = json.loads(json.dumps(predictor(data).to_json()))
+    told = json.loads(json.dumps(predictor(data).to_json()))
+    expected = {key: told[key] for key in ("width", "height", "bounding_box", "model")}
     by_form = client.post("/v1/segment", files={"image": ("a.png", data, "image/png")})
     for response in (by_form, segment(client, data), segment(client, data, BYTES)):
         assert response.status_code == 200
