@@ -23,8 +23,8 @@ from tqdm import tqdm
 from dermdistill.data.phantom import make_phantom
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.predict import Predictor
-from dermdistill.quality import Look, mask_statistics, picture_statistics
-from dermdistill.reference import FALSE_ALARM, features, fit_reference
+from dermdistill.quality import Look, fit_from_looks, mask_statistics, picture_statistics
+from dermdistill.reference import FALSE_ALARM
 
 TAILS = {
     "sharpness": 0,
@@ -61,7 +61,7 @@ def main() -> None:
     threshold = predictor.card.threshold
 
     train = looks(predictor, data.images[data.indices("train")], "train")
-    reference = fit_reference(features(look.image, look.prob) for look in train)
+    reference = fit_from_looks(train, threshold)
     predictor.card = predictor.card.model_copy(update={"reference": reference})
     result: dict[str, Any] = {"model": predictor.model, "reference_limit": reference["limit"]}
     result["limits"] = limits(train, threshold)

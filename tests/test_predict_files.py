@@ -15,7 +15,8 @@ from dermdistill.errors import DataError, UsageError
 from dermdistill.files import read_csv, read_json
 from dermdistill.outputs import COCO, KINDS, OUTLINE, TABLE, read_kinds
 from dermdistill.predict import Predictor, find_images, write_outputs
-from dermdistill.reference import MIN_IMAGES, features, fit_reference
+from dermdistill.quality import fit_from_looks
+from dermdistill.reference import MIN_IMAGES
 
 CARD = make_card(
     role="student", model={"arch": "unet-w4"}, input_size=32, mean=[0.5] * 3, std=[0.5] * 3,
@@ -244,8 +245,8 @@ def test_a_reference_is_fitted_from_the_predictors_own_answers() -> None:
     images = [picture(5 + i % 40, 80 + i % 7, 70) + np.uint8(i % 20) for i in range(MIN_IMAGES)]
     predictor = Predictor.from_backend(CARD, Darkness())
     reference = predictor.fit_reference(images, batch_size=7)
-    rows = [features(p.look.image, p.look.prob) for p in map(predictor, images)]
-    assert reference == fit_reference(rows)
+    assert reference == fit_from_looks([predictor(image).look for image in images], CARD.threshold)
+    assert reference["images"] == MIN_IMAGES
     with pytest.raises(DataError, match="cannot be fitted on 3 images"):
         predictor.fit_reference(images[:3])
     with pytest.raises(DataError, match="no pixels"):

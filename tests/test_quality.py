@@ -13,7 +13,7 @@ from dermdistill import quality
 from dermdistill.data.phantom import make_phantom
 from dermdistill.errors import DataError
 from dermdistill.files import read_csv
-from dermdistill.quality import Look, mask_statistics, picture_statistics
+from dermdistill.quality import Look, fit_from_looks, mask_statistics, picture_statistics
 from dermdistill.reference import FEATURES, SIDE, distance, features, fit_reference
 
 
@@ -93,7 +93,7 @@ def phantoms() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_strangers_are_far_and_phantoms_are_near(phantoms: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    reference = fit_reference(features(*each) for each in phantoms[:50])
+    reference = fit_from_looks([Look(*each, None) for each in phantoms[:50]], 0.5)
     assert reference["images"] == 50
     assert reference["features"] == list(FEATURES)
     near = [distance(features(*each), reference) for each in phantoms[50:]]
@@ -120,7 +120,8 @@ def test_the_distance_is_mahalanobis_and_the_limit_a_quantile() -> None:
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(len(FEATURES), len(FEATURES)))
     table = rng.normal(size=(4000, len(FEATURES))) @ mixing
-    reference = fit_reference(table)
+    reference = fit_reference(table, np.linspace(0, 1, 4001), 0.03)
+    assert reference["second_limit"] == pytest.approx(0.98, abs=1e-3)
     expected = [mahalanobis(row, reference["mean"], np.array(reference["precision"])) for row in table[:9]]
     np.testing.assert_allclose([distance(row, reference) for row in table[:9]], expected)
     fresh = rng.normal(size=(4000, len(FEATURES))) @ mixing
@@ -129,7 +130,7 @@ def test_the_distance_is_mahalanobis_and_the_limit_a_quantile() -> None:
 
 
 def test_a_reference_of_other_features_is_refused() -> None:
-    reference = fit_reference(np.random.default_rng(0).normal(size=(60, len(FEATURES))))
+    reference = fit_reference(np.random.default_rng(0).normal(size=(60, len(FEATURES))), [0.0], 0.03)
     with pytest.raises(DataError, match="reference is of the features"):
         distance(np.zeros(len(FEATURES)), {**reference, "features": ["hue"]})
     with pytest.raises(DataError, match="reference is of the features"):

@@ -22,8 +22,8 @@ from dermdistill.imaging import Float32Array, UInt8Array
 from dermdistill.outputs import OUTLINE, write_outputs
 from dermdistill.photos import LINES, find_images
 from dermdistill.prediction import Prediction
-from dermdistill.quality import Look
-from dermdistill.reference import SIDE, features, fit_reference
+from dermdistill.quality import Look, fit_from_looks
+from dermdistill.reference import SIDE
 
 __all__ = ["LINES", "OUTLINE", "Backend", "Prediction", "Predictor", "find_images", "write_outputs"]
 
@@ -114,12 +114,12 @@ class Predictor:
         Raises:
             DataError: There are too few of them.
         """
-        rows = []
+        looks: list[Look] = []
         for part in _batches(images, batch_size):
             inputs = [self._read(image) for image in part]
             small = self._views(_stack(inputs)).mean(axis=0)
-            rows += [features(item.looked_at, prob) for item, prob in zip(inputs, small, strict=True)]
-        return fit_reference(rows)
+            looks += [Look(item.looked_at, prob, None) for item, prob in zip(inputs, small, strict=True)]
+        return fit_from_looks(looks, self.card.threshold)
 
     def _flush(
         self, waiting: list[tuple[Path, _Input | DataError]]

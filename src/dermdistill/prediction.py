@@ -52,7 +52,7 @@ class Prediction:
     @property
     def area_fraction(self) -> float:
         """Lesion pixels over all pixels, 0 to 1."""
-        return np.count_nonzero(self.mask) / self.mask.size
+        return int(np.count_nonzero(self.mask)) / self.mask.size
 
     @property
     def bounding_box(self) -> tuple[int, int, int, int] | None:

@@ -10,7 +10,7 @@ on; silence is no promise.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from dermdistill import contours
 from dermdistill.imaging import Float32Array, UInt8Array
-from dermdistill.reference import distance, features, grey, laplacian
+from dermdistill.reference import distance, features, fit_reference, grey, laplacian
 
 Code = Literal[
     "blur", "underexposed", "overexposed", "no_lesion", "several_lesions", "cut_by_border", "not_dermoscopy"
@@ -33,11 +33,12 @@ GLARE_HIGH = 0.1
 AREA_LOW = 0.005
 """Below it there is no lesion: the largest region's share of the picture."""
 SECOND_HIGH = 0.03
-"""Above it there are several lesions: the second largest region's area over the largest one's."""
-CONTACT_HIGH = 0.05
+"""Above it there are several lesions: the second largest region's area over the largest one's. A network that
+leaves specks on good pictures has a higher limit of its own in the card's reference."""
+CONTACT_HIGH = 0.1
 """Above it the lesion is cut: the share of the outline that runs along the picture's border."""
 
-_ON_BORDER = 0.01  # pixels
+_AT_BORDER = 0.01  # of the side: networks draw back from the border by a pixel or two
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Look:
 
     def warnings(self, threshold: float) -> tuple[Warn, ...]:
         """All that apply, at a threshold of the probability."""
-        return (*self._of_picture, *_of_mask(mask_statistics(self.prob, threshold)))
+        second = self.reference["second_limit"] if self.reference else SECOND_HIGH
+        return (*self._of_picture, *_of_mask(mask_statistics(self.prob, threshold), second))
 
     @functools.cached_property
     def _of_picture(self) -> tuple[Warn, ...]:
@@ -95,17 +97,27 @@ class Look:
         return tuple(warnings)
 
 
-def _of_mask(found: Mapping[str, float]) -> list[Warn]:
+def _of_mask(found: Mapping[str, float], second_limit: float) -> list[Warn]:
     if found["area"] < AREA_LOW:
         return [Warn("no_lesion", "No lesion was found, or only specks.", found["area"], AREA_LOW)]
     warnings = []
-    if found["second"] > SECOND_HIGH:
+    if found["second"] > second_limit:
         text = "Several lesions were found; measures of shape are of the largest one."
-        warnings.append(Warn("several_lesions", text, found["second"], SECOND_HIGH))
+        warnings.append(Warn("several_lesions", text, found["second"], second_limit))
     if found["contact"] > CONTACT_HIGH:
         text = "The picture's border cuts the lesion: its size and shape are not known."
         warnings.append(Warn("cut_by_border", text, found["contact"], CONTACT_HIGH))
     return warnings
+
+
+def fit_from_looks(looks: Sequence[Look], threshold: float) -> dict[str, Any]:
+    """A card's ``reference`` from good pictures (see `reference.fit_reference`), at the card's threshold.
+
+    Raises:
+        DataError: There are too few of them.
+    """
+    seconds = [mask_statistics(look.prob, threshold)["second"] for look in looks]
+    return fit_reference([features(look.image, look.prob) for look in looks], seconds, SECOND_HIGH)
 
 
 def picture_statistics(image: UInt8Array) -> dict[str, float]:
@@ -125,8 +137,8 @@ def mask_statistics(prob: Float32Array, threshold: float) -> dict[str, float]:
         return {"area": 0.0, "second": 0.0, "contact": 0.0}
     second = regions[1].area / regions[0].area if len(regions) > 1 else 0.0
     ring, ends = regions[0].exterior, np.array(prob.shape[::-1])
-    on_border = (ring <= _ON_BORDER) | (ring >= ends - _ON_BORDER)
-    along = (on_border[:-1] & on_border[1:]).any(axis=1)  # both ends on the same side
+    low, high = ring <= _AT_BORDER * ends, ring >= (1 - _AT_BORDER) * ends
+    along = ((low[:-1] & low[1:]) | (high[:-1] & high[1:])).any(axis=1)  # both ends at one side
     lengths = np.hypot(*np.diff(ring, axis=0).T)
     contact = float(lengths[along].sum() / lengths.sum())
     return {"area": regions[0].area / prob.size, "second": second, "contact": contact}

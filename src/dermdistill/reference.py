@@ -76,13 +76,20 @@ def features(image: UInt8Array, prob: Float32Array) -> NDArray[np.float64]:
     return np.array(values, dtype=np.float64)
 
 
-def fit_reference(rows: Iterable[NDArray[np.float64]], false_alarm: float = FALSE_ALARM) -> dict[str, Any]:
-    """Mean and covariance of training images' features, and the distance that ``false_alarm`` of them exceed.
+def fit_reference(
+    rows: Iterable[NDArray[np.float64]],
+    seconds: Iterable[float],
+    least_second: float,
+    false_alarm: float = FALSE_ALARM,
+) -> dict[str, Any]:
+    """Mean and covariance of training images' features, and the limits that ``false_alarm`` of them exceed.
 
     Each image's distance is taken from the other folds' images (5 folds), as a new image's will be.
 
     Args:
         rows: `features` of training images; never of test images.
+        seconds: Of the same images, the second largest region's area over the largest one's.
+        least_second: Its limit is not set below this.
         false_alarm: Share of good pictures that may be called strange.
 
     Returns:
@@ -107,6 +114,7 @@ def fit_reference(rows: Iterable[NDArray[np.float64]], false_alarm: float = FALS
         "mean": mean.tolist(),
         "precision": precision.tolist(),
         "limit": float(np.quantile(away, 1 - false_alarm)),
+        "second_limit": max(least_second, float(np.quantile(list(seconds), 1 - false_alarm))),
         "false_alarm": false_alarm,
         "images": len(table),
     }

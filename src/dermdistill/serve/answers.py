@@ -118,9 +118,9 @@ def _as_json(prediction: Prediction, threshold: float, wanted: Wanted, request_i
         "threshold": threshold,
         "width": prediction.mask.shape[1],
         "height": prediction.mask.shape[0],
-        "area_fraction": prediction.area_fraction,
+        "area_fraction": round(prediction.area_fraction, 6),
         "bounding_box": prediction.bounding_box,
-        "mean_confidence": prediction.confidence,
+        "mean_confidence": round(prediction.confidence, 6),
         "model": prediction.model,
         "probability_map": _map(prediction.prob) if wanted.probability_map else None,
     }
