@@ -17,6 +17,7 @@ import pytest
 
 from dermdistill import cli
 from dermdistill.data.dataset import open_dataset, write_manifest
+from dermdistill.data.prepare import prepare_phantom
 from dermdistill.errors import DataError, MismatchError, UsageError
 from dermdistill.files import hash_file
 from dermdistill.report import latex, markdown, write_report
@@ -95,6 +96,7 @@ def write_audit(folder: Path, first: str, second: str) -> Path:
         writer = csv.DictWriter(stream, list(row))
         writer.writeheader()
         writer.writerow(row)
+    Image.new("RGB", (1600, 800)).save(folder / "pairs.png")
     return folder
 
 
@@ -341,8 +343,6 @@ def test_a_run_without_evaluation_names_what_is_missing(study: Path, tmp_path: P
 
 
 def test_pictures_fall_back_to_the_sheet_and_say_so(study: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
     run = tmp_path / "alone"
     shutil.copytree(study / "cells" / "alone-seed0", run)
     evaluation = run / "evaluation" / "phantom-test"
@@ -366,9 +366,36 @@ def test_an_audit_is_found_beside_the_data_and_shown(study: Path, tmp_path: Path
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert "1 pair among 900 images crosses from training into validation or test." in text
     assert "A1 (phantom train)" in text
+    assert "The first pairs, side by side." in text
     assert "hold 305 of the 379 isic2016 test images" in text
     missing = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["missing"]
     assert not any("audit" in line for line in missing)
+
+
+def test_what_train_and_evaluate_really_write_is_read(tmp_path: Path) -> None:
+    from dermdistill import evaluation, training
+    from dermdistill.config import load_recipe
+
+    prepare_phantom(tmp_path / "data", count=20, size=32, name="phantom", progress=False)
+    overrides = {
+        "name": "real",
+        "runs_root": str(tmp_path / "runs"),
+        "data.root": str(tmp_path / "data"),
+        "data.size": 32,
+        "trainer.epochs": 1,
+        "trainer.accelerator": "cpu",
+    }
+    run = training.train(load_recipe("student-phantom", overrides), progress=False)
+    summary = evaluation.evaluate(run, progress=False)
+    write_report(run, formats=["html", "json"])
+    found = json.loads((run / "report" / "report.json").read_text(encoding="utf-8"))
+    assert found["arms"][0]["scores"]["dice"]["mean"] == summary.scores["dice_per_image_mean"].mean
+    assert found["arms"][0]["macs"] > 0
+    assert found["arms"][0]["size_bytes"] == (run / "best_student_model.pth").stat().st_size
+    assert {s["name"] for s in found["strata"]} >= {"Diagnosis", "Lesion size"}
+    page = Page((run / "report" / "report.html").read_text(encoding="utf-8"))
+    assert sum(link.startswith("data:image/webp") for link in page.links) == 12
+    assert any(i.startswith("reliability-") for i in page.ids)
 
 
 def test_seeds_on_different_images_are_refused(study: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def make_arm(name: str, runs: Sequence[RunFiles], key: Key | None) -> Arm:
     weights = first.weights
     return Arm(
         name=name,
-        role=card.role if card else ("teacher" if first.settings.get("role") == "teacher" else "student"),
+        role="teacher" if is_teacher(first) else "student",
         about=describe(first),
         distilled=bool(card and card.teacher),
         cells=tuple(_cell(run, key) for run in runs),
@@ -59,7 +59,8 @@ def make_arm(name: str, runs: Sequence[RunFiles], key: Key | None) -> Arm:
 def describe(run: RunFiles) -> str:
     """``unet-small, alone`` or ``unet-small, distilled: kl 1, attention 0.5``."""
     if run.card is None:
-        return "not trained yet"
+        models = [evaluation.summary.get("model") or {} for evaluation in run.evaluations]
+        return f"{models[0].get('arch')}, made elsewhere" if models else "not trained yet"
     model = run.card.model
     network = model.get("arch") or "unknown network"
     if model.get("encoder"):
@@ -72,6 +73,14 @@ def describe(run: RunFiles) -> str:
     weights = [(term, run.settings.get(f"kd.{term}")) for term in terms]
     used = [f"{term.replace('_', '-')} {w:g}" for term, w in weights if isinstance(w, int | float) and w]
     return f"{network}, distilled" + (f": {', '.join(used)}" if used else "")
+
+
+def is_teacher(run: RunFiles) -> bool:
+    """By its card, its settings, or what was evaluated."""
+    if run.card:
+        return run.card.role == "teacher"
+    models = [evaluation.summary.get("model") or {} for evaluation in run.evaluations]
+    return run.settings.get("role") == "teacher" or any(model.get("role") == "teacher" for model in models)
 
 
 def seed_mean(name: str, runs: Sequence[RunFiles], key: Key | None) -> PerImage | None:
@@ -107,6 +116,7 @@ def _cell(run: RunFiles, key: Key | None) -> Cell:
         curve=run.curve,
         best_epoch=run.card.epoch if run.card else None,
         weights_sha256=run.card.weights_sha256 if run.card else "",
+        seconds=_mean_seconds([run]),
         scores=_of_summary(evaluation.summary) if evaluation else {},
     )
 

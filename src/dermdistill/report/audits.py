@@ -45,7 +45,8 @@ def read_audit(path: Path) -> Audit:
             "leaks, table, images and official",
             "Run dermdistill audit again.",
         ) from None
-    return Audit(path, leaks, kinds, pairs, warnings, images)
+    drawn = path.with_name("pairs.png")
+    return Audit(path, leaks, kinds, pairs, warnings, images, drawn if drawn.is_file() else None)
 
 
 def headline(audit: Audit) -> str:

@@ -75,8 +75,9 @@ class RunFiles:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether the folder was made by train or distill."""
-    return (folder / "config.yaml").is_file() or (folder / "card.json").is_file()
+    """Whether the folder was made by train or distill, or holds evaluations of a run that lies elsewhere."""
+    files = any((folder / name).is_file() for name in ("config.yaml", "card.json"))
+    return files or any(folder.glob("evaluation/*/summary.json"))
 
 
 def read_run(folder: Path) -> RunFiles:

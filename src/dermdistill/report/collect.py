@@ -143,7 +143,7 @@ def _unfinished_study(folder: Path, audit: Path | None) -> Collected:
     key = keys.most_common(1)[0][0] if keys else None
     found, missing = (
         [],
-        ["Differences between arms, their p and the verdict: the study has not written study.json yet."],
+        ["Differences, p and verdict: study.json is not there yet (dermdistill study … --collect)."],
     )
     for runs in groups:
         scored = [run for run in runs if key and run.evaluation(key)]

@@ -61,12 +61,13 @@ def figures(report: Report) -> Iterator[Drawn]:
     places = colour_places(report)
     scored = [arm for arm in report.arms if arm.per_image is not None]
     at = [places[arm.name] for arm in scored]
+    of_seeds = " (mean of its seeds)" if any(len(arm.cells) > 1 for arm in scored) else ""
     yield from _curves(report, places)
     if scored:
         yield Drawn(
             "distribution",
             "Dice of each image",
-            "A point is an image (mean of its seeds); box: quartiles, median bold; diamond: mean."
+            f"A point is an image{of_seeds}; box: quartiles, median bold; diamond: mean."
             + (" Dashed: human against human, with its 95 % interval." if report.human else ""),
             lambda palette: plots.distribution(scored, at, report.human, palette),
         )
@@ -84,7 +85,11 @@ def figures(report: Report) -> Iterator[Drawn]:
 
 
 def _curves(report: Report, places: dict[str, int]) -> Iterator[Drawn]:
-    caption = "Thin: each seed; bold: their mean; dot: the epoch whose weights were kept."
+    several = any(len(arm.cells) > 1 for arm in report.arms)
+    caption = "Thin: each seed; bold: their mean; " if several else ""
+    caption += (
+        "dot: the epoch whose weights were kept." if several else "Dot: the epoch whose weights were kept."
+    )
     for column, title, label in (
         ("val_dice", "Validation Dice while learning", "validation Dice, %"),
         ("val_agreement", "Agreement with the teacher while learning", "Dice with the teacher's mask, %"),
@@ -113,7 +118,7 @@ def _scatter(report: Report, scored: list[Arm], places: dict[str, int]) -> Itera
         yield Drawn(
             "teacher-student",
             "Teacher and student, image by image",
-            "A point is an image (mean of its seeds). Above the diagonal the student beats its teacher.",
+            "A point is an image. Above the diagonal the student beats its teacher.",
             lambda palette: plots.teacher_student(teacher, students, at, palette),
         )
 

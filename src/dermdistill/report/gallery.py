@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dermdistill.data.dataset import PreparedData, open_dataset
+from dermdistill.data.dataset import PreparedData, open_dataset, read_info
 from dermdistill.drawing import overlay
 from dermdistill.errors import DataError, DermDistillError
 from dermdistill.figures import STUDENT, TEACHER, TRUTH
@@ -112,9 +112,11 @@ def make_gallery(report: Report, evaluations: dict[str, Path]) -> Gallery:
 
 
 def _open(data: Data) -> PreparedData:
-    if data.root is None or data.size is None:
+    """The largest pack there is: arms may have looked at different sizes."""
+    if data.root is None:
         raise DataError("the settings do not say where the prepared data lie")
-    return open_dataset(data.name, data.root, data.size)
+    sizes = [int(size) for size in read_info(data.root / data.name)["packs"]]
+    return open_dataset(data.name, data.root, max(sizes))
 
 
 def _outlines(
@@ -187,6 +189,13 @@ def _outlined(
         for m, c in masks
     ]
     return overlay(large, [(m.astype(np.uint8), c) for m, c in grown], width=1.6)
+
+
+def sheet(path: Path) -> str:
+    """A picture made by another stage, at most 1200 pixels wide, as a data URI."""
+    with Image.open(path) as picture:
+        picture.thumbnail((1200, 2400))
+        return _webp(np.asarray(picture.convert("RGB")))
 
 
 def _whole_sheet(folder: Path, reason: str) -> Gallery:

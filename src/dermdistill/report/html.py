@@ -13,7 +13,7 @@ from markupsafe import Markup
 from dermdistill._version import __version__
 from dermdistill.report import audits, records, tables, theme, verdict, words
 from dermdistill.report.draw import colour_places, figures
-from dermdistill.report.gallery import Gallery
+from dermdistill.report.gallery import Gallery, sheet
 from dermdistill.report.model import Report
 
 _MOST_FAILURES = 30
@@ -44,6 +44,7 @@ def to_html(report: Report, gallery: Gallery) -> str:
         main=tables.main_table(report),
         tables=found,
         audit_pairs=records.audit_table(report),
+        audit_sheet=sheet(report.audit.pictures) if report.audit and report.audit.pictures else "",
         audit_headline=audits.headline(report.audit) if report.audit else "",
         shared=shared,
         places=colour_places(report),

@@ -47,27 +47,31 @@ def to_markdown(report: Report, figures: list[tuple[str, str]]) -> str:
 
 def grid(table: Table) -> str:
     """A table in GitHub's dialect; numbers are set to the right."""
-    head = "| " + " | ".join(text(cell) for cell in table.head) + " |"
+    head = "| " + " | ".join(text(cell, inside=True) for cell in table.head) + " |"
     rule = "|" + "|".join("--:" if numeric else ":--" for numeric in table.numeric) + "|"
     return "\n".join(
-        [head, rule, *("| " + " | ".join(text(cell) for cell in row) + " |" for row in table.rows)]
+        [
+            head,
+            rule,
+            *("| " + " | ".join(text(cell, inside=True) for cell in row) + " |" for row in table.rows),
+        ]
     )
 
 
-def text(value: str) -> str:
-    """Plain text for Markdown: one line, no markup of its own, no HTML."""
+def text(value: str, *, inside: bool = False) -> str:
+    """Plain text for Markdown: one line, no markup of its own, no HTML; ``inside``: not at a line's start."""
     flat = " ".join(value.split())
-    marked = _ACTIVE.sub(lambda found: found[0] if _harmless(flat, found) else f"\\{found[0]}", flat)
+    marked = _ACTIVE.sub(lambda found: found[0] if _harmless(flat, found, inside) else f"\\{found[0]}", flat)
     return html.escape(marked, quote=False)
 
 
-def _harmless(flat: str, match: re.Match[str]) -> bool:
+def _harmless(flat: str, match: re.Match[str], inside: bool) -> bool:
     """Signs that mean nothing where they stand: a dash inside a line, an underscore inside a word …"""
     sign, at = match[0], match.start()
     if sign in "()":
         return at == 0 or flat[at - 1] != "]"
     if sign in "-+#{}!":
-        return at > 0
+        return inside or at > 0
     if sign == "_":
         return 0 < at < len(flat) - 1 and flat[at - 1].isalnum() and flat[at + 1].isalnum()
     return False

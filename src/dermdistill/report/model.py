@@ -175,6 +175,8 @@ class Audit:
     pairs: tuple[AuditPair, ...]
     warnings: tuple[str, ...] = ()
     images: int | None = None
+    pictures: Path | None = None
+    """The first page of pairs side by side."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,8 @@ class Data:
     title: str = ""
     fingerprint: str = ""
     trained_on: str = ""
+    foreign: bool = False
+    """Whether the network was trained on other images than these come with."""
     root: Path | None = None
     size: int | None = None
     prepare_command: str = ""

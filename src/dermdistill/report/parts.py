@@ -33,18 +33,21 @@ def teacher_of(run: RunFiles) -> RunFiles | None:
 def scored_data(evaluation: Evaluation | None, runs: Sequence[RunFiles]) -> Data:
     """What was scored; the prepared folder adds its source, counts and command where it is within reach."""
     about: dict[str, Any] = evaluation.summary if evaluation else {}
-    card = next((run.card for run in runs if run.card), None)
-    settings = next((run.settings for run in runs if run.settings), {})
+    told: dict[str, Any] = about.get("data") or {}
+    # Students come last: the size and place of the data are theirs, a teacher may be older.
+    card = next((run.card for run in reversed(runs) if run.card), None)
+    settings = next((run.settings for run in reversed(runs) if run.settings), {})
     name = evaluation.data if evaluation else str((card.dataset if card else {}).get("name", "unknown data"))
     root = Path(str(settings["data.root"])) if "data.root" in settings else None
     size = card.input_size if card else settings.get("data.size")
     data = Data(
         name=name,
-        split=evaluation.split if evaluation else "none",
+        split=evaluation.split if evaluation else "",
         images=about.get("images"),
-        title=str((about.get("data") or {}).get("title") or ""),
-        fingerprint=str((about.get("data") or (card.dataset if card else {})).get("fingerprint") or ""),
+        title=str(told.get("title") or ""),
+        fingerprint=str((told or (card.dataset if card else {})).get("fingerprint") or ""),
         trained_on=str(card.dataset.get("name", "")) if card else "",
+        foreign=bool(card and told and told.get("fingerprint") != card.dataset.get("fingerprint")),
         root=root,
         size=size,
     )
@@ -121,7 +124,7 @@ def caveats(data: Data, budget: str | None) -> tuple[str, ...]:
         said.insert(
             0, f"These are {data.split} images: the weights were chosen or fitted on them. Not a test result."
         )
-    if data.trained_on and data.trained_on != data.name:
+    if data.foreign:
         said.append(
             f"The network was trained on {data.trained_on}: only an audit shows whether images are in both."
         )
@@ -142,7 +145,10 @@ def with_audit(report: Report, missing: list[str], path: Path | None) -> Report:
             f"The leak audit: run dermdistill audit {where} --out {report.folder / 'audit'}",
         ]
     if report.arms and any(arm.macs is None for arm in report.arms):
-        missing = [*missing, "MACs: the evaluation has not noted them."]
+        missing = [
+            *missing,
+            "MACs of every arm: evaluate counts them, and not all were evaluated.",
+        ]
     if report.human is None:
         missing = [
             *missing,

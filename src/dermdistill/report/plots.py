@@ -173,22 +173,25 @@ def forest(strata: Sequence[Stratum], arms: Sequence[str], places: Sequence[int]
             place_y[row] = y
             y += 1
     spread = 0.62 / max(1, len(arms))
+    left, right = _range(strata, paired)
     for index, (arm, place) in enumerate(zip(arms, places, strict=True)):
         colour = palette.of(place)
         for row, at in place_y.items():
             stratum = found.get((*row, arm))
-            if stratum is None:
-                continue
-            value = stratum.difference if paired else stratum.dice
-            if value is None:
+            value = (stratum.difference if paired else stratum.dice) if stratum else None
+            if stratum is None or value is None:
                 continue
             height = at + (index - (len(arms) - 1) / 2) * spread
-            axis.plot([100 * value.low, 100 * value.high], [height, height], color=colour, lw=1.3)
             inside = palette.ground if stratum.small else colour
-            axis.plot(100 * value.mean, height, "o", ms=4.5, color=colour, mew=1.2, mfc=inside)
+            low, mean, high = (100 * v for v in (value.low, value.mean, value.high))
+            axis.plot(np.clip([low, high], left, right), [height, height], color=colour, lw=1.3)
+            sign = "<" if mean < left else ">" if mean > right else "o"
+            axis.plot(np.clip(mean, left, right), height, sign, ms=4.5, color=colour, mew=1.2, mfc=inside)
         axis.plot([], [], "o-", color=colour, label=arm)
+    margin = 0.04 * (right - left)
+    axis.set_xlim(left - margin, right + margin)
     counts = {row: next(s.n for s in strata if (s.name, s.level) == row) for row in rows}
-    axis.set_yticks(list(place_y.values()), [_short(level, 24) for _, level in place_y])
+    axis.set_yticks(list(place_y.values()), [_short(level, 28) for _, level in place_y])
     for row, at in place_y.items():
         axis.text(
             1.01,
@@ -219,6 +222,18 @@ def forest(strata: Sequence[Stratum], arms: Sequence[str], places: Sequence[int]
     if len(arms) > 1:
         _legend(figure, axis)
     return figure
+
+
+def _range(strata: Sequence[Stratum], paired: bool) -> tuple[float, float]:
+    """Ends of the axis in percent: a handful of images must not squeeze the rest; arrows stand beyond."""
+    held = [(s, s.difference if paired else s.dice) for s in strata]
+    values = [v for s, v in held if v and not s.small] or [v for _, v in held if v]
+    low, high = min(v.low for v in values), max(v.high for v in values)
+    room = 0.5 * (high - low) or 0.01
+    low, high = low - room, high + room
+    if paired:
+        return 100 * min(low, 0.0), 100 * max(high, 0.0)
+    return 100 * max(low, 0.0), 100 * min(high, 1.0)
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

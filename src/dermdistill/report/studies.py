@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dermdistill.errors import DataError
 from dermdistill.files import read_json
 from dermdistill.metrics import Interval
-from dermdistill.report.arms import make_arm
+from dermdistill.report.arms import is_teacher, make_arm
 from dermdistill.report.cells import RunFiles, is_run, read_calibration, read_evaluation, read_run
 from dermdistill.report.model import Arm, Difference, Human, Stratum, Verdict
 
@@ -208,7 +208,7 @@ def arms_of_cells(folder: Path) -> list[list[RunFiles]]:
     for path in sorted(p for p in (folder / "cells").iterdir() if is_run(p)):
         run = read_run(path)
         groups[run.arm].append(run)
-    ordered = sorted(groups.values(), key=lambda runs: (not _teaches(runs[0]), runs[0].arm))
+    ordered = sorted(groups.values(), key=lambda runs: (not is_teacher(runs[0]), runs[0].arm))
     return [sorted(runs, key=lambda run: (run.seed is None, run.seed)) for runs in ordered]
 
 
@@ -290,7 +290,3 @@ def _difference(value: _Compared, n: int) -> Difference:
 
 def _empty(entry: _Arm) -> Arm:
     return Arm(entry.arm, entry.role, entry.title or "not run", distilled=False, cells=())
-
-
-def _teaches(run: RunFiles) -> bool:
-    return run.settings.get("role") == "teacher" or bool(run.card and run.card.role == "teacher")

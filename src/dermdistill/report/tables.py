@@ -58,7 +58,8 @@ def _main_note(report: Report, compared: bool) -> str:
             f"{report.data.images} {report.data.split} images of {report.data.title or report.data.name}"
         )
     if seeds and report.kind == "study":
-        said.append(f"{'–'.join(str(s) for s in sorted(seeds))} seeds per student")
+        counts = "–".join(str(count) for count in sorted(seeds))
+        said.append(f"{counts} seed{'' if seeds == {1} else 's'} per student")
     sizes = sorted({arm.input_size for arm in report.arms if arm.input_size})
     if sizes:
         said.append(f"MACs for one image at {' and '.join(f'{s}×{s}' for s in sizes)}")
@@ -92,8 +93,8 @@ def comparison_table(report: Report) -> Table | None:
         return None
     numeric = (False, False, *(True,) * 7, False)
     note = (
-        f"In points, against {report.baseline}. Resolvable: the smallest difference that the study "
-        "could have told from none. Better, worse: share of images. " + report.statistics
+        f"In points, against {report.baseline}. Resolvable: the true difference that 4 of 5 such studies "
+        f"would find. Better, worse: share of images. {report.statistics}"
     )
     return Table("comparisons", "Comparisons", head, tuple(rows), numeric, note.strip())
 
@@ -113,7 +114,7 @@ def score_table(report: Report) -> Table | None:
     rows = []
     for arm in report.arms:
         row = [arm.name, *(_score(name, arm.scores.get(name)) for name in used)]
-        row += [words.interval(arm.agreement)] if agreed else []
+        row += [words.interval(arm.agreement, 1)] if agreed else []
         row += [words.percent(arm.calibration.ece if arm.calibration else None)] if calibrated else []
         row.append(_failed(arm))
         rows.append(tuple(row))
@@ -174,7 +175,7 @@ def _title(name: str) -> str:
 def _score(name: str, value: Interval | None) -> str:
     if value is not None and name == "hd95":  # in percent already
         value = Interval(value.mean / 100, value.low / 100, value.high / 100, value.n)
-    return words.interval(value)
+    return words.interval(value, 1)
 
 
 def _share(value: float | None) -> str:

@@ -11,7 +11,9 @@ def headline(report: Report) -> str:
     shown = report.shown
     if shown is None or "dice" not in shown.scores:
         return "Nothing has been evaluated yet."
-    if report.kind == "run" or report.baseline is None:
+    if report.kind == "study" and report.baseline is None:
+        return "The study is not finished: nothing has been compared yet."
+    if report.kind == "run":
         return f"{shown.name} scores a Dice of {words.percent(shown.scores['dice'].mean)} %."
     compared = [arm for arm in report.arms if arm.distilled and "dice" in arm.differences]
     gains = [arm for arm in compared if arm.verdict == "gain"]
@@ -79,4 +81,5 @@ def _kept(shown: Arm, teacher: Arm) -> list[str]:
         if mine and theirs:
             costs.append(f"{100 * mine / theirs:.3g} % of its {name}")
     with_ = f", with {' and '.join(costs)}" if costs else ""
-    return [f"{shown.name} keeps {words.percent(kept, 1)} % of the teacher's Dice{with_}."]
+    verb = "keeps" if kept < 1 else "reaches"
+    return [f"{shown.name} {verb} {words.percent(kept, 1)} % of the teacher's Dice{with_}."]
