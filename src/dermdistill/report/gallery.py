@@ -203,12 +203,8 @@ def _whole_sheet(folder: Path, reason: str) -> Gallery:
     path = folder / "cases.png"
     if not path.is_file():
         return Gallery(missing=f"no pictures: {reason}")
-    with Image.open(path) as sheet:
-        sheet.thumbnail((1200, 1200))
-        uri = _webp(np.asarray(sheet.convert("RGB")))
-    picture = Picture(
-        "best, median and worst images", "outlines of truth (yellow) and prediction (blue)", uri
-    )
+    about = "outlines of truth (yellow) and prediction (blue)"
+    picture = Picture("best, median and worst images", about, sheet(path))
     return Gallery((("best, median, worst", (picture,)),), (), f"single pictures: {reason}")
 
 

@@ -43,8 +43,10 @@ def cell_table(report: Report) -> Table:
             row += [words.duration(cell.seconds), cell.weights_sha256[:16] or NONE]
             rows.append(tuple(row))
     numeric = (False, *(True,) * 6, False)
-    note = "The kept epoch is the best by validation Dice (at input size: not comparable with the test Dice). "
-        "Of a hash the first 16 digits; report.json has it whole."
+    note = (
+        "The kept epoch is the best by validation Dice (at input size: not comparable with test Dice). Of "
+        "a hash the first 16 digits; report.json has it whole."
+    )
     return Table("runs", "Runs", head, tuple(rows), numeric, note)
 
 
