@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import time
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +195,65 @@ def test_the_command_line_collects(
     assert "(baseline)" in told
     assert cli.main(["study", path, "--collect", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["arms"] == result["arms"]
+
+
+def _run_in_child(plain: dict[str, Any]) -> None:
+    study.run_study(parse_study(plain, "the test"), progress=False)
+
+
+def unequal(a: Any, b: Any, place: str = "") -> list[str]:
+    """Where two trees differ, for a message that can be read."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for k in sorted({*a, *b}) for d in unequal(a.get(k), b.get(k), f"{place}.{k}")]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in unequal(x, y, f"{place}[{i}]")]
+    return [] if a == b else [f"{place}: {a} != {b}"]
+
+
+def without_times(result: dict[str, Any]) -> dict[str, Any]:
+    """What must not depend on how often a study was broken off: all but dates, durations and the call."""
+    kept = {k: v for k, v in result.items() if k not in ("created", "commands")}
+    for arm in kept["arms"]:
+        arm["seconds"] = None
+        for cell in arm["cells"]:
+            cell["seconds"] = None
+    return kept
+
+
+@pytest.mark.slow
+def test_a_study_killed_ten_times_ends_with_the_same_table(
+    finished: tuple[StudySettings, dict[str, Any]], root: Path, tmp_path: Path
+) -> None:
+    """SIGKILL at random moments of a study's life; each time the same call goes on."""
+    # A server that has imported torch once, and forks: ten starts would cost a minute of imports.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["dermdistill.training", "dermdistill.evaluation", "tests.test_study"])
+    rng, kills, moments = np.random.default_rng(), 0, []
+    started = time.monotonic()
+    plain = tree(root, tmp_path)
+    while kills < 10:
+        child = context.Process(target=_run_in_child, args=(plain,))
+        child.start()
+        moments.append(float(rng.uniform(0, 4.0)))
+        child.join(moments[-1])
+        kills += child.is_alive()
+        child.kill()
+        child.join()
+        assert time.monotonic() - started < 300, moments
+    result = study.run_study(parse_study(plain, "the test"), progress=False)
+    assert unequal(without_times(result), without_times(finished[1])) == [], moments
+    assert not list((tmp_path / "tiny").rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_cells_side_by_side_give_the_same_table(
+    finished: tuple[StudySettings, dict[str, Any]], root: Path, tmp_path: Path
+) -> None:
+    settings = tiny(root, tmp_path)
+    study.run_study(settings, only=["teacher"], workers=2, progress=False)
+    study.run_study(settings, share=study.Share(1, 2), workers=2, progress=False)
+    partial = study.collect(settings)
+    assert partial["missing"] == ["kl-seed0", "kl-seed1"]
+    assert not partial["complete"]
+    result = study.run_study(settings, share=study.Share(2, 2), workers=2, progress=False)
+    assert unequal(without_times(result), without_times(finished[1])) == []

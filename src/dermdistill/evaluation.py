@@ -25,7 +25,7 @@ from dermdistill.files import atomic_path, write_json
 from dermdistill.human import human_line
 from dermdistill.imaging import Float32Array, UInt8Array
 from dermdistill.inference import Loaded
-from dermdistill.metrics import THRESHOLD_JACCARD, Counts, count, scores
+from dermdistill.metrics import SCORES, THRESHOLD_JACCARD, Counts, count, scores
 from dermdistill.models.build import count_macs
 from dermdistill.outlines import outline_scores
 from dermdistill.per_image import AGREEMENT, OUTLINES, PerImage
@@ -85,8 +85,9 @@ def evaluate(
     )
     _write(summary, images, masks, prepared, rows)
     if run.is_dir():
-        means = {name: dataclasses.asdict(value) for name, value in summary.scores.items()}
-        entry = {f"{split}:{prepared.name}": means}
+        means = {f"{name}_per_image_mean" for name in SCORES}  # the card holds fractions alone, not hd95
+        told = {name: dataclasses.asdict(value) for name, value in summary.scores.items() if name in means}
+        entry = {f"{split}:{prepared.name}": told}
         card = loaded.card.model_copy(update={"scores": {**loaded.card.scores, **entry}})
         card.write(loaded.folder / "card.json")
     return summary
