@@ -39,12 +39,13 @@ def test_the_resolvable_difference_equals_statsmodels(sd: float, n: int) -> None
 def test_the_resolvable_difference_is_found_in_four_of_five_studies() -> None:
     rng = np.random.default_rng(1)
     effect = statistics.resolvable(0.05, 60)
+    assert effect is not None
     found = stats.ttest_1samp(rng.normal(effect, 0.05, (4000, 60)), 0, axis=1).pvalue < 0.05
     assert 0.78 < found.mean() < 0.82
 
 
 def test_nothing_can_be_resolved_with_one_image_and_all_without_spread() -> None:
-    assert statistics.resolvable(0.1, 1) == float("inf")
+    assert statistics.resolvable(0.1, 1) is None
     assert statistics.resolvable(0.0, 9) == 0
 
 
@@ -87,6 +88,14 @@ def test_a_constant_difference_is_certain_although_rounding_blurs_it() -> None:
     assert found.low == found.mean == found.high == pytest.approx(0.1)
     assert found.p_bootstrap < 0.001
     assert found.p_wilcoxon < 0.001
+
+
+def test_one_image_gives_a_difference_and_no_claim() -> None:
+    found = statistics.paired(np.array([[0.9], [0.8]]), np.array([[0.7], [0.7]]))
+    assert found.mean == found.low == found.high == pytest.approx(0.15)
+    assert found.resolvable is None
+    assert found.over_seeds is None
+    assert found.p_wilcoxon > 0.3
 
 
 def test_lower_may_be_better() -> None:

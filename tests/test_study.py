@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
-from dermdistill import cli, study
-from dermdistill.config import load_recipe, shipped_studies
+from dermdistill import cli, study, study_clock
+from dermdistill.config import load_recipe, shipped_studies, to_tree
+from dermdistill.data.dataset import open_dataset
 from dermdistill.data.prepare import prepare_phantom
 from dermdistill.errors import ConfigError, DataError, MismatchError, UsageError
-from dermdistill.files import read_csv, read_json
-from dermdistill.study_clock import share_out
+from dermdistill.files import read_csv, read_json, write_json
 from dermdistill.study_config import StudySettings, base_recipe, load_study, parse_study, student_cells
 
 SIZE = 32
@@ -96,6 +98,82 @@ def test_what_is_done_is_skipped(
     assert {**again, "created": ""} == {**result, "created": ""}
 
 
+def test_no_test_image_chooses_anything(
+    finished: tuple[StudySettings, dict[str, Any]], root: Path, tmp_path: Path
+) -> None:
+    """With noise in place of all test images and masks, the same weights come out."""
+    settings, result = finished
+    noisy = tmp_path / "data"
+    shutil.copytree(root / "phantom", noisy / "phantom")
+    test = open_dataset("phantom", root, SIZE).indices("test")
+    for name, most in (("images", 255), ("masks", 1)):
+        array = np.load(noisy / "phantom" / f"pack-{SIZE}" / f"{name}.npy", mmap_mode="r+")
+        array[test] = np.random.default_rng(0).integers(0, most + 1, array[test].shape)
+        array.flush()
+    overrides = {**settings.overrides, "data.root": str(noisy)}
+    other = settings.model_copy(update={"runs_root": tmp_path, "overrides": overrides, "seeds": (0,)})
+    again = study.run_study(other, progress=False)
+    for arm, same in zip(result["arms"], again["arms"], strict=True):
+        assert arm["cells"][0]["weights_sha256"] == same["cells"][0]["weights_sha256"]
+        assert arm["cells"][0]["dice"] != same["cells"][0]["dice"]
+
+
+def test_an_arm_that_cannot_be_run_is_told_and_stops_no_other(
+    finished: tuple[StudySettings, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, _ = finished
+    shutil.copytree(settings.folder, tmp_path / "tiny")
+    gone = {
+        "teacher.recipe": None, "teacher.arch": "deeplabv3-torchvision", "teacher.encoder": "resnet50",
+        "teacher.encoder_weights": str(tmp_path / "nowhere.pth"),
+    }  # fmt: skip
+    arms = {
+        **settings.model_dump()["arms"],
+        "voc": {"teacher": "own", "overrides": gone, "optional": True},
+        "kl": settings.arms["kl"].model_dump(),
+    }
+    path = tmp_path / "study.yaml"
+    plain = {**to_tree(settings), "arms": arms, "runs_root": str(tmp_path)}
+    path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    assert cli.main(["study", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "not run: voc, seed 1" in told
+    assert "nowhere.pth" in told
+    result = read_json(tmp_path / "tiny" / "study.json")
+    assert [one["arm"] for one in result["not_run"]] == ["voc", "voc"]
+    assert result["complete"]
+    plain["arms"]["voc"]["optional"] = False
+    path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    assert cli.main(["study", str(path), "--collect"]) == 1
+    assert not read_json(tmp_path / "tiny" / "study.json")["complete"]
+
+
+def test_cells_that_do_not_belong_together_are_refused(
+    finished: tuple[StudySettings, dict[str, Any]], tmp_path: Path
+) -> None:
+    settings, _ = finished
+    shutil.copytree(settings.folder, tmp_path / "tiny")
+    moved = settings.model_copy(update={"runs_root": tmp_path})
+    evaluation = tmp_path / "tiny" / "cells" / "kl-seed1" / "evaluation" / "phantom-test"
+    rows = (evaluation / "per_image.csv").read_text(encoding="utf-8").splitlines()
+    (evaluation / "per_image.csv").write_text("\n".join(rows[:-1]), encoding="utf-8")
+    with pytest.raises(MismatchError, match="other images"):
+        study.collect(moved)
+    shutil.copytree(
+        settings.folder / "cells" / "kl-seed1" / "evaluation", evaluation.parent, dirs_exist_ok=True
+    )
+    card = tmp_path / "tiny" / "cells" / "kl-seed1" / "card.json"
+    told = read_json(card)
+    told["teacher"]["weights_sha256"] = "0" * 64
+    write_json(card, told)
+    with pytest.raises(MismatchError, match="another teacher"):
+        study.collect(moved)
+    told["weights_sha256"] = "1" * 64
+    write_json(card, told)
+    with pytest.raises(MismatchError, match="other weights"):
+        study.collect(moved)
+
+
 def test_a_cell_begun_with_other_settings_is_refused(finished: tuple[StudySettings, dict[str, Any]]) -> None:
     settings, _ = finished
     other = settings.model_copy(update={"overrides": {**settings.overrides, "kd.temperature": 3.0}})
@@ -163,8 +241,27 @@ def test_a_slice_needs_the_teacher(root: Path, tmp_path: Path) -> None:
 
 
 def test_wall_clock_gives_every_arm_the_longest_arms_time() -> None:
-    assert share_out({"alone": 1.0, "kl": 2.0}, {"alone": 10, "kl": 10}) == {"alone": 20, "kl": 10}
-    assert share_out({"alone": 100.0, "kl": 1.0}, {"alone": 1, "kl": 1}) == {"alone": 1, "kl": 100}
+    assert study_clock.share_out({"alone": 1.0, "kl": 2.0}, {"alone": 10, "kl": 10}) == {
+        "alone": 20,
+        "kl": 10,
+    }
+    assert study_clock.share_out({"alone": 100.0, "kl": 1.0}, {"alone": 1, "kl": 1}) == {
+        "alone": 1,
+        "kl": 100,
+    }
+
+
+def test_measured_times_are_kept_and_slices_must_have_them(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny(root, tmp_path, budget="wall-clock")
+    with pytest.raises(UsageError, match=r"timing\.json"):
+        study_clock.scaled_epochs(settings, sliced=True)
+    seconds = {"alone": 1.0, "kl": 4.0}
+    monkeypatch.setattr(study_clock, "_measure", lambda settings, arm: seconds[arm])
+    assert study_clock.scaled_epochs(settings, sliced=False) == {"alone": 4, "kl": 1}
+    seconds["alone"] = 9.0  # would be another budget: a resumed study keeps its own
+    assert study_clock.scaled_epochs(settings, sliced=True) == {"alone": 4, "kl": 1}
 
 
 def test_bad_studies_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,8 +54,8 @@ class Paired:
     """Mean difference of each seed alone."""
     over_seeds: OverSeeds | None
     """None with fewer than two seeds."""
-    resolvable: float
-    """Smallest true difference that this many images could have shown."""
+    resolvable: float | None
+    """Smallest true difference that this many images could have shown; None for a single image."""
     better: float
     """Share of images that gained more than TIE; worse: that lost more; same: the rest."""
     worse: float
@@ -151,7 +151,7 @@ def over_seeds(each: Values, *, level: float = 0.95) -> OverSeeds | None:
     return OverSeeds(float(grand - half), float(grand + half), df)
 
 
-def resolvable(sd: float, n: int, *, power: float = 0.8, alpha: float = 0.05) -> float:
+def resolvable(sd: float, n: int, *, power: float = 0.8, alpha: float = 0.05) -> float | None:
     """Smallest true mean difference that a two-sided paired t test finds with the given power.
 
     Args:
@@ -161,12 +161,12 @@ def resolvable(sd: float, n: int, *, power: float = 0.8, alpha: float = 0.05) ->
         alpha: Level of the test.
 
     Returns:
-        In the unit of ``sd``; infinite with fewer than two images, 0 where nothing varies.
+        In the unit of ``sd``; None with fewer than two images, 0 where nothing varies.
     """
     from scipy import optimize, stats
 
     if n < 2:
-        return float("inf")
+        return None
     if sd == 0:
         return 0.0
     edge = float(stats.t.ppf(1 - alpha / 2, n - 1))

@@ -17,9 +17,10 @@ def judge(comparison: dict[str, Any], title: str, baseline: str) -> tuple[Verdic
     p = d["p_wilcoxon"] if d["p_holm"] is None else d["p_holm"]
     name = "p" if d["p_holm"] is None else "Holm p"
     apart, unlikely = d["low"] > 0 or d["high"] < 0, p < ALPHA
+    better, worse = (f"{100 * d[key]:.0f} %" for key in ("better", "worse"))
     numbers = (
         f"{_points(d['mean'])} Dice points ({_points(d['low'])} to {_points(d['high'])}, {name} {_p(p)}), "
-        f"better on {d['better']:.0%} and worse on {d['worse']:.0%} of {comparison['n']} images"
+        f"better on {better} and worse on {worse} of {comparison['n']} images"
     )
     if apart and unlikely:
         verdict: Verdict = "gain" if d["mean"] > 0 else "loss"
@@ -34,11 +35,14 @@ def judge(comparison: dict[str, Any], title: str, baseline: str) -> tuple[Verdic
         words = f"{title}: unclear against {baseline}: {numbers}; {which}"
     else:
         verdict = "no gain"
-        words = (
-            f"{title}: no gain against {baseline} was measured: {numbers}; a true difference of "
-            f"{100 * d['resolvable']:.2f} points would have been found in 4 of 5 such studies"
-        )
+        words = f"{title}: no gain against {baseline} was measured: {numbers}; {_seen(d['resolvable'])}"
     return verdict, words + _over_seeds(d, verdict) + "."
+
+
+def _seen(resolvable: float | None) -> str:
+    if resolvable is None:
+        return "one image can show nothing"
+    return f"a true difference of {100 * resolvable:.2f} points would have been found in 4 of 5 such studies"
 
 
 def _over_seeds(d: dict[str, Any], verdict: Verdict) -> str:
@@ -60,9 +64,10 @@ def verdict_of(study: dict[str, Any]) -> str:
     if not students:
         return "Nothing to compare yet: the baseline or every other arm is missing."
     gains = [c["arm"] for c in students if c["verdict"] == "gain"]
-    head = (
-        f"{len(gains)} of {len(students)} distilled arms gained: {', '.join(gains)}." if gains else "No gain."
-    )
+    unclear = any(c["verdict"] == "mixed" for c in students)
+    head = "No clear gain." if unclear else "No gain."
+    if gains:
+        head = f"{len(gains)} of {len(students)} arms gained: {', '.join(gains)}."
     tail = "" if study["complete"] else " The study is not complete."
     return " ".join([head, *(c["words"] for c in students)]) + tail
 
@@ -70,13 +75,14 @@ def verdict_of(study: dict[str, Any]) -> str:
 def to_text(study: dict[str, Any]) -> str:
     """The table and the verdict, for a terminal."""
     data, compared = study["data"], {c["arm"]: c for c in study["comparisons"]}
+    cost = "steps" if study["budget"] == "steps" else "seconds"
     lines = [
         study["question"],
         f"{data['name']}, {data['split']}, {data['images']} images; Dice and Jaccard in %, per image, "
         "mean over images and seeds, 95 % CI",
         "",
         f"{'arm':<32}{'seeds':>6}  {'Dice (95 % CI)':<25}{'Jaccard':>8}  {'difference (95 % CI)':<25}"
-        f"{'Holm p':>8}  {'better/worse':<13}{'steps':>7}",
+        f"{'Holm p':>8}  {'better/worse':<13}{cost:>7}",
     ]
     for arm in study["arms"]:
         dice, jaccard = arm["scores"]["dice"], arm["scores"]["jaccard"]
@@ -91,7 +97,8 @@ def to_text(study: dict[str, Any]) -> str:
             p = "" if d["p_holm"] is None else _p(d["p_holm"])
             share = f"{100 * d['better']:.0f}/{100 * d['worse']:.0f} %"
             row += f"{difference:<25}{p:>8}  {share:<13}"
-        lines.append(row + f"{arm['steps'] if arm['steps'] and arm['role'] == 'student' else '':>7}")
+        spent = arm[cost] if arm["role"] == "student" and arm[cost] is not None else ""
+        lines.append(row + (f"{spent:>7.0f}" if spent else ""))
     if study["human"]:
         h = study["human"]
         note = "" if h["comparable"] else f"   ({h['note']})"
