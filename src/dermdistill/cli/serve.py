@@ -21,6 +21,7 @@ def run(arguments: list[str]) -> int:
         port: int = 8000,
         workers: int | None = None,
         threads: int | None = None,
+        tta: bool = False,
         queue: int = 16,
         timeout: float = 30.0,
         max_upload_mb: float = 32.0,
@@ -41,6 +42,7 @@ def run(arguments: list[str]) -> int:
             port: Port to listen on; 0 takes any that is free.
             workers: Images at the same time (default: half of the cores).
             threads: Of the network, per image (default: the cores over the workers).
+            tta: Mean over the image and its three mirror images, at four times the cost; tells the uncertainty.
             queue: Requests that may wait beyond those; one more is answered 429.
             timeout: Seconds for waiting and computing; then 504.
             max_upload_mb: Largest file in MiB; 413 beyond.
@@ -65,7 +67,7 @@ def run(arguments: list[str]) -> int:
             queue=queue,
             timeout_s=timeout,
         )
-        predictor = Predictor(model, threads=threads or max(1, cores // limits.workers))
+        predictor = Predictor(model, threads=threads or max(1, cores // limits.workers), tta=tta)
         bound = server.bind(host, port)
         url = server.address(bound)
 

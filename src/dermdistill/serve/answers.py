@@ -1,28 +1,30 @@
-"""A prediction as JSON or PNG. All of it runs in a worker thread."""
+"""A prediction as JSON, GeoJSON or PNG. All of it runs in a worker thread."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
 import io
-import math
+import json
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from dermdistill import imaging
+from dermdistill import formats, imaging
 from dermdistill.errors import DataError
 from dermdistill.imaging import Float32Array, UInt8Array
 from dermdistill.predict import OUTLINE, Prediction, Predictor
 from dermdistill.serve.observe import Metrics
 from dermdistill.serve.problems import Refusal
 
-Output = Literal["json", "mask", "overlay", "image"]
+Output = Literal["json", "mask", "overlay", "geojson", "image"]
+Ring = list[tuple[float, float]]
 
 _MAP_SIDE = 640  # longer side of the probability map: finer than the network's own, small enough to send
 _VIEW_SIDE = 1600  # of the photograph for browsers that cannot decode the file
+_DIGITS = 2  # of an outline's coordinate: a hundredth of a pixel
 
 
 class ProbabilityMap(BaseModel):
@@ -33,6 +35,17 @@ class ProbabilityMap(BaseModel):
     width: int
     height: int
     png: str = Field(description="8-bit grey PNG in base64; the probability is value / 255.")
+
+
+class Warned(BaseModel):
+    """A reason not to trust the answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: str = Field(description="A stable name, such as blur or cut_by_border.")
+    message: str = Field(description="For people.")
+    value: float = Field(description="What was measured.")
+    limit: float = Field(description="The limit that it passed.")
 
 
 class Segmentation(BaseModel):
@@ -48,11 +61,25 @@ class Segmentation(BaseModel):
     bounding_box: tuple[int, int, int, int] | None = Field(
         description="x0, y0, x1, y1 of the mask, x1 and y1 exclusive; null where it is empty."
     )
-    mean_confidence: float = Field(
+    confidence: float = Field(
         ge=0,
         le=1,
         description="Mean probability of lesion inside the mask; "
         "where that is empty, of no lesion in the image.",
+    )
+    uncertainty: float | None = Field(
+        description="Disagreement of mirrored views, 0 to 1; null unless the server runs with --tta."
+    )
+    mm_per_pixel: float | None = Field(description="As given.")
+    measures: dict[str, int | float] = Field(
+        description="Plain geometry of the outline, not a diagnosis: regions, area_px, perimeter_px, "
+        "longest_diameter_px, compactness, solidity, asymmetry …; in millimetres only with mm_per_pixel."
+    )
+    warnings: list[Warned] = Field(description="Reasons not to trust the answer; none is no promise.")
+    not_checked: list[str] = Field(description="Codes of warnings that this model cannot give.")
+    outline: list[list[Ring]] = Field(
+        description="Regions, the largest first; each its outer ring, then its holes, as closed rings of x, y "
+        "in pixels from the upper left corner (a GeoJSON MultiPolygon's coordinates)."
     )
     model: dict[str, str] = Field(description="Recipe and SHA-256 of the weights.")
     probability_map: ProbabilityMap | None = Field(None, description="Only with probability_map=true.")
@@ -64,6 +91,7 @@ class Wanted:
 
     output: Output = "json"
     threshold: float | None = None
+    mm_per_pixel: float | None = None
     probability_map: bool = False
 
 
@@ -84,44 +112,50 @@ def answer(
         Refusal: 422, it cannot be read or has too many pixels.
     """
     try:
-        width, height = imaging.image_size(data)
-        if width * height > max_pixels:
-            raise Refusal(
-                422,
-                "too_many_pixels",
-                f"The image has {width} × {height} pixels.",
-                f"at most {max_pixels:,} pixels",
-                "Save it at a smaller size.",
-            )
+        _check_pixels(data, max_pixels)
         if wanted.output == "image":
             return Answer(_png(_small(imaging.read_image(data), _VIEW_SIDE)), "image/png")
         prediction = predictor(data)
-        threshold = predictor.card.threshold if wanted.threshold is None else wanted.threshold
-        if threshold != predictor.card.threshold:
-            prediction = prediction.at(threshold)
+        if wanted.threshold is not None:
+            prediction = prediction.at(wanted.threshold)
         match wanted.output:
             case "mask":
                 return Answer(_png(prediction.mask * np.uint8(255)), "image/png")
             case "overlay":
                 picture = imaging.overlay(imaging.read_image(data), [(prediction.mask, OUTLINE)])
                 return Answer(_png(picture), "image/png")
+            case "geojson":
+                collection = formats.geojson(prediction, "image", wanted.mm_per_pixel)
+                return Answer(json.dumps(collection).encode(), "application/geo+json")
             case "json":
-                return _as_json(prediction, threshold, wanted, request_id)
+                for warning in prediction.warnings:
+                    metrics.warnings.labels(code=warning.code).inc()
+                return _as_json(prediction, wanted, request_id)
     except DataError as error:
         found = error.found[:1].upper() + error.found[1:]
         raise Refusal(422, "unreadable_image", found, error.expected, error.mend) from None
 
 
-def _as_json(prediction: Prediction, threshold: float, wanted: Wanted, request_id: str) -> Answer:
+def _check_pixels(data: bytes, max_pixels: int) -> None:
+    width, height = imaging.image_size(data)
+    if width * height > max_pixels:
+        raise Refusal(
+            422,
+            "too_many_pixels",
+            f"The image has {width} × {height} pixels.",
+            f"at most {max_pixels:,} pixels",
+            "Save it at a smaller size.",
+        )
+
+
+def _as_json(prediction: Prediction, wanted: Wanted, request_id: str) -> Answer:
     values: dict[str, Any] = {
         "request_id": request_id,
-        "threshold": threshold,
-        "width": prediction.mask.shape[1],
-        "height": prediction.mask.shape[0],
-        "area_fraction": round(prediction.area_fraction, 6),
-        "bounding_box": prediction.bounding_box,
-        "mean_confidence": round(prediction.confidence, 6),
-        "model": prediction.model,
+        **prediction.to_json(wanted.mm_per_pixel),
+        "outline": [
+            [ring.round(_DIGITS).tolist() for ring in (polygon.exterior, *polygon.holes)]
+            for polygon in prediction.polygons
+        ],
         "probability_map": _map(prediction.prob) if wanted.probability_map else None,
     }
     return Answer(Segmentation.model_validate(values).model_dump_json().encode(), "application/json")
@@ -137,10 +171,8 @@ def _map(prob: Float32Array) -> ProbabilityMap:
 
 
 def _small(image: UInt8Array, side: int) -> UInt8Array:
-    height, width = image.shape[:2]
-    gap = math.floor(max(height, width) / side)
     picture = Image.fromarray(image)
-    picture.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0 if gap > 1 else None)
+    picture.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
     return np.asarray(picture)
 
 

@@ -73,10 +73,11 @@ def make_router(predictor: Predictor, limits: Limits, pool: WorkerPool, metrics:
         response_class=Response,
         responses={
             200: {
-                "description": "JSON; or a PNG, where output or Accept ask for one.",
+                "description": "JSON; or a PNG or GeoJSON, where output or Accept ask for one.",
                 "content": {
                     "application/json": {"schema": {"$ref": "#/components/schemas/Segmentation"}},
                     "image/png": _BINARY,
+                    "application/geo+json": {"schema": {"type": "object"}},
                 },
             },
             **documented(400, 403, 406, 408, 413, 415, 422, 429, 500, 504),
@@ -89,20 +90,26 @@ def make_router(predictor: Predictor, limits: Limits, pool: WorkerPool, metrics:
             Output | None,
             Query(
                 description="json; mask: PNG of 0 and 255 at native size; overlay: the image with its "
-                "outline; image: the image turned upright, at most 1600 pixels, not segmented. By default "
-                "Accept decides: image/png means mask."
+                "outline; geojson: the outline; image: the image turned upright, at most 1600 pixels, not "
+                "segmented. By default Accept decides: image/png means mask."
             ),
         ] = None,
         threshold: Annotated[
             float | None,
             Query(gt=0, lt=1, description="Of the probability; by default the model card's."),
         ] = None,
+        mm_per_pixel: Annotated[
+            float | None,
+            Query(
+                gt=0, allow_inf_nan=False, description="Side of a pixel; with it lengths and areas in mm too."
+            ),
+        ] = None,
         probability_map: Annotated[
             bool, Query(description="Add the probability map to the JSON, at most 640 pixels wide or high.")
         ] = False,
     ) -> Response:
         """Find the lesion in one photograph. The image is not kept."""
-        wanted = Wanted(output or _by_accept(request), threshold, probability_map)
+        wanted = Wanted(output or _by_accept(request), threshold, mm_per_pixel, probability_map)
         with pool.slot() as slot:
             data = await read_image_bytes(request, limits)
             metrics.uploaded.inc(len(data))
@@ -151,7 +158,7 @@ def _by_accept(request: Request) -> Output:
             continue
     answers: dict[str, Output] = {
         "application/json": "json", "application/*": "json", "*/*": "json",
-        "image/png": "mask", "image/*": "mask",
+        "image/png": "mask", "image/*": "mask", "application/geo+json": "geojson",
     }  # fmt: skip
     for likes, kind in sorted(weighed, key=lambda each: -each[0]):
         if likes > 0 and kind in answers:

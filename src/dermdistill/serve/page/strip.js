@@ -42,11 +42,11 @@ function label(item, isCurrent) {
     drawThumbnail(canvas, item.photograph);
     item.drawn = true;
   }
-  const warned = item.answer?.warnings?.length ?? 0;
+  const warned = item.answer?.warnings.length ?? 0;
   const state = item.problem ? "failed" : !item.answer ? "waiting" : warned ? `${warned} warning${warned > 1 ? "s" : ""}` : "done";
   badge.hidden = state === "done";
   badge.className = `badge${item.problem ? " bad" : warned ? " warn" : ""}`;
-  badge.textContent = item.problem ? "×" : warned ? "!" : "…";
+  badge.textContent = { failed: "×", waiting: "…", done: "" }[state] ?? "!";
   button.setAttribute("aria-label", `${item.name}, ${state}`);
   button.title = item.name;
   if (isCurrent) button.setAttribute("aria-current", "true");
