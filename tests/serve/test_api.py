@@ -32,8 +32,7 @@ def segment(client: TestClient, data: bytes, headers: dict[str, str] = PNG, **qu
 
 def test_a_form_and_a_body_get_the_predictors_answer(client: TestClient, predictor: Predictor) -> None:
     data = encoded(picture())
-    told = json.loads(json.dumps(predictor(data).to_json()))
-    expected = {key: told[key] for key in ("width", "height", "bounding_box", "model")}
+    expected = json.loads(json.dumps(predictor(data).to_json()))
     by_form = client.post("/v1/segment", files={"image": ("a.png", data, "image/png")})
     for response in (by_form, segment(client, data), segment(client, data, BYTES)):
         assert response.status_code == 200
@@ -42,6 +41,32 @@ def test_a_form_and_a_body_get_the_predictors_answer(client: TestClient, predict
         assert {key: answer[key] for key in expected} == expected
         assert answer["threshold"] == 0.5
         assert answer["probability_map"] is None
+
+
+def test_outlines_measures_and_millimetres(client: TestClient, predictor: Predictor) -> None:
+    data = encoded(picture())
+    found = predictor(data)
+    answer = segment(client, data, mm_per_pixel=0.1).json()
+    assert answer["measures"] == json.loads(json.dumps(found.to_json(0.1)["measures"]))
+    assert answer["measures"]["area_mm2"] == pytest.approx(answer["measures"]["area_px"] / 100)
+    (rings,) = answer["outline"]
+    np.testing.assert_allclose(rings[0], found.polygons[0].exterior, atol=0.005)
+    assert rings[0][0] == rings[0][-1]
+    collection = segment(client, data, PNG | {"Accept": "application/geo+json"})
+    assert collection.headers["content-type"] == "application/geo+json"
+    assert collection.json()["features"][0]["geometry"]["coordinates"] == [rings[0]]
+    assert segment(client, data, mm_per_pixel=0).status_code == 422
+    assert segment(client, data, mm_per_pixel="inf").status_code == 422
+
+
+def test_warnings_are_told_and_counted(client: TestClient, predictor: Predictor) -> None:
+    empty = encoded(np.full((50, 50, 3), 255, np.uint8))
+    answer = segment(client, empty).json()
+    told = [warning["code"] for warning in answer["warnings"]]
+    assert told == [warning.code for warning in predictor(empty).warnings]
+    assert "no_lesion" in told
+    assert answer["not_checked"] == ["not_dermoscopy"]
+    assert 'dermdistill_warnings_total{code="no_lesion"} 1.0' in client.get("/metrics").text
 
 
 def test_masks_and_overlays_are_png_at_native_size(client: TestClient, predictor: Predictor) -> None:

@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
             port: Port to listen on; 0 takes any that is free.
             workers: Images at the same time (default: half of the cores).
             threads: Of the network, per image (default: the cores over the workers).
-            tta: Mean over the image and its three mirror images, at four times the cost; tells the uncertainty.
+            tta: Mean over the image and its three mirror images, at four times the cost.
             queue: Requests that may wait beyond those; one more is answered 429.
             timeout: Seconds for waiting and computing; then 504.
             max_upload_mb: Largest file in MiB; 413 beyond.

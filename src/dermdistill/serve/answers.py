@@ -78,8 +78,8 @@ class Segmentation(BaseModel):
     warnings: list[Warned] = Field(description="Reasons not to trust the answer; none is no promise.")
     not_checked: list[str] = Field(description="Codes of warnings that this model cannot give.")
     outline: list[list[Ring]] = Field(
-        description="Regions, the largest first; each its outer ring, then its holes, as closed rings of x, y "
-        "in pixels from the upper left corner (a GeoJSON MultiPolygon's coordinates)."
+        description="Regions, the largest first; each its outer ring, then its holes, as closed rings of x, "
+        "y in pixels from the upper left corner (a GeoJSON MultiPolygon's coordinates)."
     )
     model: dict[str, str] = Field(description="Recipe and SHA-256 of the weights.")
     probability_map: ProbabilityMap | None = Field(None, description="Only with probability_map=true.")
