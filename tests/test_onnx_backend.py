@@ -48,11 +48,11 @@ def test_a_predictor_takes_the_file_the_run_and_the_weights(tiny_run: Path, tiny
 
 
 def test_extreme_logits_are_probabilities(tiny_onnx: Path) -> None:
-    from dermdistill.onnx_backend import _sigmoid
+    from dermdistill.onnx_backend import sigmoid
 
     logits = np.array([-3e38, -100, -1, 0, 1, 100, 3e38], np.float32)
     with np.errstate(all="raise", under="ignore"):
-        prob = _sigmoid(logits)
+        prob = sigmoid(logits)
     np.testing.assert_allclose(prob, [0, 0, 0.26894143, 0.5, 0.7310586, 1, 1], atol=1e-7)
     assert prob.dtype == np.float32
 

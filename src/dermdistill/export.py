@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dermdistill import graph, layers, quantize, runs, targets
+from dermdistill import graph, layers, quantize, runs, targets, trust
 from dermdistill.card import ModelCard, versions
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare import ensure_prepared
@@ -27,6 +27,7 @@ from dermdistill.errors import DataError, MismatchError, ParityError
 from dermdistill.files import hash_file, write_json
 from dermdistill.models.build import LesionNet
 from dermdistill.models.torch_backend import load_run
+from dermdistill.onnx_backend import sigmoid
 from dermdistill.parity import TOLERANCES, Logits, Measured, OnnxLogits, Precision, Reference, images
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ class _Job:
         progress: bool,
     ) -> None:
         self.net, self.card, self.data, self.work = net.cpu().eval(), card, data, work
-        self.calibration, self.dynamic_size = calibration, dynamic_size
+        self.calibration, self.dynamic_size, self.progress = calibration, dynamic_size, progress
         self.reference = Reference(self._torch, data, validation, card.threshold, progress=progress)
         self.files: dict[str, Path] = {}
         self.measured: dict[str, Measured] = {}
@@ -180,6 +181,11 @@ class _Job:
 
     def finish(self, seed: int) -> None:
         """Put the card into each ONNX file, read it back, and write parity.json."""
+        network = OnnxLogits(self.files["fp32"])
+        reference = trust.fit_on_training(
+            self.card, lambda batch: sigmoid(network(batch)), self.data, seed=seed, progress=self.progress
+        )
+        self.card = self.card.model_copy(update={"reference": reference})
         for precision in [name for name in self.files if name in _ENDINGS]:
             path = self.files[precision]
             card = self.card.model_copy(update={"export": self._about(precision)})

@@ -228,7 +228,8 @@ def _check_size(image: ImageFile.ImageFile, name: str) -> None:
 
 def _oriented(image: Image.Image) -> Image.Image:
     image.load()
-    return ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)  # without: a copy, even where nothing is to be turned
+    return image
 
 
 def _to_rgb(image: Image.Image, backdrop: str) -> Image.Image:
@@ -243,4 +244,4 @@ def _to_rgb(image: Image.Image, backdrop: str) -> Image.Image:
         image = image.convert("RGBA")
         behind = Image.new("RGBA", image.size, backdrop)
         return Image.alpha_composite(behind, image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # `convert` copies in any case

@@ -48,11 +48,11 @@ class OnnxBackend:
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [n, 3, s, s] in [0, 1] → probability float32 [n, 1, s, s]."""
         (logits,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(batch, dtype=np.float32)})
-        return _sigmoid(logits)
+        return sigmoid(logits)
 
 
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of any finite logit without overflow."""
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probability of any finite logit, without overflow."""
     small = np.exp(-np.abs(logits))
     prob: NDArray[np.float32] = np.where(logits >= 0, 1, small) / (1 + small)
     return prob

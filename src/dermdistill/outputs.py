@@ -129,7 +129,9 @@ def _written(
             "Choose another --out.",
         )
     # Before anything is written: the picture may have gone since it was predicted.
-    picture = imaging.read_image(path) if "overlay" in outputs else None
+    drawn = None
+    if "overlay" in outputs:
+        drawn = imaging.overlay(imaging.read_image(path), [(prediction.mask, OUTLINE)])
     name = _free_name(path.stem, taken)
     line: dict[str, Any] = {"path": str(path)}
 
@@ -139,8 +141,7 @@ def _written(
 
     if "mask" in outputs:
         imaging.write_png(place("mask", "_mask.png"), prediction.mask)
-    if picture is not None:
-        drawn = imaging.overlay(picture, [(prediction.mask, OUTLINE)])
+    if drawn is not None:
         imaging.write_jpeg(place("overlay", "_overlay.jpg"), drawn)
     if "probability" in outputs:
         _write_map(place("probability_map", "_probability.png"), prediction.prob, 1)
