@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dermdistill import formats, imaging
 from dermdistill.errors import DataError, UsageError
-from dermdistill.files import atomic_path, write_json
+from dermdistill.files import atomic_path, write_text
 from dermdistill.measures import check_scale
 from dermdistill.photos import LINES
 from dermdistill.prediction import Prediction
@@ -104,7 +104,7 @@ def write_outputs(
                 coco.add(prediction, path.name)
             yield line
         if "coco" in outputs:
-            write_json(folder / COCO, coco.to_json())
+            _write_compact(folder / COCO, coco.to_json())
 
 
 def _new_text(stack: ExitStack, path: Path) -> Any:
@@ -155,8 +155,13 @@ def _written(
         _write_map(place("uncertainty_map", "_uncertainty.png"), prediction.uncertainty_map, 0.5)
     if "geojson" in outputs:
         collection = formats.geojson(prediction, path.name, mm_per_pixel)
-        write_json(place("geojson", ".geojson"), collection)
+        _write_compact(place("geojson", ".geojson"), collection)
     return {**line, **prediction.to_json(mm_per_pixel)}
+
+
+def _write_compact(path: Path, value: Any) -> None:
+    """JSON on one line: indented, each coordinate would take one."""
+    write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _write_map(path: Path, values: imaging.Float32Array, most: float) -> None:

@@ -50,8 +50,6 @@ def run(arguments: list[str]) -> int:
         need_positive("--batch-size", batch_size)
         if not paths:
             raise UsageError("No image was named.", "dermdistill predict PATH…")
-        if batch_size < 1:
-            raise UsageError(f"Batches of {batch_size} images are asked for.", "1 or more")
         kinds = read_kinds(outputs)
         if "uncertainty" in kinds and not tta:
             raise UsageError("A map of uncertainty needs several views of each image.", "--tta beside it")
