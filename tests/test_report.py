@@ -217,6 +217,7 @@ def test_light_dark_and_print_are_there(written: dict[str, Any]) -> None:
     svg = next(path for path in written["paths"] if path.suffix == ".svg").read_text(encoding="utf-8")
     assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
     assert "prefers-color-scheme: dark" in svg
+    assert 'style="fill: var(--ground)"' in svg
     assert sum(path.suffix == ".pdf" for path in written["paths"]) == sum(
         p.suffix == ".svg" for p in written["paths"]
     )

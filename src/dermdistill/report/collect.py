@@ -16,6 +16,7 @@ from dermdistill.report import cells, parts, repeat, studies
 from dermdistill.report.arms import Key, make_arm
 from dermdistill.report.cells import Evaluation, RunFiles
 from dermdistill.report.model import Arm, Report
+from dermdistill.report.study_file import StudyFile
 
 _ABOUT_RUN = "What does this network score on images that it has never seen?"
 _ABOUT_STUDENT = (
@@ -96,7 +97,7 @@ def _run(folder: Path, audit: Path | None, on: str | None) -> Collected:
     return Collected(parts.with_audit(report, missing, audit), evaluations)
 
 
-def _finished_study(folder: Path, study: studies.StudyFile, audit: Path | None) -> Collected:
+def _finished_study(folder: Path, study: StudyFile, audit: Path | None) -> Collected:
     read = studies.arms_of_study(folder, study)
     key = study.data.name, study.data.split
     found = [(arm, runs[0]) for arm, runs in read if runs]

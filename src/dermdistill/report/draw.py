@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dermdistill.files import atomic_path, write_text
-from dermdistill.report import plots, theme
+from dermdistill.report import forest, plots, theme
 from dermdistill.report.model import Arm, Report
 from dermdistill.report.theme import Palette
 
@@ -133,7 +133,7 @@ def _forest(report: Report, places: dict[str, int]) -> Drawn:
         "strata",
         "Strata",
         f"{what} with 95 % interval; hollow: few images. No correction for the number of strata.",
-        lambda palette: plots.forest(strata, named, [places[n] for n in named], palette),
+        lambda palette: forest.forest(strata, named, [places[n] for n in named], palette),
     )
 
 

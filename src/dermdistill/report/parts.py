@@ -16,7 +16,7 @@ from dermdistill.report import audits, cells
 from dermdistill.report.arms import Key
 from dermdistill.report.cells import Evaluation, RunFiles, read_interval
 from dermdistill.report.model import Audit, Data, Elsewhere, Human, Report, Stratum
-from dermdistill.report.studies import HumanLine
+from dermdistill.report.study_file import HumanLine
 
 _PHANTOM = "The images are generated: they show that the machinery works, and say nothing about real lesions."
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dermdistill.report import words
-from dermdistill.report.model import Arm, Human, Stratum
+from dermdistill.report.model import Arm, Human
 from dermdistill.report.theme import Palette
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def curves(arms: Sequence[Arm], places: Sequence[int], column: str, label: str, 
     """A column of metrics.csv over the epochs: seeds thin, their mean bold, the kept epoch dotted."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axis = _figure(3.5)
+    figure, axis = new_figure(3.5)
     drawn = False
     for arm, place in zip(arms, places, strict=True):
         colour, runs = (
@@ -50,13 +50,13 @@ def curves(arms: Sequence[Arm], places: Sequence[int], column: str, label: str, 
     axis.set_ylabel(label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if drawn:
-        _legend(figure, axis)
+        add_legend(figure, axis)
     return figure
 
 
 def distribution(arms: Sequence[Arm], places: Sequence[int], human: Human | None, palette: Palette) -> Figure:
     """Dice of each image (mean of its seeds) as points, with box and mean, one row per arm."""
-    figure, axis = _figure(0.95 + 0.62 * len(arms) + (0.3 if human else 0))
+    figure, axis = new_figure(0.95 + 0.62 * len(arms) + (0.3 if human else 0))
     rng = np.random.default_rng(0)  # of the jitter only
     for row, (arm, place) in enumerate(zip(arms, places, strict=True)):
         if arm.per_image is None:
@@ -89,7 +89,7 @@ def distribution(arms: Sequence[Arm], places: Sequence[int], human: Human | None
             va="center",
             fontsize=10.5,
         )
-    axis.set_yticks(range(len(arms)), [_short(arm.name) for arm in arms])
+    axis.set_yticks(range(len(arms)), [shorten(arm.name) for arm in arms])
     axis.set_ylim(len(arms) - 0.5, -0.9 if human else -0.5)
     axis.set_xlabel("Dice of an image, %")
     axis.grid(visible=False, axis="y")
@@ -99,7 +99,7 @@ def distribution(arms: Sequence[Arm], places: Sequence[int], human: Human | None
 
 def teacher_student(teacher: Arm, students: Sequence[Arm], places: Sequence[int], palette: Palette) -> Figure:
     """Dice of each image: the teacher's across, the students' up; on the diagonal they are equal."""
-    figure, axis = _figure(4.7)
+    figure, axis = new_figure(4.7)
     assert teacher.per_image is not None
     across = dict(zip(teacher.per_image.ids, 100 * teacher.per_image.columns["dice"], strict=True))
     lowest = 100.0
@@ -116,10 +116,10 @@ def teacher_student(teacher: Arm, students: Sequence[Arm], places: Sequence[int]
         axis.plot(x, y, "o", ms=3, mew=0, color=palette.of(place), alpha=0.5, label=arm.name)
     low = max(0.0, 10 * np.floor(lowest / 10 - 0.1))
     axis.plot([low, 100], [low, 100], color=palette.muted, lw=0.8, zorder=0)
-    axis.set(xlim=(low, 101), ylim=(low, 101), xlabel=f"Dice of the teacher ({_short(teacher.name)}), %")
+    axis.set(xlim=(low, 101), ylim=(low, 101), xlabel=f"Dice of the teacher ({shorten(teacher.name)}), %")
     axis.set_ylabel("Dice of the student, %")
     axis.set_aspect("equal")
-    _legend(figure, axis)
+    add_legend(figure, axis)
     return figure
 
 
@@ -132,7 +132,7 @@ def reliability(arms: Sequence[Arm], places: Sequence[int], palette: Palette) ->
             continue
         bins, colour = arm.calibration.bins, palette.of(place)
         x = [100 * b.confidence for b in bins]
-        label = f"{_short(arm.name)} (ECE {words.percent(arm.calibration.ece)} %)"
+        label = f"{shorten(arm.name)} (ECE {words.percent(arm.calibration.ece)} %)"
         axis.plot(x, [100 * b.accuracy for b in bins], "o-", ms=3.5, lw=1.3, color=colour, label=label)
         total = sum(b.weight for b in bins)
         below.plot(x, [100 * b.weight / total for b in bins], "o-", ms=2, lw=1, color=colour)
@@ -144,99 +144,12 @@ def reliability(arms: Sequence[Arm], places: Sequence[int], palette: Palette) ->
     below.set_ylim(top=100)
     below.set_ylabel("pixels, %")
     axis.tick_params(labelbottom=False)
-    _legend(figure, axis)
+    add_legend(figure, axis)
     return figure
 
 
-def forest(strata: Sequence[Stratum], arms: Sequence[str], places: Sequence[int], palette: Palette) -> Figure:
-    """Difference to the baseline (without one: Dice) and interval of each stratum; small ones hollow."""
-    paired = any(s.difference is not None for s in strata)
-    rows = list(dict.fromkeys((s.name, s.level) for s in strata))
-    names = list(dict.fromkeys(name for name, _ in rows))
-    lines = len(rows) + len(names)
-    figure, axis = _figure(0.9 + (0.23 + 0.1 * min(len(arms), 5)) * lines)
-    found = {(s.name, s.level, s.arm): s for s in strata}
-    place_y, y = {}, 0.0
-    for name in names:
-        axis.text(
-            -0.02,
-            y,
-            name,
-            transform=axis.get_yaxis_transform(),
-            ha="right",
-            va="center",
-            fontweight="bold",
-            fontsize=11,
-        )
-        y += 1
-        for row in (r for r in rows if r[0] == name):
-            place_y[row] = y
-            y += 1
-    spread = 0.62 / max(1, len(arms))
-    left, right = _range(strata, paired)
-    for index, (arm, place) in enumerate(zip(arms, places, strict=True)):
-        colour = palette.of(place)
-        for row, at in place_y.items():
-            stratum = found.get((*row, arm))
-            value = (stratum.difference if paired else stratum.dice) if stratum else None
-            if stratum is None or value is None:
-                continue
-            height = at + (index - (len(arms) - 1) / 2) * spread
-            inside = palette.ground if stratum.small else colour
-            low, mean, high = (100 * v for v in (value.low, value.mean, value.high))
-            axis.plot(np.clip([low, high], left, right), [height, height], color=colour, lw=1.3)
-            sign = "<" if mean < left else ">" if mean > right else "o"
-            axis.plot(np.clip(mean, left, right), height, sign, ms=4.5, color=colour, mew=1.2, mfc=inside)
-        axis.plot([], [], "o-", color=colour, label=arm)
-    margin = 0.04 * (right - left)
-    axis.set_xlim(left - margin, right + margin)
-    counts = {row: next(s.n for s in strata if (s.name, s.level) == row) for row in rows}
-    axis.set_yticks(list(place_y.values()), [_short(level, 28) for _, level in place_y])
-    for row, at in place_y.items():
-        axis.text(
-            1.01,
-            at,
-            f"{counts[row]}",
-            transform=axis.get_yaxis_transform(),
-            ha="left",
-            va="center",
-            fontsize=10.5,
-            color=palette.muted,
-        )
-    axis.text(
-        1.01,
-        0,
-        "n",
-        transform=axis.get_yaxis_transform(),
-        ha="left",
-        va="center",
-        fontsize=10.5,
-        color=palette.muted,
-    )
-    axis.set_ylim(y - 0.4, -0.6)
-    axis.grid(visible=False, axis="y")
-    axis.tick_params(axis="y", length=0)
-    if paired:
-        axis.axvline(0, color=palette.muted, lw=1)
-    axis.set_xlabel("difference to the baseline, Dice points" if paired else "Dice, %")
-    if len(arms) > 1:
-        _legend(figure, axis)
-    return figure
-
-
-def _range(strata: Sequence[Stratum], paired: bool) -> tuple[float, float]:
-    """Ends of the axis in percent: a handful of images must not squeeze the rest; arrows stand beyond."""
-    held = [(s, s.difference if paired else s.dice) for s in strata]
-    values = [v for s, v in held if v and not s.small] or [v for _, v in held if v]
-    low, high = min(v.low for v in values), max(v.high for v in values)
-    room = 0.5 * (high - low) or 0.01
-    low, high = low - room, high + room
-    if paired:
-        return 100 * min(low, 0.0), 100 * max(high, 0.0)
-    return 100 * max(low, 0.0), 100 * min(high, 1.0)
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
+def new_figure(height: float) -> tuple[Figure, Axes]:
+    """A figure as wide as the others and ``height`` inches high, with its axes."""
     figure, axes = _figures(height, [1])
     return figure, axes[0]
 
@@ -252,7 +165,7 @@ def _figures(height: float, ratios: list[float]) -> tuple[Figure, list[Axes]]:
     return figure, list(found[:, 0])
 
 
-def _legend(figure: Figure, axis: Axes) -> None:
+def add_legend(figure: Figure, axis: Axes) -> None:
     """Below the axes, in as many columns as the names leave room for."""
     handles, labels = axis.get_legend_handles_labels()
     columns = next((n for n in range(len(labels), 1, -1) if _letters(labels, n) <= 58), 1)
@@ -270,5 +183,6 @@ def _letters(labels: Sequence[str], columns: int) -> int:
     return sum(6 + max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows))
 
 
-def _short(text: str, most: int = 22) -> str:
+def shorten(text: str, most: int = 22) -> str:
+    """At most so many letters, cut with an ellipsis."""
     return text if len(text) <= most else text[: most - 1] + "…"

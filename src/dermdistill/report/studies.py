@@ -5,159 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from dermdistill.errors import DataError
 from dermdistill.files import read_json
-from dermdistill.metrics import Interval
 from dermdistill.report.arms import is_teacher, make_arm
 from dermdistill.report.cells import RunFiles, is_run, read_calibration, read_evaluation, read_run
-from dermdistill.report.model import Arm, Difference, Human, Stratum, Verdict
-
-FORMAT = 1
-
-
-class _Read(BaseModel):
-    """What a later version adds is left alone; what is needed is checked."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Interval(_Read):
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    def value(self) -> Interval:
-        return Interval(self.mean, self.low, self.high, self.n)
-
-
-class _Cell(_Read):
-    seed: int
-    run: str
-    evaluation: str
-
-
-class _Agreement(_Read):
-    dice: _Interval
-
-
-class _Level(_Read):
-    level: str
-    n: int
-    small: bool
-    dice: _Interval | None = None
-
-
-class _Group(_Read):
-    label: str
-    levels: list[_Level]
-
-
-class _Arm(_Read):
-    arm: str
-    title: str = ""
-    role: Literal["teacher", "student"]
-    parameters: int | None = None
-    macs: int | None = None
-    bytes: int | None = None
-    input_size: int | None = None
-    epochs: int | None = None
-    steps: int | None = None
-    seconds: float | None = None
-    kept: float | None = None
-    scores: dict[str, _Interval] = {}
-    agreement: _Agreement | None = None
-    calibration: dict[str, Any] | None = None
-    by_stratum: dict[str, _Group] = {}
-    cells: list[_Cell] = []
-
-
-class _Compared(_Read):
-    mean: float
-    low: float
-    high: float
-    p_bootstrap: float | None = None
-    p_wilcoxon: float | None = None
-    p_holm: float | None = None
-    resolvable: float | None = None
-    better: float | None = None
-    worse: float | None = None
-
-
-class _Comparison(_Read):
-    arm: str
-    n: int
-    metrics: dict[str, _Compared]
-    verdict: Verdict
-    words: str = ""
-
-
-class _LevelDifference(_Read):
-    level: str
-    n: int
-    small: bool
-    mean: float
-    low: float
-    high: float
-
-
-class HumanLine(_Read):
-    """``human`` of study.json or summary.json."""
-
-    label: str
-    mean: float
-    low: float
-    high: float
-    n: int
-    source: str
-    comparable: bool = True
-    note: str | None = None
-
-    def value(self) -> Human:
-        """As the report keeps it."""
-        dice = Interval(self.mean, self.low, self.high, self.n)
-        return Human(self.label, dice, self.source, self.comparable, self.note or "")
-
-
-class _Data(_Read):
-    name: str
-    split: str
-    images: int | None = None
-    title: str | None = None
-    fingerprint: str = ""
-
-
-class _Missing(_Read):
-    arm: str
-    seed: int
-    reason: str
-
-
-class StudyFile(_Read):
-    """The part of study.json that the report shows."""
-
-    format: Literal[1]
-    name: str
-    question: str = ""
-    created: str = ""
-    complete: bool = True
-    missing: list[str] = []
-    not_run: list[_Missing] = []
-    baseline: str | None = None
-    protocol: str = ""
-    statistics: str = ""
-    data: _Data
-    human: HumanLine | None = None
-    commands: list[str] = []
-    versions: dict[str, str] = {}
-    budget: str = ""
-    arms: list[_Arm]
-    comparisons: list[_Comparison] = []
-    strata_differences: dict[str, dict[str, list[_LevelDifference]]] = {}
+from dermdistill.report.model import Arm, Difference, Stratum
+from dermdistill.report.study_file import FORMAT, ArmEntry, CellEntry, ComparisonEntry, StudyFile
 
 
 def is_study(folder: Path) -> bool:
@@ -235,7 +91,7 @@ def strata_of_study(study: StudyFile) -> list[Stratum]:
     return found
 
 
-def _cell_files(folder: Path, cell: _Cell) -> RunFiles:
+def _cell_files(folder: Path, cell: CellEntry) -> RunFiles:
     """The cell's run folder with just the evaluation that the study used."""
     run_folder, evaluation_folder = (
         folder / cell.run,
@@ -250,7 +106,7 @@ def _cell_files(folder: Path, cell: _Cell) -> RunFiles:
     return dataclasses.replace(read_run(run_folder), evaluations=[read_evaluation(evaluation_folder)])
 
 
-def _with_statistics(arm: Arm, entry: _Arm, comparison: _Comparison | None) -> Arm:
+def _with_statistics(arm: Arm, entry: ArmEntry, comparison: ComparisonEntry | None) -> Arm:
     return dataclasses.replace(
         arm,
         role=entry.role,
@@ -265,7 +121,7 @@ def _with_statistics(arm: Arm, entry: _Arm, comparison: _Comparison | None) -> A
         scores={name: value.value() for name, value in entry.scores.items()},
         agreement=entry.agreement.dice.value() if entry.agreement else None,
         calibration=read_calibration(entry.calibration) or arm.calibration,
-        differences={name: _difference(value, comparison.n) for name, value in comparison.metrics.items()}
+        differences={name: value.difference(comparison.n) for name, value in comparison.metrics.items()}
         if comparison
         else {},
         verdict=comparison.verdict if comparison else None,
@@ -273,20 +129,5 @@ def _with_statistics(arm: Arm, entry: _Arm, comparison: _Comparison | None) -> A
     )
 
 
-def _difference(value: _Compared, n: int) -> Difference:
-    return Difference(
-        value.mean,
-        value.low,
-        value.high,
-        n,
-        p_bootstrap=value.p_bootstrap,
-        p_wilcoxon=value.p_wilcoxon,
-        p_holm=value.p_holm,
-        resolvable=value.resolvable,
-        better=value.better,
-        worse=value.worse,
-    )
-
-
-def _empty(entry: _Arm) -> Arm:
+def _empty(entry: ArmEntry) -> Arm:
     return Arm(entry.arm, entry.role, entry.title or "not run", distilled=False, cells=())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dermdistill.metrics import Interval
 from dermdistill.report import words
-from dermdistill.report.model import Arm, Report, Stratum
+from dermdistill.report.model import Arm, Report
 from dermdistill.report.words import NONE
 
 
@@ -126,27 +126,28 @@ def score_table(report: Report) -> Table | None:
 
 
 def strata_table(report: Report) -> Table | None:
-    """Every level of every stratum: n, Dice of each arm, difference to the baseline."""
+    """Every level of every stratum: n, the baseline's Dice, the others' difference to it (or their Dice)."""
     if not report.strata:
         return None
     arms = list(dict.fromkeys(s.arm for s in report.strata))
     paired = {s.arm for s in report.strata if s.difference}
-    head = ["stratum", "level", "n"]
-    for arm in arms:
-        head += [f"{arm}: Dice %"] + ([f"{arm}: Δ points"] if arm in paired else [])
+    head = ["stratum", "level", "n", *(f"{a}: {'Δ points' if a in paired else 'Dice %'}" for a in arms)]
     found = {(s.name, s.level, s.arm): s for s in report.strata}
     rows = []
     for name, level in dict.fromkeys((s.name, s.level) for s in report.strata):
         first = next(s for s in report.strata if (s.name, s.level) == (name, level))
         row = [name, level + (" (few)" if first.small else ""), words.whole(first.n)]
         for arm in arms:
-            stratum: Stratum | None = found.get((name, level, arm))
-            row.append(words.interval(stratum.dice if stratum else None, 1))
+            stratum = found.get((name, level, arm))
             if arm in paired:
                 row.append(words.difference(stratum.difference if stratum else None))
+            else:
+                row.append(words.interval(stratum.dice if stratum else None, 1))
         rows.append(tuple(row))
     numeric = (False, False, *(True,) * (len(head) - 2))
-    note = "(few): so few images that the interval says little. No correction for the number of strata."
+    note = "With 95 % intervals; (few): too few images to say much. No correction for the number of strata."
+    if paired:
+        note = f"Δ: Dice minus that of {report.baseline}, paired by image. {note}"
     return Table("strata", "Strata", tuple(head), tuple(rows), numeric, note)
 
 

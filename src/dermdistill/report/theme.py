@@ -159,8 +159,9 @@ def standalone(svg: str) -> str:
         f"<style>:root {{ {light} }} @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }} "
         "text { font-family: system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; }</style>"
     )
+    ground = '<rect width="100%" height="100%" style="fill: var(--ground)"/>'  # whatever page it lies on
     head, _, rest = svg.partition(">")
-    return f"{head.replace('<svg', _NAMESPACED, 1)}>{style}{rest}\n"
+    return f"{head.replace('<svg', _NAMESPACED, 1)}>{style}{ground}{rest}\n"
 
 
 def _palette(colours: dict[str, str]) -> Palette:
