@@ -1,4 +1,4 @@
-"""Networks side by side: parameters, multiply-accumulates, latency in ONNX Runtime, and Dice where weights are known.
+"""Networks side by side: parameters, multiply-accumulates, latency in ONNX Runtime, Dice where trained.
 
 All latencies come from one process and one run, in turns, so that noise falls on all alike; trust the ratios.
 Dice is per image, at native size, mean over the split, as ``dermdistill evaluate`` has it.
@@ -8,8 +8,9 @@ Dice is per image, at native size, mean over the split, as ``dermdistill evaluat
         --run runs/isic2016-student-distilled --data.name isic2016 --out frontier
 
 --model   one of ours, or an smp architecture and its encoder: ARCH/ENCODER (random weights: speed only)
---module  FILE.py:FACTORY, a function or class without arguments that answers a torch module from RGB in [0, 1],
-          [n, 3, s, s], to one logit per pixel (of a tuple or list the first). It runs that file: know what is in it.
+--module  FILE.py:FACTORY, a function or class without arguments that answers a torch module from RGB in
+          [0, 1], [n, 3, s, s], to one logit per pixel (of a tuple or list the first). The file is run: know
+          what is in it.
           FILE.py:FACTORY=WEIGHTS.pth loads its state_dict, and Dice is measured too.
 --run     a run folder of ``dermdistill train`` or ``distill``: Dice is measured too.
 
@@ -39,11 +40,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dermdistill import imaging, inference
+from dermdistill import graph, imaging, inference
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.errors import DermDistillError, UsageError
 from dermdistill.metrics import Counts, count, mean_interval, scores
-from dermdistill.models.build import build_model, count_macs, count_parameters, load_weights
+from dermdistill.models.build import LesionNet, build_model, count_macs, count_parameters, load_weights
 from dermdistill.models.torch_backend import TorchBackend, load_run
 
 
@@ -139,7 +140,9 @@ def trained(folder: Path) -> Entry:
 
 
 def to_onnx(net: nn.Module, size: int, path: Path) -> None:
-    """Export at a fixed size, opset 17."""
+    """Export at a fixed size, opset 17: our own as ``dermdistill export`` does it, foreign ones plainly."""
+    if isinstance(net, LesionNet):
+        return graph.trace(net, path, size)
     with warnings.catch_warnings():
         # The exporter's deprecation, and traces that hold for this one size only, which is the one measured.
         warnings.simplefilter("ignore")

@@ -23,6 +23,7 @@ from dermdistill.card import ModelCard
 from dermdistill.errors import DermDistillError, UsageError
 from dermdistill.files import atomic_path
 from dermdistill.models.build import LesionNet
+from dermdistill.models.lite import evenly_padded
 
 OPSET = 17
 INPUT, OUTPUT = "image", "logits"
@@ -34,6 +35,8 @@ Activations = dict[str, NDArray[np.float32]]
 class ExportNet(nn.Module):
     """A `LesionNet` without anything that depends on the size at run time: pads and crops are constants.
 
+    Its own network is a copy, evenly padded, where it is one of our students.
+
     Args:
         net: The network.
         size: Side of the images in pixels; None: any height and width that are multiples of the stride.
@@ -44,7 +47,7 @@ class ExportNet(nn.Module):
 
     def __init__(self, net: LesionNet, size: int | None) -> None:
         super().__init__()
-        self.net, self.extract, self.size = net.net, net.extract, size
+        self.net, self.extract, self.size = evenly_padded(net.net), net.extract, size
         self.register_buffer("mean", net.mean)
         self.register_buffer("std", net.std)
         cells = max(net.min_cells, -(-size // net.stride)) if size else 0

