@@ -155,6 +155,9 @@ def test_a_resumed_run_ends_with_the_same_weights(
         torch.testing.assert_close(found[name], value, atol=1e-6, rtol=0, msg=name)
     columns = ("epoch", "step", "val_loss", "val_dice", "lr")
     tables = [[[row[c] for c in columns] for row in read_csv(f / "metrics.csv")] for f in (unbroken, broken)]
+    assert max(float(row["seconds"]) for row in read_csv(broken / "metrics.csv")) < 600, (
+        "the clock was started"
+    )
     assert tables[0] == tables[1]
 
 

@@ -40,6 +40,20 @@ class QuietBar(TQDMProgressBar):
         """None: validation is short."""
         return tqdm(disable=True)
 
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Begin with a bar that knows its length: an epoch resumed in its middle is not started again."""
+        super().on_train_start(trainer, *_)
+        self.on_train_epoch_start(trainer)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """As Lightning's, but epochs are counted from 1, as in the lines."""
+        super().on_train_epoch_start(trainer, *_)
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
+
+    def on_exception(self, *_: Any) -> None:
+        """Clear the line for what is said next."""
+        self.train_progress_bar.close()
+
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """No numbers on the bar: the epoch's line has them."""
         return {}
@@ -66,6 +80,10 @@ class EpochLog(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after these rows."""
         self.rows = list(state_dict["rows"])
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock here too: an epoch that is resumed in its middle is not started again."""
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""

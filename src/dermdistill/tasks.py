@@ -139,10 +139,11 @@ class SegmentationTask(L.LightningModule):
         terms = {name: values.mean() for name, values in self.terms(image, masks)[0].items()}
         loss = torch.stack(list(terms.values())).sum()
         self._check_finite(loss, terms, batch)
-        size = len(batch["row"])
-        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=size)
-        for name, value in terms.items():
-            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=size)
+        for name, value in {"loss": loss, **terms}.items():
+            self.log(
+                f"train/{name}", value.detach(),
+                on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["row"]),
+            )  # fmt: skip
         return loss
 
     def _check_finite(self, loss: Tensor, terms: Mapping[str, Tensor], batch: Batch) -> None:

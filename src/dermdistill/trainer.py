@@ -97,6 +97,10 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     # Lightning 2.6 calls a deprecated name of torch 2.13 and newer.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # torch 2.13 renames it; the old name is the one that torch 2.6 has.
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated.*")
+    # Validation is summed over the processes already (SegmentationTask), the rest is the same on all.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     # The position is a function of the step (EpochBatches.seek), not of the loader's state.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
 

@@ -112,6 +112,9 @@ def set_up_logging() -> None:
     ours.setLevel(logging.DEBUG if os.environ.get("DERMDISTILL_DEBUG") else logging.INFO)
     # Lightning's banners and tips are not ours to show.
     # (By part: Lightning sets the level of its top logger itself when it is imported.)
-    for part in ("fabric", "pytorch.trainer", "pytorch.loops", "pytorch.callbacks", "pytorch.utilities"):
+    for part in (
+        "fabric.utilities",
+        *(f"pytorch.{p}" for p in ("trainer", "loops", "callbacks", "utilities")),
+    ):
         logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from dermdistill import config
 from dermdistill.cli.common import need_train_extra, show_progress, take
 from dermdistill.errors import UsageError
@@ -39,12 +41,12 @@ def learn(verb: str, arguments: list[str]) -> int:
     )
     recipe = config.parse_recipe(config.to_tree(recipe), "the command line")
     need_train_extra(verb)
-    from dermdistill import training
+    from dermdistill import runs, training
 
+    if not runs.is_first_process():
+        logging.getLogger("dermdistill").setLevel(logging.WARNING)  # one process tells how it goes
     do = training.train if verb == "train" else training.distill
     folder = do(recipe, resume=resume, overwrite=overwrite, progress=show_progress())
-    from dermdistill import runs
-
     if runs.is_first_process():
         print(folder)
     return 0
