@@ -12,20 +12,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dermdistill import objective, runs, teachers, training
 from dermdistill.checkpoints import Resumable
 from dermdistill.config import Recipe, load_recipe
 from dermdistill.data.dataset import PreparedData
-from dermdistill.data.prepare import prepare_phantom
+from dermdistill.data.prepare import prepare_folder, prepare_phantom
 from dermdistill.errors import ConfigError, Interrupted, MismatchError, TrainingError, UsageError
 from dermdistill.files import read_csv
 from dermdistill.models.build import build_model
 from dermdistill.models.torch_backend import load_run
 from dermdistill.tasks import FrozenTeacher
-from dermdistill.trainer import has_idle_parameters
+from dermdistill.trainer import board_settings, has_idle_parameters
 
 SIZE = 48
 
@@ -268,6 +270,29 @@ def test_every_setting_takes_a_step(more: dict[str, Any], root: Path, teacher: P
     folder = training.distill(recipe, progress=False)
     row = read_csv(folder / "metrics.csv")[0]
     assert 0 < float(row["val_loss"]) < 20
+
+
+def test_tiny_images_at_an_odd_size_with_a_last_batch_of_one(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for index in range(6):  # one of them becomes validation: a batch of 4, and one of 1
+        mask = np.zeros((19, 23), np.uint8)
+        mask[5:12, 4 + index : 15] = 255
+        image = generator.integers(0, 255, (19, 23, 3), dtype=np.uint8)
+        for folder, array in (("images", image), ("masks", mask)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(array).save(tmp_path / folder / f"{index}.png")
+    data = prepare_folder("tiny", tmp_path, tmp_path / "images", tmp_path / "masks", size=45, progress=False)
+    assert len(data.indices("train")) == 5
+    more = {"data.name": "tiny", "data.size": 45, "trainer.epochs": 1}
+    folder = training.train(tiny("student-phantom", tmp_path, tmp_path / "runs", **more), progress=False)
+    assert 0 < float(read_csv(folder / "metrics.csv")[0]["val_loss"]) < 20
+
+
+def test_the_table_of_settings_has_what_runs_differ_in(tmp_path: Path) -> None:
+    recipe = load_recipe("phantom", {"augment.cutout": 0.5, "runs_root": str(tmp_path)})
+    told = board_settings(recipe)
+    assert (told["augment.cutout"], told["kd.temperature"], told["optim.lr"]) == (0.5, 2.0, 2e-3)
+    assert not {"name", "runs_root", "data.root", "augment.flip"} & told.keys()
 
 
 def test_a_data_set_of_three_images_works(tmp_path: Path) -> None:

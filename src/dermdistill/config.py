@@ -300,14 +300,15 @@ def to_tree(settings: Settings) -> dict[str, Any]:
 
 def differences(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
     """Fields in which two settings differ, by dotted name, as (old, new)."""
-    a, b = dict(_flatten(to_tree(old))), dict(_flatten(to_tree(new)))
+    a, b = dict(flatten(to_tree(old))), dict(flatten(to_tree(new)))
     return {key: (a.get(key), b.get(key)) for key in sorted({*a, *b}) if a.get(key) != b.get(key)}
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of a tree by dotted name (``kd.temperature``)."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

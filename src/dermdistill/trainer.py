@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from dermdistill.callbacks import EpochLog, QuietBar, ValidationPanel
 from dermdistill.card import ModelCard
 from dermdistill.checkpoints import BestWeights, Resumable
-from dermdistill.config import Recipe, to_tree
+from dermdistill.config import AugmentSettings, Recipe, differences, flatten, to_tree
 from dermdistill.data.loader import EpochBatches, PackDataset
 from dermdistill.models.build import LesionNet
 from dermdistill.runs import RunFolder
@@ -47,7 +47,7 @@ def make_trainer(
         card.with_scores(run.weights, epoch, {"val": scores}).write(run.card)
 
     callbacks: list[L.Callback] = [
-        EpochLog(run.metrics, t.epochs, to_tree(recipe)),
+        EpochLog(run.metrics, t.epochs, board_settings(recipe)),
         BestWeights(run.weights, write_card, t.early_stop),
         Resumable(run.checkpoint, sampler, t.checkpoint_steps),
         ValidationPanel(val_set),
@@ -78,6 +78,17 @@ def make_trainer(
         log_every_n_steps=1,
         default_root_dir=run.path,
     )
+
+
+def board_settings(recipe: Recipe) -> dict[str, Any]:
+    """Settings by dotted name for TensorBoard's table: no paths; of the many on augmentation only the unusual.
+
+    The table opens with its first few columns, by name: those should be ones in which runs differ.
+    """
+    usual = {f"augment.{name}" for name in to_tree(recipe.augment)}
+    usual -= {f"augment.{name}" for name in differences(AugmentSettings(), recipe.augment)}
+    left_out = {"name", "runs_root", "data.root", *usual}
+    return {name: value for name, value in flatten(to_tree(recipe)) if name not in left_out}
 
 
 def _precision(wanted: str, on_gpu: bool) -> Any:
