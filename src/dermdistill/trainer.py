@@ -81,7 +81,7 @@ def make_trainer(
 
 
 def board_settings(recipe: Recipe) -> dict[str, Any]:
-    """Settings by dotted name for TensorBoard's table: no paths; of the many on augmentation only the unusual.
+    """Settings by dotted name for TensorBoard: no paths; of the many on augmentation only the unusual.
 
     The table opens with its first few columns, by name: those should be ones in which runs differ.
     """
