@@ -5,7 +5,8 @@ choose nothing here; detection on validation images that are spoilt on purpose, 
 no dermoscopy: generated ones, and photographs that lie inside installed packages (scikit-image's too, where
 it is installed). Deterministic but for the model.
 
-    python benchmarks/trust.py --data isic2016ids-256 --root DIR [--model FILE] [--out trust.json]
+    python benchmarks/trust.py --data isic2016ids-256 --root DIR [--model FILE] [--out trust.json] \
+        [--docs docs/warnings.md]
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import strangers
+from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from dermdistill.data.phantom import make_phantom
@@ -26,6 +28,7 @@ from dermdistill.predict import Predictor
 from dermdistill.quality import Look, fit_from_looks, mask_statistics, picture_statistics
 from dermdistill.reference import FALSE_ALARM
 
+MARKS = ("<!-- measured by benchmarks/trust.py -->", "<!-- end -->")
 TAILS = {
     "sharpness": 0,
     "brightness": 0,
@@ -55,6 +58,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--model", type=Path, help="default: the shipped student")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--docs", type=Path, help="page whose measured part is replaced")
     arguments = parser.parse_args()
     data = ensure_prepared(arguments.data, arguments.root, arguments.size)
     predictor = Predictor(arguments.model, threads=1)
@@ -75,7 +79,13 @@ def main() -> None:
     }
     result["false_alarms"] = false_alarms(good, data.masks, data, threshold)
     result["detection"] = detection(predictor, images, masks, threshold)
-    print(to_markdown(result))
+    result["confidence"] = ranks(arguments.model, images, masks)
+    text = to_markdown(result)
+    print(text)
+    if arguments.docs:
+        before, _, after = arguments.docs.read_text(encoding="utf-8").partition(MARKS[0])
+        text = f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after.partition(MARKS[1])[2]}"
+        arguments.docs.write_text(text, encoding="utf-8")
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
@@ -164,9 +174,32 @@ def detection(
     return rows
 
 
+def ranks(model: Path | None, images: np.ndarray, masks: np.ndarray) -> dict[str, float]:
+    """How well confidence and uncertainty rank validation images by Dice (Spearman's ρ)."""
+    predictor = Predictor(model, threads=1, tta=True)
+    found = [predictor(image) for image in tqdm(images, desc="ranks", leave=False)]
+    dice = [
+        2 * np.count_nonzero(each.mask & mask) / max(int(each.mask.sum() + mask.sum()), 1)
+        for each, mask in zip(found, masks, strict=True)
+    ]
+    return {
+        "mean_dice": float(np.mean(dice)),
+        "confidence": float(spearmanr([each.confidence for each in found], dice).statistic),
+        "uncertainty": float(spearmanr([each.uncertainty for each in found], dice).statistic),
+    }
+
+
 def to_markdown(result: dict[str, Any]) -> str:
-    """Three tables."""
-    lines = ["| statistic | 2 % quantile of the training split |", "|---|---|"]
+    """Sentences and three tables."""
+    model, told = result["model"], result["confidence"]
+    lines = [
+        f"Model: `{model['recipe']}`, weights `{model['weights_sha256'][:12]}…`; mean Dice of "
+        f"{100 * told['mean_dice']:.1f} on validation with mirrored views. There, confidence and Dice rank "
+        f"images alike by ρ = {told['confidence']:.2f}, uncertainty and Dice by {told['uncertainty']:.2f} "
+        "(Spearman).",
+        "",
+    ]
+    lines += ["| statistic | 2 % quantile of the training split |", "|---|---|"]
     lines += [f"| {name} | {value:.4f} |" for name, value in result["limits"].items()]
     lines += [f"| distance | {result['reference_limit']:.2f} |", ""]
     groups = list(result["false_alarms"])

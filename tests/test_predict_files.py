@@ -148,6 +148,21 @@ def test_the_line_of_json_says_what_the_mask_says(tmp_path: Path) -> None:
     assert "lésion" in written
 
 
+def test_batches_of_anything_and_folders(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{i}.png", picture(10 * i)) for i in range(3)]
+    predictor = Predictor.from_backend(CARD, Darkness())
+    masks = [prediction.mask for _, prediction in predictor.predict_folder(tmp_path, 2)]
+    mixed = [str(paths[0]), paths[1].read_bytes(), picture(20), b"no image"]
+    found = list(predictor.predict_many(mixed, 3))
+    assert [source for source, _ in found] == mixed
+    for mask, (_, prediction) in zip(masks, found, strict=False):
+        assert not isinstance(prediction, DataError)
+        assert np.array_equal(mask, prediction.mask)
+    assert isinstance(found[3][1], DataError)
+    with pytest.raises(UsageError, match="names no image"):
+        predictor.predict_folder(tmp_path / "absent")
+
+
 def test_confidence_of_an_empty_mask_is_that_of_no_lesion() -> None:
     found = Predictor.from_backend(CARD, Darkness())(np.full((40, 50, 3), 204, np.uint8))
     assert found.area_fraction == 0

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from dermdistill.card import ModelCard
     from dermdistill.config import Recipe, load_recipe
     from dermdistill.errors import DermDistillError
-    from dermdistill.predict import Prediction, Predictor
+    from dermdistill.predict import Predictor
+    from dermdistill.prediction import Prediction
 
 _HOMES = {
     "DermDistillError": "errors",
     "ModelCard": "card",
-    "Prediction": "predict",
+    "Prediction": "prediction",
     "Predictor": "predict",
     "Recipe": "config",
     "load_recipe": "config",

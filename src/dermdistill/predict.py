@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from dermdistill.reference import SIDE
 
 __all__ = ["LINES", "OUTLINE", "Backend", "Prediction", "Predictor", "find_images", "write_outputs"]
 
+S = TypeVar("S", bound=Path | str | bytes | UInt8Array)
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))  # axes of [n, c, h, w]
 
 
@@ -76,26 +77,36 @@ class Predictor:
         """
         return next(self._answer([self._read(source)]))
 
-    def predict_many(
-        self, paths: Iterable[Path], batch_size: int = 8
+    def predict_folder(
+        self, folder: Path | str, batch_size: int = 8
     ) -> Iterator[tuple[Path, Prediction | DataError]]:
-        """Segment files; a broken one is answered by its error, and the others go on.
+        """Segment all images of a folder (to any depth) or glob, as `predict_many` does.
+
+        Raises:
+            UsageError: There is no image.
+        """
+        return self.predict_many(find_images([folder]), batch_size)
+
+    def predict_many(
+        self, sources: Iterable[S], batch_size: int = 8
+    ) -> Iterator[tuple[S, Prediction | DataError]]:
+        """Segment images in batches; a broken one is answered by its error, and the others go on.
 
         Only one image at a time is held at its native size, whatever the batch.
 
         Args:
-            paths: Image files.
+            sources: Each as for one image: a path, the bytes of a file, or an array.
             batch_size: Images that the backend gets at once.
 
         Yields:
-            Each path in its order, with its prediction or the reason why there is none.
+            Each source in its order, with its prediction or the reason why there is none.
         """
-        waiting: list[tuple[Path, _Input | DataError]] = []
-        for path in paths:
+        waiting: list[tuple[S, _Input | DataError]] = []
+        for source in sources:
             try:
-                waiting.append((path, self._read(path)))
+                waiting.append((source, self._read(source)))
             except DataError as error:
-                waiting.append((path, error))
+                waiting.append((source, error))
             if len(waiting) == batch_size:
                 yield from self._flush(waiting)
                 waiting = []
@@ -122,11 +133,11 @@ class Predictor:
         return fit_from_looks(looks, self.card.threshold)
 
     def _flush(
-        self, waiting: list[tuple[Path, _Input | DataError]]
-    ) -> Iterator[tuple[Path, Prediction | DataError]]:
+        self, waiting: list[tuple[S, _Input | DataError]]
+    ) -> Iterator[tuple[S, Prediction | DataError]]:
         answers = self._answer([item for _, item in waiting if not isinstance(item, DataError)])
-        for path, item in waiting:
-            yield path, item if isinstance(item, DataError) else next(answers)
+        for source, item in waiting:
+            yield source, item if isinstance(item, DataError) else next(answers)
 
     def _read(self, source: Path | str | bytes | UInt8Array) -> _Input:
         size = self.card.input_size

@@ -24,11 +24,11 @@ Code = Literal[
     "blur", "underexposed", "overexposed", "no_lesion", "several_lesions", "cut_by_border", "not_dermoscopy"
 ]  # fmt: skip
 
-SHARPNESS_LOW = -8.62
+SHARPNESS_LOW = -8.66
 """Below it the picture is blurred: log of the variance of the Laplacian of the lightness."""
-BRIGHTNESS_LOW = 0.608
+BRIGHTNESS_LOW = 0.602
 """Below it the picture is too dark: its lightness's 95th percentile, 0 to 1."""
-GLARE_HIGH = 0.1
+GLARE_HIGH = 0.101
 """Above it the picture is too light: share of its pixels with a lightness of 0.97 or more."""
 AREA_LOW = 0.005
 """Below it there is no lesion: the largest region's share of the picture."""
