@@ -52,5 +52,6 @@ def test_the_whole_study_in_words() -> None:
     assert whole(comparison(), comparison(**NOTHING)).startswith("1 of 2 arms gained: kl.")
     assert whole(comparison(**NOTHING)).startswith("No gain. ")
     assert whole(comparison(p_holm=0.2)).startswith("No clear gain. ")
+    assert whole(comparison(p_holm=0.2, mean=-0.01, low=-0.016, high=-0.004)).startswith("No gain. ")
     assert whole(comparison(p_holm=None)).startswith("Nothing to compare yet")  # only a teacher
     assert whole(comparison(), complete=False).endswith("The study is not complete.")

@@ -64,7 +64,7 @@ def verdict_of(study: dict[str, Any]) -> str:
     if not students:
         return "Nothing to compare yet: the baseline or every other arm is missing."
     gains = [c["arm"] for c in students if c["verdict"] == "gain"]
-    unclear = any(c["verdict"] == "mixed" for c in students)
+    unclear = any(c["verdict"] == "mixed" and c["metrics"]["dice"]["mean"] > 0 for c in students)
     head = "No clear gain." if unclear else "No gain."
     if gains:
         head = f"{len(gains)} of {len(students)} arms gained: {', '.join(gains)}."
