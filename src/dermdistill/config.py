@@ -41,6 +41,8 @@ class DataSettings(Settings):
     """Side in pixels of the square that images are resized to (32 to 2048)."""
     batch_size: Count = 16
     """Images per optimiser step, over all devices together: the result does not depend on their number."""
+    exclude: Path | None = None
+    """audit.csv, or a CSV with a column image_id: training images that are left out."""
     train_limit: Count | None = None
     """Use only the first N training images (after the seeded shuffle); for quick trials."""
 

@@ -23,6 +23,7 @@ from dermdistill.card import make_card
 from dermdistill.checkpoints import save_checkpoint
 from dermdistill.config import OptimSettings, Recipe
 from dermdistill.data.dataset import PreparedData
+from dermdistill.data.exclude import Exclusions, read_exclusions
 from dermdistill.data.loader import EpochBatches, PackDataset, make_loader
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.errors import ConfigError, TrainingError
@@ -126,12 +127,29 @@ def _train_sampler(recipe: Recipe, data: PreparedData, min_batch: int) -> EpochB
 
 
 def train_rows(recipe: Recipe, data: PreparedData) -> np.ndarray:
-    """Rows of the training split, or a seeded choice of ``data.train_limit`` of them."""
+    """Rows of the training split, less ``data.exclude``, or a seeded choice of ``data.train_limit``."""
     rows = data.indices("train")
+    if (exclusions := _exclusions(recipe, data)) is not None:
+        rows = np.array([row for row in rows if data.manifest[row].image_id not in exclusions.crossing], int)
     limit = recipe.data.train_limit
     if limit is None or limit >= len(rows):
         return rows
     return np.sort(np.random.default_rng(recipe.seed).choice(rows, limit, replace=False))
+
+
+def _exclusions(recipe: Recipe, data: PreparedData) -> Exclusions | None:
+    return read_exclusions(recipe.data.exclude, [data.name]) if recipe.data.exclude is not None else None
+
+
+def _trained_on(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
+    """The data set for the card; with ``data.exclude`` also how many images it took out, and its hash."""
+    facts: dict[str, Any] = {"name": data.name, "fingerprint": data.fingerprint}
+    if (exclusions := _exclusions(recipe, data)) is not None:
+        ids = [data.manifest[row].image_id for row in data.indices("train")]
+        count = len(exclusions.crossing.intersection(ids))
+        logger.info("%s: %d training images are left out", exclusions.path, count)
+        facts |= {"excluded": count, "exclude_sha256": exclusions.sha256}
+    return facts
 
 
 def make_optimizer(parameters: list[nn.Parameter], *, optim: OptimSettings) -> torch.optim.Optimizer:
@@ -201,7 +219,7 @@ def _fit(
         mean=task.net.mean.flatten().tolist(),
         std=task.net.std.flatten().tolist(),
         weights=run.weights.name,
-        dataset={"name": data.name, "fingerprint": data.fingerprint},
+        dataset=_trained_on(recipe, data),
         recipe=recipe.name,
         seed=recipe.seed,
         parameters=count_parameters(task.net),

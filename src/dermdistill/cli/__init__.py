@@ -21,6 +21,7 @@ from dermdistill.errors import DermDistillError, UsageError
 
 VERBS = {
     "prepare": "download or read images and masks, check them, split them, pack them",
+    "audit": "find images that training and test share, and near-duplicates",
     "train": "fine-tune a teacher, or train a student alone, by a recipe",
     "distill": "distil a teacher into a student, by a recipe",
     "evaluate": "score a run by the official ISIC protocol",

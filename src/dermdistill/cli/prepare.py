@@ -35,6 +35,7 @@ def run(arguments: list[str]) -> int:
         verify: bool = True,
         discard_archives: bool = False,
         diagnosis_column: str | None = None,
+        exclude: Path | None = None,
         count: int = 240,
     ) -> int:
         """Prepare a data set: the catalogue's (downloaded, checked), or a folder of one's own.
@@ -62,6 +63,7 @@ def run(arguments: list[str]) -> int:
             discard_archives: Remove the downloads afterwards; the unpacked files stay.
             diagnosis_column: Column of the manifest that gives the diagnosis (default: diagnosis or dx, else
                 the one that goes with the split's, isic2016_split and isic2016_diagnosis for example).
+            exclude: audit.csv (or a CSV with a column image_id): leave these training images out.
             count: phantom: how many.
         """
         from dermdistill.data import prepare as stage
@@ -71,6 +73,8 @@ def run(arguments: list[str]) -> int:
             raise UsageError(f"--size is {size}.", "32 to 2048 pixels")
         if not 0 < val_fraction < 1:
             raise UsageError(f"--val-fraction is {val_fraction}.", "more than 0 and less than 1")
+        if source == "phantom" and exclude is not None:
+            raise UsageError("--exclude does not go with phantom.", "images of the catalogue or one's own")
         if source == "phantom":
             data = stage.prepare_phantom(
                 root, count=count, size=size, seed=seed, name=name or "phantom", progress=progress
@@ -88,6 +92,7 @@ def run(arguments: list[str]) -> int:
                 verify=verify,
                 allow_empty=allow_empty,
                 discard=discard_archives,
+                exclude=exclude,
                 progress=progress,
             )
         elif images is None or masks is None:
@@ -110,6 +115,7 @@ def run(arguments: list[str]) -> int:
                 seed=seed,
                 val_fraction=val_fraction,
                 allow_empty=allow_empty,
+                exclude=exclude,
                 progress=progress,
             )
         counts = ", ".join(f"{len(data.indices(split))} {split}" for split in ("train", "val", "test"))

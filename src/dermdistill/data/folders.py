@@ -8,6 +8,7 @@ from typing import Any
 from dermdistill.data.arguments import check_arguments, check_own_name, command_line
 from dermdistill.data.assemble import Job, assemble, reuse
 from dermdistill.data.dataset import PreparedData
+from dermdistill.data.exclude import exclude_pairs, read_exclusions
 from dermdistill.data.lock import locked
 from dermdistill.data.own import collect, digest
 
@@ -27,6 +28,7 @@ def prepare_folder(
     seed: int = 0,
     val_fraction: float = 0.15,
     allow_empty: bool = False,
+    exclude: Path | None = None,
     progress: bool = True,
 ) -> PreparedData:
     """Prepare images of one's own; they stay where they are, and must stay there.
@@ -49,6 +51,7 @@ def prepare_folder(
         seed: Seed of the carved split.
         val_fraction: Share of the training images to carve when the manifest names no val.
         allow_empty: Accept masks without a lesion.
+        exclude: audit.csv, or a CSV with a column ``image_id``: training images to leave out.
         progress: Show a bar.
 
     Raises:
@@ -59,16 +62,18 @@ def prepare_folder(
     check_own_name(name)
     folder = check_arguments(name, root, size, val_fraction)
     own = collect(images, masks, test_images, test_masks, manifest, split_column, diagnosis_column)
+    exclusions = read_exclusions(exclude, [name, images.resolve().name]) if exclude is not None else None
+    pairs, excluded = exclude_pairs(own.pairs, exclusions)
     settings: dict[str, Any] = {
-        "pairs": digest(own.pairs),
-        "images": len(own.pairs),
+        "pairs": digest(pairs),
+        "images": len(pairs),
         "allow_empty": allow_empty,
     }
-    if not any(pair.split == "val" for pair in own.pairs):
+    if not any(pair.split == "val" for pair in pairs):
         settings |= {"seed": seed, "val_fraction": val_fraction}
     places = {
         "images": images, "masks": masks, "test_images": test_images, "test_masks": test_masks,
-        "manifest": manifest,
+        "manifest": manifest, "exclude": exclude,
     }  # fmt: skip
     found = (
         {"split_column": own.table.split_column, "diagnosis_column": own.table.diagnosis_column}
@@ -89,7 +94,7 @@ def prepare_folder(
             **{key: value for key, value in source.items() if key != "diagnosis_column"},
         )
         job = Job(
-            name, name, "the owner's", call, source, settings, own.pairs, own.unmatched,
+            name, name, "the owner's", call, source | excluded, settings, pairs, own.unmatched,
             seed, val_fraction, allow_empty,
         )  # fmt: skip
         return assemble(job, root, size, progress=progress)

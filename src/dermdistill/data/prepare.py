@@ -13,6 +13,7 @@ from typing import Any
 from dermdistill.data.arguments import check_arguments, check_own_name, command_line
 from dermdistill.data.assemble import Job, add_pack, assemble, discard_archives, reuse
 from dermdistill.data.dataset import PreparedData, is_prepared, open_dataset, read_info
+from dermdistill.data.exclude import exclude_pairs, read_exclusions
 from dermdistill.data.fetch import fetch_source
 from dermdistill.data.folders import prepare_folder
 from dermdistill.data.lock import locked
@@ -41,6 +42,7 @@ def prepare_source(
     verify: bool = True,
     allow_empty: bool = False,
     discard: bool = False,
+    exclude: Path | None = None,
     bases: Sequence[str] | None = None,
     backoff: float = 1.0,
     progress: bool = True,
@@ -63,6 +65,7 @@ def prepare_source(
         verify: Compare lengths and digests of the archives.
         allow_empty: Accept masks without a lesion.
         discard: Remove the downloads afterwards (unpacked files stay).
+        exclude: audit.csv, or a CSV with a column ``image_id``: training images to leave out.
         bases: Addresses instead of the catalogue's.
         backoff: Seconds before a second attempt to download.
         progress: Show bars.
@@ -81,6 +84,9 @@ def prepare_source(
     settings: dict[str, Any] = {"source": source.name, "allow_empty": allow_empty}
     if "train" in source.counts and "val" not in source.counts:
         settings |= {"seed": seed, "val_fraction": val_fraction}
+    exclusions = read_exclusions(exclude, [chosen, source.name]) if exclude is not None else None
+    if exclusions is not None:
+        settings |= {"exclude": exclusions.sha256}
     with locked(folder):
         if (data := reuse(folder, size, settings, progress=progress)) is not None:
             return data
@@ -97,15 +103,16 @@ def prepare_source(
                 backoff=backoff,
             )
             pairing = official_pairs(source, folder)
+        pairs, excluded = exclude_pairs(pairing.pairs, exclusions)
         command = ["prepare", name, *(["--part", "3b"] if source.name == "isic2016-3b" else [])]
         job = Job(
             chosen, source.title, source.license,
             command_line(
                 *command, name=folder_name, seed=seed, val_fraction=val_fraction, allow_empty=allow_empty,
-                archives=archives,
+                archives=archives, exclude=exclude and exclude.resolve(),
             ),
-            {"catalogue": source.name, "page": source.page, "files": records},
-            settings, pairing.pairs,
+            {"catalogue": source.name, "page": source.page, "files": records} | excluded,
+            settings, pairs,
             {
                 "images without a mask (left out)": [path.name for path in pairing.images_without_mask],
                 "masks without an image (left out)": [path.name for path in pairing.masks_without_image],

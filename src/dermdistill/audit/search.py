@@ -1,0 +1,175 @@
+"""From images to pairs that show the same: describe, look up, verify; each goes on where it was killed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from dermdistill.audit.entries import Entry
+from dermdistill.audit.features import Fingerprint, Float32Array, fingerprint, opencv
+from dermdistill.audit.index import SAMPLE, learn_encoder, nearest
+from dermdistill.audit.matching import LEAST_INLIERS, Match, match
+from dermdistill.audit.store import Store, content_key
+from dermdistill.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CHUNK = 64
+"""Images between two transactions: what a kill costs."""
+NEIGHBOURS, MIRRORED_NEIGHBOURS = 12, 4
+"""How many of an image's nearest are verified. Mirrored images are copies, and those come first or not at
+all; other photographs of a lesion need the longer list."""
+FEW = 48
+"""Up to this many contents all pairs are verified: too few to learn an index from."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What one entry's file holds."""
+
+    sha256: str
+    """Of the file."""
+    key: str
+    """In the store."""
+    pixels: str
+    """sha256 of the squashed pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Two different contents that fit together."""
+
+    a: str
+    """Key in the store; smaller than ``b``."""
+    b: str
+    mirrored: bool
+    """``a`` was mirrored."""
+    match: Match
+
+
+def describe(
+    entries: Sequence[Entry], store: Store, *, progress: bool = True
+) -> tuple[list[Content | None], list[str]]:
+    """Fingerprint every image that the store does not hold yet.
+
+    Returns:
+        The contents in the order of the entries, None where an image cannot be read, and the reasons.
+    """
+    opencv().setNumThreads(1)  # whole images are shared out instead
+    known = store.pixels()
+    contents: list[Content | None] = []
+    problems: list[str] = []
+    bar = tqdm(total=len(entries), desc="images", unit="image", disable=not progress, leave=False)
+    with bar, ThreadPoolExecutor(_cores(), thread_name_prefix="audit") as pool:
+        for chunk in _batches(entries, CHUNK):
+            new: dict[str, Fingerprint] = {}
+            for result in pool.map(functools.partial(_describe, known=known), chunk):
+                bar.update()
+                if isinstance(result, str):
+                    problems.append(result)
+                    contents.append(None)
+                    continue
+                sha256, key, found = result
+                if found is not None:
+                    new[key] = found
+                contents.append(Content(sha256, key, new[key].pixels if key in new else known[key]))
+            store.add(new.items())
+            known |= {key: found.pixels for key, found in new.items()}
+    return contents, problems
+
+
+def look_up(keys: Sequence[str], store: Store, *, progress: bool = True) -> list[tuple[str, str, bool]]:
+    """Which contents are worth comparing.
+
+    Args:
+        keys: Of different contents.
+        store: Their fingerprints.
+        progress: Show bars.
+
+    Returns:
+        Triples (a, b, mirrored), a < b, each once, sorted.
+    """
+    keys = sorted(keys)  # whatever the order of the arguments: the same sample, the same answer
+    if len(keys) <= FEW:
+        return [(a, b, m) for i, a in enumerate(keys) for b in keys[i + 1 :] for m in (False, True)]
+    sample = np.random.default_rng(0).permutation(len(keys))[:SAMPLE]
+    encoder = learn_encoder([store.get(keys[i]).descriptors for i in np.sort(sample)])
+    plain: list[Float32Array] = []
+    turned: list[Float32Array] = []
+    for key in tqdm(keys, desc="index", unit="image", disable=not progress, leave=False):
+        found = store.get(key)
+        plain.append(encoder(found.descriptors))
+        turned.append(encoder(found.mirrored().descriptors))
+    base = np.stack(plain)
+    pairs: set[tuple[str, str, bool]] = set()
+    for queries, count, mirrored in (
+        (base, NEIGHBOURS + 1, False),  # an image is its own nearest
+        (np.stack(turned), MIRRORED_NEIGHBOURS, True),
+    ):
+        rows, _ = nearest(queries, base, min(count, len(keys)))
+        for i, j in zip(*_unequal(rows), strict=True):
+            a, b = sorted((keys[i], keys[j]))
+            pairs.add((a, b, mirrored))
+    return sorted(pairs)
+
+
+def verify(
+    candidates: Sequence[tuple[str, str, bool]], store: Store, *, progress: bool = True
+) -> list[Found]:
+    """Match every candidate; those with enough agreeing features are answered, sorted by key."""
+    done = store.matched()
+    todo = [candidate for candidate in candidates if candidate not in done]
+    bar = tqdm(total=len(todo), desc="pairs", unit="pair", disable=not progress, leave=False)
+    read = functools.lru_cache(maxsize=512)(store.get)
+    with bar:
+        for chunk in _batches(todo, 8 * CHUNK):
+            results = []
+            for a, b, mirrored in chunk:
+                first = read(a)
+                found = match(first.mirrored() if mirrored else first, read(b))
+                results.append((a, b, mirrored, found))
+            store.add_matches(results)
+            bar.update(len(chunk))
+    wanted = set(candidates)
+    return [
+        Found(a, b, mirrored, found)
+        for a, b, mirrored, found in store.matches(LEAST_INLIERS)
+        if (a, b, mirrored) in wanted
+    ]
+
+
+def _describe(entry: Entry, known: dict[str, str]) -> tuple[str, str, Fingerprint | None] | str:
+    """(sha256, key, fingerprint or None if known), or what is wrong with the image."""
+    try:
+        sha256, aspect = entry.sha256(), entry.proportion()
+        key = content_key(sha256, aspect)
+        return sha256, key, None if key in known else fingerprint(entry.square(), aspect)
+    except (DataError, OSError) as error:
+        return f"{entry.set_name}/{entry.image_id}: {str(error).splitlines()[0]}"
+
+
+def _unequal(rows: np.ndarray) -> tuple[list[int], list[int]]:
+    """(query, neighbour) of every entry that is a neighbour and not the query itself."""
+    queries = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
+    kept = (rows >= 0) & (rows != queries)
+    return queries[kept].tolist(), rows[kept].tolist()
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
