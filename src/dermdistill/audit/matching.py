@@ -115,8 +115,8 @@ def _least_spread(places: NDArray[np.float64]) -> float:
 def _correlate(a: Fingerprint, b: Fingerprint, transform: NDArray[np.float64]) -> tuple[float, float]:
     """Correlation of what a blur takes away, where both images are, and the share of ``a`` that is."""
     cv2 = opencv()
-    half = transform.copy()
-    half[:, 2] /= 2
+    half = transform.copy()  # pixel x of the grey image lies at 2x + ½ of the working image
+    half[:, 2] = (half[:, 2] + (half[:, :2] - np.eye(2)) @ [0.5, 0.5]) / 2
     size = a.grey.shape[::-1]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(b.grey, half, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)

@@ -42,8 +42,8 @@ class Overlap:
         if self.is_warning:
             what = f"hold {self.count} of the {self.total} {title} {split} images"
             return f"{here} {what}: report no {title} {split} score of a network trained on them."
-        what = f"are, {self.count} of them, {title} {split} images"
-        return f"{here} {what}: take no teacher or start that was trained on {title}."
+        what = f"hold {self.count} of the {self.total} {title} {split} images"
+        return f"{here} {what}: test no network or teacher on them that was trained on {title}."
 
 
 def official_overlaps(entries: Sequence[Entry]) -> list[Overlap]:
@@ -56,6 +56,8 @@ def official_overlaps(entries: Sequence[Entry]) -> list[Overlap]:
         ids[entry.set_name, entry.split].add(entry.image_id.upper())
     overlaps = []
     for (set_name, split), here in ids.items():
+        if split == "val":  # chosen out of somebody's training images, as a rule
+            continue
         for (challenge, official_split), there in official_ids().items():
             held_out = official_split != "train"
             if held_out == (split in ("train", "")) and (common := len(here & there)):

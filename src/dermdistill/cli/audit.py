@@ -5,6 +5,7 @@
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 from dermdistill.cli.common import show_progress
 from dermdistill.errors import UsageError
@@ -24,7 +25,7 @@ def run(arguments: list[str]) -> int:
         split_column: str | None = None,
         pages: int = 12,
         cache: Path | None = None,
-        json_: bool = False,
+        as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
     ) -> int:
         """Find images that training and test share: equal, near-duplicate, or of the same lesion.
 
@@ -38,7 +39,7 @@ def run(arguments: list[str]) -> int:
             split_column: Its column with the split.
             pages: Most pages of pictures, eight pairs each; 0 for none.
             cache: File of the fingerprints (default: in the folder of the results).
-            json_: Print audit.json instead of the table.
+            as_json: Print audit.json instead of the table.
         """
         from dermdistill.audit import entries, report
         from dermdistill.audit.run import audit as do_audit
@@ -52,7 +53,7 @@ def run(arguments: list[str]) -> int:
             raise UsageError(f"--pages is {pages}.", "0 or more")
         found = entries.collect(data, root, manifest=manifest, split_column=split_column)
         result = do_audit(found, out, cache=cache, pages=pages, progress=show_progress())
-        if json_:
+        if as_json:
             print(json.dumps(report.to_json(result), indent=2, ensure_ascii=False))
         else:
             print(_words(result, out))
