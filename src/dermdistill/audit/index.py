@@ -3,8 +3,8 @@
 VLAD (Jégou et al. 2010) sums up an image's local features, principal components make it short, and an
 inverted file (Jégou et al. 2011) answers the nearest neighbours without comparing all pairs. Vocabulary and
 components are learnt from the audited images themselves, by a seeded choice that does not depend on their
-order. Whitening (Jégou & Chum 2012), 128 words and more dimensions were tried on real pairs and brought no
-more of them.
+order. Two vocabularies are asked, one coarse, one fine and whitened (Jégou & Chum 2012): on real pairs of
+photographs, the eight nearest of each hold more of them than the twenty nearest of either.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from dermdistill.audit.features import Float32Array, root_sift
 from dermdistill.imaging import UInt8Array
 
-WORDS = 64
-DIMENSIONS = 128
+VOCABULARIES = ((64, 0.0), (256, 0.25))
+"""Words, and by which power of the variance the components are whitened."""
+DIMENSIONS = 256
 SAMPLE = 1024
 """Images that vocabulary and components are learnt from, at most."""
 FEATURES_EACH = 40
@@ -33,11 +34,11 @@ class Encoder:
     """Local features → one unit vector."""
 
     words: Float32Array
-    """float32 [WORDS, 128]."""
+    """float32 [w, 128]."""
     mean: Float32Array
-    """float32 [WORDS × 128]."""
+    """float32 [w × 128]."""
     components: Float32Array
-    """float32 [WORDS × 128, d], orthonormal."""
+    """float32 [w × 128, d]."""
 
     def __call__(self, descriptors: UInt8Array) -> Float32Array:
         """float32 [d], of length 1 (0 without features)."""
@@ -46,19 +47,21 @@ class Encoder:
         return vector / norm if norm > 0 and len(descriptors) else np.zeros_like(vector)
 
 
-def learn_encoder(sample: Sequence[UInt8Array], seed: int = 0) -> Encoder:
+def learn_encoder(
+    sample: Sequence[UInt8Array], words: int = 64, whitening: float = 0.0, seed: int = 0
+) -> Encoder:
     """Learn vocabulary and components from some images' descriptors, each uint8 [n, 128]."""
     rng = np.random.default_rng(seed)
     features = [root_sift(d[np.sort(rng.permutation(len(d))[:FEATURES_EACH])]) for d in sample]
-    words = _cluster(np.concatenate(features), WORDS, rng)
-    vectors = np.stack([_vlad(root_sift(d), words) for d in sample])
+    vocabulary = _cluster(np.concatenate(features), words, rng)
+    vectors = np.stack([_vlad(root_sift(d), vocabulary) for d in sample])
     mean = vectors.mean(axis=0)
     centred = vectors - mean
-    # The components of n vectors in 8,192 dimensions, by way of their n × n products.
+    # The components of n vectors in many more dimensions, by way of their n × n products.
     variances, sides = np.linalg.eigh(centred @ centred.T)
     kept = np.flatnonzero(variances > 1e-4 * variances[-1])[::-1][:DIMENSIONS]
-    components = centred.T @ (sides[:, kept] / np.sqrt(variances[kept]))
-    return Encoder(words, mean, components.astype(np.float32))
+    components = centred.T @ (sides[:, kept] * variances[kept] ** (-0.5 - whitening))
+    return Encoder(vocabulary, mean, components.astype(np.float32))
 
 
 def nearest(
@@ -119,7 +122,7 @@ def _keep_best(
 
 
 def _vlad(features: Float32Array, words: Float32Array) -> Float32Array:
-    """Residuals to the nearest word, summed by word, each word's sum of length 1: float32 [WORDS × 128]."""
+    """Residuals to the nearest word, summed by word, each word's sum of length 1: float32 [w × 128]."""
     nearest_word = (features @ words.T - 0.5 * (words**2).sum(axis=1)).argmax(axis=1)
     which = np.zeros((len(words), len(features)), np.float32)
     which[nearest_word, np.arange(len(features))] = 1

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dermdistill.audit.entries import Entry
 from dermdistill.audit.features import Fingerprint, Float32Array, fingerprint, opencv
-from dermdistill.audit.index import SAMPLE, learn_encoder, nearest
+from dermdistill.audit.index import SAMPLE, VOCABULARIES, learn_encoder, nearest
 from dermdistill.audit.matching import LEAST_INLIERS, Match, match
 from dermdistill.audit.store import Store, content_key
 from dermdistill.errors import DataError
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 CHUNK = 64
 """Images between two transactions: what a kill costs."""
-NEIGHBOURS, MIRRORED_NEIGHBOURS = 12, 4
-"""How many of an image's nearest are verified. Mirrored images are copies, and those come first or not at
-all; other photographs of a lesion need the longer list."""
+NEIGHBOURS, MIRRORED_NEIGHBOURS = 8, 3
+"""How many of an image's nearest in each vocabulary are verified. Mirrored images are copies, and those come
+first or not at all; other photographs of a lesion need the longer list."""
 FEW = 48
 """Up to this many contents all pairs are verified: too few to learn an index from."""
 
@@ -102,24 +102,26 @@ def look_up(keys: Sequence[str], store: Store, *, progress: bool = True) -> list
     keys = sorted(keys)  # whatever the order of the arguments: the same sample, the same answer
     if len(keys) <= FEW:
         return [(a, b, m) for i, a in enumerate(keys) for b in keys[i + 1 :] for m in (False, True)]
-    sample = np.random.default_rng(0).permutation(len(keys))[:SAMPLE]
-    encoder = learn_encoder([store.get(keys[i]).descriptors for i in np.sort(sample)])
-    plain: list[Float32Array] = []
-    turned: list[Float32Array] = []
-    for key in tqdm(keys, desc="index", unit="image", disable=not progress, leave=False):
-        found = store.get(key)
-        plain.append(encoder(found.descriptors))
-        turned.append(encoder(found.mirrored().descriptors))
-    base = np.stack(plain)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(keys))[:SAMPLE])
+    sample = [store.get(keys[i]).descriptors for i in chosen]
     pairs: set[tuple[str, str, bool]] = set()
-    for queries, count, mirrored in (
-        (base, NEIGHBOURS + 1, False),  # an image is its own nearest
-        (np.stack(turned), MIRRORED_NEIGHBOURS, True),
-    ):
-        rows, _ = nearest(queries, base, min(count, len(keys)))
-        for i, j in zip(*_unequal(rows), strict=True):
-            a, b = sorted((keys[i], keys[j]))
-            pairs.add((a, b, mirrored))
+    for words, whitening in VOCABULARIES:
+        encoder = learn_encoder(sample, words, whitening)
+        plain: list[Float32Array] = []
+        turned: list[Float32Array] = []
+        for key in tqdm(keys, desc=f"{words} words", unit="image", disable=not progress, leave=False):
+            found = store.get(key)
+            plain.append(encoder(found.descriptors))
+            turned.append(encoder(found.mirrored().descriptors))
+        base = np.stack(plain)
+        for queries, count, mirrored in (
+            (base, NEIGHBOURS + 1, False),  # an image is its own nearest
+            (np.stack(turned), MIRRORED_NEIGHBOURS, True),
+        ):
+            rows, _ = nearest(queries, base, min(count, len(keys)))
+            for i, j in zip(*_unequal(rows), strict=True):
+                a, b = sorted((keys[i], keys[j]))
+                pairs.add((a, b, mirrored))
     return sorted(pairs)
 
 
