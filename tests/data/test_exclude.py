@@ -150,10 +150,10 @@ def test_training_leaves_them_out_and_the_card_says_so(tmp_path: Path) -> None:
         (first, "phantom", "train", second, "phantom", "train", "no"),
     )
     recipe = load_recipe(
-        "student-alone",
+        "teacher-phantom",
         {
             "data.name": "phantom", "data.root": str(tmp_path), "data.size": 48, "data.batch_size": 4,
-            "data.exclude": str(found), "student.arch": "unet-w4", "trainer.epochs": 1,
+            "data.exclude": str(found), "teacher.arch": "unet-w4", "trainer.epochs": 1,
             "trainer.accelerator": "cpu", "runs_root": str(tmp_path / "runs"),
         },
     )  # fmt: skip

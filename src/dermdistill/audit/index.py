@@ -31,7 +31,7 @@ _ROUNDS = 12
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """Local features → one unit vector."""
+    """Local features → one unit vector per image."""
 
     words: Float32Array
     """float32 [w, 128]."""
@@ -40,11 +40,13 @@ class Encoder:
     components: Float32Array
     """float32 [w × 128, d]."""
 
-    def __call__(self, descriptors: UInt8Array) -> Float32Array:
-        """float32 [d], of length 1 (0 without features)."""
-        vector = (_vlad(root_sift(descriptors), self.words) - self.mean) @ self.components
-        norm = np.linalg.norm(vector)
-        return vector / norm if norm > 0 and len(descriptors) else np.zeros_like(vector)
+    def __call__(self, images: Sequence[UInt8Array]) -> Float32Array:
+        """Descriptors uint8 [n, 128] of each image → float32 [images, d], of length 1 (0 without features)."""
+        # Many at once: the components are 32 MB, too much to be read for each image.
+        sums = np.stack([_vlad(root_sift(descriptors), self.words) for descriptors in images])
+        vectors = (sums - self.mean) @ self.components
+        vectors[[len(descriptors) == 0 for descriptors in images]] = 0
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def learn_encoder(

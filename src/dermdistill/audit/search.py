@@ -109,14 +109,17 @@ def look_up(keys: Sequence[str], store: Store, *, progress: bool = True) -> list
         encoder = learn_encoder(sample, words, whitening)
         plain: list[Float32Array] = []
         turned: list[Float32Array] = []
-        for key in tqdm(keys, desc=f"{words} words", unit="image", disable=not progress, leave=False):
-            found = store.get(key)
-            plain.append(encoder(found.descriptors))
-            turned.append(encoder(found.mirrored().descriptors))
-        base = np.stack(plain)
+        bar = tqdm(total=len(keys), desc=f"{words} words", unit="image", disable=not progress, leave=False)
+        with bar:
+            for chunk in _batches(keys, 2 * CHUNK):
+                found = [store.get(key) for key in chunk]
+                plain.append(encoder([f.descriptors for f in found]))
+                turned.append(encoder([f.mirrored().descriptors for f in found]))
+                bar.update(len(chunk))
+        base = np.concatenate(plain)
         for queries, count, mirrored in (
             (base, NEIGHBOURS + 1, False),  # an image is its own nearest
-            (np.stack(turned), MIRRORED_NEIGHBOURS, True),
+            (np.concatenate(turned), MIRRORED_NEIGHBOURS, True),
         ):
             rows, _ = nearest(queries, base, min(count, len(keys)))
             for i, j in zip(*_unequal(rows), strict=True):
