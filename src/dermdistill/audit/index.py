@@ -41,7 +41,7 @@ class Encoder:
     """float32 [w × 128, d]."""
 
     def __call__(self, images: Sequence[UInt8Array]) -> Float32Array:
-        """Descriptors uint8 [n, 128] of each image → float32 [images, d], of length 1 (0 without features)."""
+        """Descriptors uint8 [n, 128] of each image → float32 [images, d], of length 1 (or 0 without any)."""
         # Many at once: the components are 32 MB, too much to be read for each image.
         sums = np.stack([_vlad(root_sift(descriptors), self.words) for descriptors in images])
         vectors = (sums - self.mean) @ self.components
