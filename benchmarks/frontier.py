@@ -257,8 +257,8 @@ def draw(rows: list[Row], path: Path, about: str) -> None:
         area = 30 + 60 * np.sqrt(row.parameters / 1e6)
         axes.scatter(row.median_ms, row.dice, s=area, color=color, zorder=3, edgecolor="white")
         axes.annotate(
-            f"{row.name}\n{row.parameters / 1e6:.2f} M", (row.median_ms, row.dice), xytext=(10, 6 if place % 2 else -27),
-            textcoords="offset points", fontsize=9, color=color,
+            f"{row.name}\n{row.parameters / 1e6:.2f} M", (row.median_ms, row.dice), fontsize=9, color=color,
+            xytext=(10, 6 if place % 2 else -27), textcoords="offset points",  # neighbours step aside
         )  # fmt: skip
     below, above = min(row.dice_low or 0 for row in scored), max(row.dice_high or 0 for row in scored)
     span = above - below
