@@ -191,11 +191,11 @@ def ranks(model: Path | None, images: np.ndarray, masks: np.ndarray) -> dict[str
 
 def to_markdown(result: dict[str, Any]) -> str:
     """Sentences and three tables."""
-    model, told = result["model"], result["confidence"]
+    model, rank = result["model"], result["confidence"]
     lines = [
         f"Model: `{model['recipe']}`, weights `{model['weights_sha256'][:12]}…`; mean Dice of "
-        f"{100 * told['mean_dice']:.1f} on validation with mirrored views. There, confidence and Dice rank "
-        f"images alike by ρ = {told['confidence']:.2f}, uncertainty and Dice by {told['uncertainty']:.2f} "
+        f"{100 * rank['mean_dice']:.1f} on validation with mirrored views. There, confidence and Dice rank "
+        f"images alike by ρ = {rank['confidence']:.2f}, uncertainty and Dice by {rank['uncertainty']:.2f} "
         "(Spearman).",
         "",
     ]
@@ -207,11 +207,14 @@ def to_markdown(result: dict[str, Any]) -> str:
     lines += ["| false alarms, % | " + " | ".join(heads) + " |", "|---" * (len(groups) + 1) + "|"]
     for code in (
         "blur", "underexposed", "overexposed", "no_lesion", "several_lesions", "cut_by_border",
-        "cut_by_border_detected", "not_dermoscopy", "any",
+        "not_dermoscopy", "any",
     ):  # fmt: skip
         cells = [result["false_alarms"][name].get(code) for name in groups]
         shown = ["" if cell is None else f"{100 * cell:.1f}" for cell in cells]
         lines.append(f"| {code} | " + " | ".join(shown) + " |")
+    cut = {name: found for name, found in result["false_alarms"].items() if "cut" in found}
+    told = [f"{100 * f['cut_by_border_detected']:.0f} % of {f['cut']} in {n}" for n, f in cut.items()]
+    lines += ["", f"Lesions whose true mask comes to the border, found cut: {', '.join(told)}."]
     lines += ["", "| pictures | n | warning | given for, % | any warning, % |", "|---|---|---|---|---|"]
     lines += [
         f"| {row['what']} | {row['images']} | {row['code']} | {100 * row['detected']:.0f} | "
