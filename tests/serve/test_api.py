@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -192,6 +194,16 @@ def test_the_document_is_valid_and_tells_the_truth(client: TestClient) -> None:
     check(document, "Health", client.get("/healthz").json())
     with pytest.raises(jsonschema.ValidationError):
         check(document, "Health", {"status": "ok"})
+
+
+def test_every_code_is_explained() -> None:
+    """In docs/serve.md, and no code that does not exist."""
+    root = Path(__file__).parents[2]
+    source = "".join(path.read_text("utf-8") for path in (root / "src/dermdistill/serve").glob("*.py"))
+    used = set(re.findall(r'\b(?:4|5)\d\d,\s+"([a-z_]+)"', source))
+    told = set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", (root / "docs/serve.md").read_text("utf-8")))
+    assert len(used) > 10
+    assert used <= told
 
 
 def test_the_model_and_the_limits_are_told(client: TestClient) -> None:

@@ -67,7 +67,8 @@ def run(arguments: list[str]) -> int:
             queue=queue,
             timeout_s=timeout,
         )
-        predictor = Predictor(model, threads=threads or max(1, cores // limits.workers), tta=tta)
+        share = max(1, cores // limits.workers)
+        predictor = Predictor(model, threads=share if threads is None else threads, tta=tta)
         bound = server.bind(host, port)
         url = server.address(bound)
 
