@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from dermdistill import cli, graph, layers, quantize, targets
+from dermdistill import cli, graph, layers, onnx_tensors, quantize, targets
 from dermdistill.card import ModelCard
 from dermdistill.data.prepare import prepare_phantom
 from dermdistill.errors import MismatchError, ParityError, UsageError
@@ -85,7 +85,7 @@ def test_a_damaged_layer_fails_the_export_and_is_named(
     def damaged(net: LesionNet, path: Path, *rest: Any, **more: Any) -> None:
         original(net, path, *rest, **more)
         model = onnx.load(str(path))
-        node = next(n for n in model.graph.node if graph.module_path(n.output[0]) == "decoder.2.3")
+        node = next(n for n in model.graph.node if onnx_tensors.module_path(n.output[0]) == "decoder.2.3")
         weight = next(w for w in model.graph.initializer if w.name == node.input[1])
         weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * 1.5, weight.name))
         onnx.save(model, str(path))
@@ -255,7 +255,7 @@ def test_other_networks_are_traced_too(arch: str, encoder: str | None, tmp_path:
     ],
 )
 def test_module_paths(tensor: str, path: str) -> None:
-    assert graph.module_path(tensor) == path
+    assert onnx_tensors.module_path(tensor) == path
 
 
 def test_the_first_difference_is_the_first() -> None:

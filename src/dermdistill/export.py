@@ -19,13 +19,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+<<<<<<< HEAD
 from dermdistill import graph, layers, quantize, runs, targets, trust
+=======
+from dermdistill import graph, layers, onnx_tensors, quantize, runs, targets
+>>>>>>> c4228c0 (Bench: networks in turns, cold starts in fresh processes, Dice against latency; the release's split)
 from dermdistill.card import ModelCard, versions
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.errors import DataError, MismatchError, ParityError
 from dermdistill.files import hash_file, write_json
-from dermdistill.models.build import LesionNet
+from dermdistill.models.build import LesionNet, count_macs
 from dermdistill.models.torch_backend import load_run
 from dermdistill.onnx_backend import sigmoid
 from dermdistill.parity import TOLERANCES, Logits, Measured, OnnxLogits, Precision, Reference, images
@@ -214,6 +218,7 @@ class _Job:
             "precision": precision,
             "opset": graph.OPSET,
             "dynamic_size": self.dynamic_size,
+            "macs": count_macs(self.net, self.card.input_size),
             "parity": {"data": self.data.name, "split": "val", **self.measured[precision].to_json()},
         }
         if self.int8 is not None:
@@ -281,8 +286,8 @@ class _Job:
                     graph.ExportNet(self.net, size).eval(), path, image, bound
                 )
             else:
-                whole = graph.activations(self.files["fp32"], image)
-                layer = layers.first_difference(whole, graph.activations(path, image), bound)
+                whole = onnx_tensors.activations(self.files["fp32"], image)
+                layer = layers.first_difference(whole, onnx_tensors.activations(path, image), bound)
         where = f"The first layer that differs is {layer}." if layer else "No single layer stands out."
         raise ParityError(
             f"The {name} file does not answer as the network does: {'; '.join(beyond)}.\n  {where}",

@@ -1,4 +1,4 @@
-"""From a network to an ONNX graph, and into a graph: trace, half precision, the card, every tensor's value.
+"""From a network to an ONNX graph: trace it, halve its precision, put its card in.
 
 Traced by torch's TorchScript exporter: it writes opset 17 itself (the newer one writes 18 and its conversion
 down fails on DeepLabV3+), folds batch norm, keeps the modules' paths in the nodes' names, by which a
@@ -11,12 +11,10 @@ import inspect
 import warnings
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dermdistill.card import ModelCard
@@ -27,9 +25,6 @@ from dermdistill.models.lite import evenly_padded
 
 OPSET = 17
 INPUT, OUTPUT = "image", "logits"
-
-Activations = dict[str, NDArray[np.float32]]
-"""Tensors by name, in the order in which they are computed."""
 
 
 class ExportNet(nn.Module):
@@ -104,6 +99,7 @@ def trace(net: LesionNet, path: Path, size: int, *, dynamic_size: bool = False) 
                 dynamic_axes={INPUT: free, OUTPUT: free},
             )
         model = onnx.load(str(temporary))
+        _drop_identities(model)
         _set_shape(model, None if dynamic_size else size)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, str(temporary))
@@ -138,40 +134,16 @@ def write_card(path: Path, card: ModelCard) -> None:
         onnx.save(model, str(temporary))
 
 
-def activations(path: Path, image: NDArray[np.float32]) -> Activations:
-    """Every float tensor that a file computes for a batch, by name, in order; nothing is fused away."""
-    import onnxruntime as ort
-
-    model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
-    known = {value.name: value for value in model.graph.value_info}
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-    names = [
-        name
-        for node in model.graph.node
-        for name in node.output
-        if name in known and known[name].type.tensor_type.elem_type in floats
-    ]
-    model.graph.output.extend(known[name] for name in names)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    values = session.run([*names, OUTPUT], {INPUT: image})
-    return dict(zip([*names, OUTPUT], (v.astype(np.float32) for v in values), strict=True))
-
-
-def module_path(tensor: str) -> str:
-    """The module that a tensor's name stands for: ``/up.1/up.1.0/Relu_output_0`` → ``up.1.0``.
-
-    The exporter writes a path of scopes, and repeats a container's name in those of its children.
-    """
-    scopes: list[str] = []
-    for scope in tensor.split("/")[1:-1]:
-        if scopes and scope.startswith(f"{scopes[-1]}."):
-            scopes[-1] = scope
-        else:
-            scopes.append(scope)
-    return ".".join(scopes)
+def _drop_identities(model: onnx.ModelProto) -> None:
+    """Let weights that are equal stand for each other directly: the tracer puts Identity nodes between."""
+    weights = {weight.name for weight in model.graph.initializer}
+    same = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "Identity"}
+    same = {name: source for name, source in same.items() if source in weights}
+    kept = [node for node in model.graph.node if node.output[0] not in same]
+    for node in kept:
+        node.input[:] = [same.get(name, name) for name in node.input]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
 
 
 def _set_shape(model: onnx.ModelProto, size: int | None) -> None:

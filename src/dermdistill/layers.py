@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dermdistill.graph import OUTPUT, Activations, ExportNet, activations, module_path
+from dermdistill.graph import OUTPUT, ExportNet
+from dermdistill.onnx_tensors import Activations, activations, module_path
 
 BOUNDS = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.2}
 """Relative error ‖a − b‖₂ / ‖a‖₂ of a tensor beyond which its layer counts as different."""

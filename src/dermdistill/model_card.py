@@ -29,6 +29,8 @@ def to_markdown(
     data: Mapping[str, Any],
     summary: Mapping[str, Any] | None = None,
     bench: Mapping[str, Any] | None = None,
+    encoder_weights: str | None = None,
+    licence: str | None = None,
     remarks: Sequence[str] = (),
 ) -> str:
     """The model card as Markdown.
@@ -40,6 +42,8 @@ def to_markdown(
         data: ``dataset.json`` of what it was trained on.
         summary: ``summary.json`` of its evaluation on the test split.
         bench: ``bench.json``, for latency beside its teacher.
+        encoder_weights: Where the encoder's weights came from before it was trained.
+        licence: Of the training images, where ``dataset.json`` does not know better.
         remarks: Sentences about this release, shown first.
     """
     parts = [
@@ -48,7 +52,7 @@ def to_markdown(
         "a lesion seems to be and says nothing about what it is.",
         *remarks,
         _facts(card, file, size),
-        _training(card, data),
+        _training(card, data, encoder_weights, licence),
         _results(card, summary) if summary else "## Results\n\nIt was not scored on a test split.",
         _strata(summary) if summary else "",
         _exported(card),
@@ -76,15 +80,26 @@ def _facts(card: ModelCard, file: str, size: int) -> str:
     return _table(("", ""), rows)
 
 
-def _training(card: ModelCard, data: Mapping[str, Any]) -> str:
+def _training(
+    card: ModelCard, data: Mapping[str, Any], encoder_weights: str | None, licence: str | None
+) -> str:
     counts = data.get("counts", {})
     lines = [
         "## Training data",
-        f"`{data.get('name', card.dataset['name'])}`: {data.get('title', '')} "
-        f"Licence of the images: {data.get('license', 'unknown')}. {counts.get('train', '?')} training, "
-        f"{counts.get('val', '?')} validation, {counts.get('test', '?')} test images "
+        f"`{data.get('name', card.dataset['name'])}`, {data.get('title', '')}. "
+        f"Licence of the images: {licence or data.get('license', 'unknown')}. "
+        f"{counts.get('train', '?')} training, {counts.get('val', '?')} validation, "
+        f"{counts.get('test', '?')} test images "
         f"(fingerprint `{card.dataset['fingerprint'][:16]}`). Prepared by `{data.get('command', '?')}`.",
     ]
+    if encoder_weights:
+        lines.append(
+            f"Before that, its encoder had been trained on ImageNet photographs (`{encoder_weights}`: "
+            "weights that others have published under the Apache-2.0 licence). Those photographs are not "
+            "CC-0; none of them is part of the file."
+            if encoder_weights == "imagenet" or "efficientnet" in encoder_weights
+            else f"Its encoder began with the weights `{encoder_weights}`."
+        )
     if card.teacher:
         taught = card.teacher
         name = " ".join(str(taught[key]) for key in ("arch", "encoder") if taught.get(key))
@@ -179,10 +194,10 @@ def _limits(card: ModelCard, data: Mapping[str, Any]) -> str:
             "- Intended: outlining one pigmented lesion in a dermoscopic photograph, for research, teaching "
             "and tools in which a person checks the outline. Not intended: diagnosis, triage, or any "
             "decision about a patient.",
-            "- It was trained on dermoscopy. Clinical photographs, several lesions in one picture, nails, "
-            "mucosa, and lesions cut by the frame were not scored.",
-            "- ISIC's images are mostly of light skin; the strata above show how few images there are of "
-            "others. Low contrast, hair and very small or very large lesions score lower.",
+            "- It was trained on dermoscopy. Clinical photographs, several lesions in one picture, nails and "
+            "mucosa were not scored.",
+            "- ISIC's images are mostly of light skin. The strata above show how few images there are of "
+            "other skin, and on which kinds of image it does worse; a row with few images says little.",
             f"- It sees the whole picture squashed to {card.input_size}×{card.input_size} pixels: finer "
             "detail of the border is lost.",
             f"- The truth is one expert's outline per image. {data.get('remark', '')}".rstrip(),

@@ -26,6 +26,7 @@ def release(
     *,
     root: Path | None = None,
     bench: Path | None = None,
+    licence: str | None = None,
     remarks: Sequence[str] = (),
     seed: int = 0,
     calibration: int = 128,
@@ -40,6 +41,7 @@ def release(
         target: Folder of the release, ``src/dermdistill/weights`` for the shipped student.
         root: Folder of the prepared data sets; None: the run's.
         bench: ``bench.json`` with its latency beside its teacher's.
+        licence: Of the training images, where the data set does not know it.
         remarks: Sentences for the top of the model card.
         seed: Of the calibration images.
         calibration: How many of them.
@@ -73,6 +75,8 @@ def release(
         data=read_info(_root(run, root) / card.dataset["name"]),
         summary=summary,
         bench=read_json(bench) if bench else None,
+        encoder_weights=runs.read_config(run).student.encoder_weights if _has_config(run) else None,
+        licence=licence,
         remarks=remarks,
     )
     write_text(target / "MODEL_CARD.md", text)
@@ -87,6 +91,10 @@ def _scored(run: Path, root: Path | None, progress: bool) -> dict[str, Any]:
         evaluate(run, split="test", root=root, progress=progress)
     summary: dict[str, Any] = read_json(path)
     return summary
+
+
+def _has_config(run: Path) -> bool:
+    return (run / "config.yaml").is_file()
 
 
 def _root(run: Path, root: Path | None) -> Path:

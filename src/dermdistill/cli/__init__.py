@@ -30,6 +30,7 @@ VERBS = {
     "export": "write a run as ONNX (float32, int8, float16) and hold it against PyTorch",
     "predict": "segment photos: masks, overlays, JSON",
     "serve": "a local web page and HTTP API: outline lesions in the browser",
+    "bench": "networks side by side: latency, memory, cold start, size, Dice",
     "figure": "show image, truth and prediction side by side",
     "demo": "the whole job on generated lesions, in a few minutes",
     "info": "versions, devices, what is installed",

@@ -28,6 +28,7 @@ def run(arguments: list[str]) -> int:
         seed: int = 0,
         release: Path | None = None,
         bench: Path | None = None,
+        licence: str | None = None,
         remark: tuple[str, ...] = (),
     ) -> int:
         """Write a run as ONNX files that need no PyTorch, each held against PyTorch on validation images.
@@ -45,6 +46,7 @@ def run(arguments: list[str]) -> int:
             release: Score the run on its test split, and write student.onnx and MODEL_CARD.md into this
                 folder too (src/dermdistill/weights for the student that comes with the package).
             bench: A bench.json whose latencies the model card shows.
+            licence: Of the training images, for the model card, where the data set does not know it.
             remark: Sentences for the top of the model card.
         """
         if calibration < 1:
@@ -59,6 +61,7 @@ def run(arguments: list[str]) -> int:
                 release,
                 root=root,
                 bench=bench,
+                licence=licence,
                 remarks=remark,
                 seed=seed,
                 calibration=calibration,

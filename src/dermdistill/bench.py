@@ -1,0 +1,326 @@
+"""Networks side by side: parameters, MACs, file, cold start, latency, memory, and what they score.
+
+ONNX files are run by ONNX Runtime, run folders and modules of the user's own by torch. To compare networks
+and not engines, export them first and name the ONNX files.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dermdistill import imaging
+from dermdistill.backends import SHIPPED
+from dermdistill.card import ModelCard, versions
+from dermdistill.data.dataset import PreparedData
+from dermdistill.data.prepare import ensure_prepared
+from dermdistill.errors import DataError, MissingExtraError, UsageError, WeightsError
+from dermdistill.files import write_json
+from dermdistill.latency import SETTINGS, ColdStart, Latency, Runner, cold_start, interleave, onnx_runner
+from dermdistill.metrics import Counts, Interval, count, mean_interval, scores
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SIZE = 256
+"""Side in pixels for networks that say none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A network to be measured."""
+
+    name: str
+    source: str
+    engine: str
+    """ONNX Runtime or torch."""
+    size: int
+    card: ModelCard | None
+    parameters: int | None
+    macs: int | None
+    bytes: int | None
+    """Of the file; None for a module that has none."""
+    open: Callable[[int], Runner]
+    """Threads → what runs it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """What was measured of one network."""
+
+    candidate: Candidate
+    latency: dict[str, Latency]
+    cold: ColdStart
+    dice: Interval | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        one = self.candidate
+        return {
+            "name": one.name,
+            "source": one.source,
+            "engine": one.engine,
+            "input_size": one.size,
+            "parameters": one.parameters,
+            "macs": one.macs,
+            "bytes": one.bytes,
+            "cold_start": self.cold.to_json(),
+            "latency": {key: value.to_json() for key, value in self.latency.items()},
+            "ratio": self.latency[SETTINGS[0].key].ratio,
+            "dice": asdict(self.dice) if self.dice else None,
+        }
+
+
+def bench(
+    models: Sequence[str],
+    *,
+    size: int | None = None,
+    data: str | None = None,
+    root: Path = Path("data"),
+    split: str = "val",
+    limit: int | None = None,
+    rounds: int = 15,
+    repeats: int = 3,
+    out: Path | None = None,
+    progress: bool = True,
+) -> list[Row]:
+    """Measure networks, interleaved; write ``bench.json`` and, with Dice, ``dice_latency.png``.
+
+    Args:
+        models: ONNX files, run folders, ``file.py:factory``; none: the shipped student. Ratios are to the
+            first.
+        size: Side of the images; None: what each network's card says.
+        data: Prepared data set to score them on.
+        root: Its folder.
+        split: Which of its splits.
+        limit: Score only the first so many images.
+        rounds: Turns per setting.
+        repeats: Fresh processes for the cold start.
+        out: Folder for the files; None: nothing is written.
+        progress: Show bars.
+
+    Raises:
+        UsageError: A model is none of these, or two have one name.
+        MissingExtraError: A run or module is named, and torch is not installed.
+    """
+    candidates = [open_candidate(model, size) for model in (models or [str(SHIPPED)])]
+    names = _names(candidates)
+    opened = dict(zip(names, candidates, strict=True))
+    latency = interleave(
+        {name: one.open for name, one in opened.items()},
+        {name: one.size for name, one in opened.items()},
+        rounds=rounds,
+        progress=progress,
+    )
+    rows = []
+    for name, one in opened.items():
+        cold = cold_start([one.source, str(one.size)], repeats=repeats)
+        dice = _dice(one, data, root, split, limit) if data else None
+        rows.append(Row(_named(one, name), latency[name], cold, dice))
+    if out is not None:
+        about = {"data": data, "split": split if data else None, "limit": limit, "rounds": rounds}
+        report = {"models": [row.to_json() for row in rows], "machine": machine(), **about}
+        write_json(out / "bench.json", report)
+        if data is not None:
+            _draw(out / "dice_latency.png", rows, f"{data}, {split}")
+    return rows
+
+
+def open_candidate(model: str, size: int | None = None) -> Candidate:
+    """A network by the name that a user gives it.
+
+    Raises:
+        UsageError: It is no ONNX file, run folder or ``file.py:factory``.
+        MissingExtraError: It needs torch, which is not installed.
+    """
+    if model.endswith(".onnx"):
+        return _open_onnx(Path(model), size)
+    if not (".py:" in model or Path(model).exists()):
+        raise UsageError(f"{model} does not exist.", "an ONNX file, a run folder, or file.py:factory")
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError(
+            f"{model} is run by torch, which is not installed.",
+            "an ONNX file, or the training part of dermdistill",
+            "pip install 'dermdistill[train]'",
+        )
+    return _open_torch(model, size)
+
+
+def to_text(rows: Sequence[Row]) -> str:
+    """A table for people."""
+    head = [
+        "",
+        "engine",
+        "side",
+        "params",
+        "MACs",
+        "file",
+        "cold",
+        *(s.key for s in SETTINGS),
+        "ratio",
+        "peak",
+    ]
+    table = [head]
+    for row in rows:
+        one = row.candidate
+        table.append(
+            [
+                one.name,
+                one.engine,
+                str(one.size),
+                _count(one.parameters, 1e6, "M"),
+                _count(one.macs, 1e9, "G"),
+                _count(one.bytes, 1e6, "MB"),
+                f"{row.cold.seconds:.2f} s",
+                *(f"{v.median_ms:.1f} ({v.p95_ms:.1f})" for v in row.latency.values()),
+                f"{row.latency[SETTINGS[0].key].ratio:.2f}",
+                "–" if row.cold.peak_mb is None else f"{row.cold.peak_mb:.0f} MB",
+            ]
+        )
+        if row.dice:
+            table[-1][0] += f"  Dice {100 * row.dice.mean:.2f}"
+    widths = [max(len(line[i]) for line in table) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in table
+    ]
+    lines.append(
+        "THREADSxBATCH: median (95th percentile), ms per batch, interleaved; ratio at 1x1 to the first;"
+    )
+    lines.append(
+        "cold: a fresh process to its first answer; peak: its resident memory. Trust ratios, not ms."
+    )
+    return "\n".join(lines)
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cpu_count": os.cpu_count(),
+        "versions": versions(),
+    }
+
+
+def _open_onnx(path: Path, size: int | None) -> Candidate:
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist.", "an ONNX file")
+    try:
+        import onnxruntime as ort
+
+        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no base of their own
+        raise WeightsError(f"{path} cannot be opened: {str(error).splitlines()[0]}", "an ONNX file") from None
+    try:
+        card = ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+    except DataError:
+        card = None  # somebody else's file: it is measured all the same
+    fixed = session.get_inputs()[0].shape[-1]
+    side = size or (fixed if isinstance(fixed, int) else card.input_size if card else DEFAULT_SIZE)
+    if isinstance(fixed, int) and side != fixed:
+        raise UsageError(f"{path} takes images of {fixed}×{fixed} only.", f"--size {fixed}, or none")
+    parameters, macs = card.parameters if card else None, None
+    if importlib.util.find_spec("onnx") is not None:
+        from dermdistill.onnx_tensors import graph_cost
+
+        parameters, macs = graph_cost(path, side)
+    elif card and card.export and side == card.input_size:
+        macs = card.export.get("macs")
+    runner = functools.partial(onnx_runner, path)
+    return Candidate(
+        path.stem, str(path), "onnxruntime", side, card, parameters, macs, path.stat().st_size, runner
+    )
+
+
+def _open_torch(model: str, size: int | None) -> Candidate:
+    from dermdistill.bench_torch import load_module, torch_runner
+    from dermdistill.models.build import count_macs, count_parameters
+
+    net, card = load_module(model)
+    side = size or (card.input_size if card else DEFAULT_SIZE)
+    path, name = Path(model), model.rpartition(":")[2] if card is None else Path(model).name
+    file = path / card.weights if card and path.is_dir() else path
+    return Candidate(
+        name,
+        model,
+        "torch",
+        side,
+        card,
+        count_parameters(net),
+        count_macs(net, side),
+        file.stat().st_size if card else None,
+        functools.partial(torch_runner, net),
+    )
+
+
+def _names(candidates: Sequence[Candidate]) -> list[str]:
+    """Short names where they differ, else with their folders."""
+    names = [one.name for one in candidates]
+    parents = [Path(one.source).resolve().parent.name for one in candidates]
+    full = [n if names.count(n) == 1 else f"{p}/{n}" for n, p in zip(names, parents, strict=True)]
+    if len(set(full)) < len(full):
+        raise UsageError(f"Two models have one name: {', '.join(full)}.", "each model once")
+    return full
+
+
+def _named(one: Candidate, name: str) -> Candidate:
+    return Candidate(**{**one.__dict__, "name": name})
+
+
+def _dice(one: Candidate, data: str, root: Path, split: str, limit: int | None) -> Interval:
+    """Dice per image at native size, as prediction would answer."""
+    prepared: PreparedData = ensure_prepared(data, root, one.size)
+    rows = prepared.indices(split)[:limit]
+    if not len(rows):
+        raise DataError(f"{data} has no {split} images.", "a split with images")
+    run, threshold = one.open(1), one.card.threshold if one.card else 0.5
+    counted = []
+    for row in rows.tolist():
+        image = prepared.images[row : row + 1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+        answer = run(np.ascontiguousarray(image))
+        logits = np.asarray(answer[0], dtype=np.float64).reshape(one.size, one.size)
+        prob = (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
+        truth = prepared.native_mask(row)
+        restored = imaging.restore_prob(prob, *truth.shape)
+        counted.append(count(imaging.to_mask(restored, threshold), truth))
+    return mean_interval(scores(Counts(*np.array(counted, dtype=np.int64).T))["dice"])
+
+
+def _draw(path: Path, rows: Sequence[Row], title: str) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        logger.warning("no figure: it needs matplotlib (pip install 'dermdistill[train]')")
+        return
+    from dermdistill.bench_figure import dice_latency
+
+    key = SETTINGS[0].key
+    points = [
+        (row.candidate.name, row.latency[key].median_ms, row.dice, row.candidate.bytes)
+        for row in rows
+        if row.dice
+    ]
+    dice_latency(path, points, title)
+
+
+def _count(value: int | None, unit: float, name: str) -> str:
+    return "–" if value is None else f"{value / unit:.2f} {name}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

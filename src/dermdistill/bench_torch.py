@@ -1,0 +1,58 @@
+"""The part of the bench that needs torch: run folders, and the user's own modules (``file.py:factory``)."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from dermdistill.card import ModelCard
+from dermdistill.errors import UsageError
+from dermdistill.latency import Runner
+from dermdistill.models.torch_backend import load_run
+
+
+def load_module(source: str) -> tuple[nn.Module, ModelCard | None]:
+    """The network of a run folder (with its card), or what a factory in a Python file answers.
+
+    The file is run: name only files that you trust.
+
+    Raises:
+        UsageError: There is no such file or factory, or it answers no module.
+        WeightsError: The run cannot be loaded.
+    """
+    path, _, factory = source.rpartition(":")
+    if not path.endswith(".py"):
+        return load_run(Path(source))
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f"{path} does not exist.", "file.py:factory, a function that answers a torch module")
+    spec = importlib.util.spec_from_file_location(f"dermdistill_bench_{file.stem}", file)
+    assert spec is not None  # a .py file always has one
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    make = getattr(module, factory, None)
+    if not callable(make):
+        raise UsageError(f"{path} has no function {factory!r}.", "file.py:factory")
+    net: Any = make()
+    if not isinstance(net, nn.Module):
+        raise UsageError(f"{source} answers {type(net).__name__}.", "a torch.nn.Module for [n, 3, h, w]")
+    return net.eval(), None
+
+
+def torch_runner(net: nn.Module, threads: int) -> Runner:
+    """Runs a module by torch on the CPU, channels last; the threads are set anew before each call."""
+    net = net.to(memory_format=torch.channels_last).eval()
+
+    @torch.inference_mode()
+    def run(image: NDArray[np.float32]) -> Any:
+        torch.set_num_threads(threads)
+        return net(torch.from_numpy(image).to(memory_format=torch.channels_last))
+
+    return run
