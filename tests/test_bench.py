@@ -56,9 +56,10 @@ def test_a_graph_costs_what_the_network_costs(arch: str, encoder: str | None, tm
     path, small = tmp_path / "net.onnx", tmp_path / "net.int8.onnx"
     graph.trace(net, path, 64)
     parameters, macs = graph_cost(path, 64)
-    assert macs == pytest.approx(count_macs(net, 64), rel=1e-9)
+    # As it is exported: our students' kernels are a row and a column larger, so that they pad evenly.
+    assert macs == count_macs(graph.ExportNet(net, 64), 64)
     # Folding a batch norm turns its two vectors into one bias.
-    assert parameters == pytest.approx(sum(p.numel() for p in net.parameters()), rel=0.05)
+    assert parameters == pytest.approx(sum(p.numel() for p in net.parameters()), rel=0.06)
     if arch == "unet-w4":
         images = np.random.default_rng(0).random((2, 3, 64, 64), dtype=np.float32)
         quantize.quantise_once(path, small, images, quantize.Step(""))

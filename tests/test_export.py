@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from dermdistill import cli, graph, layers, onnx_tensors, quantize, targets
+from dermdistill import cli, graph, layers, onnx_tensors, quantize, reference, targets, trust
 from dermdistill.card import ModelCard
 from dermdistill.data.prepare import prepare_phantom
 from dermdistill.errors import MismatchError, ParityError, UsageError
@@ -289,10 +289,16 @@ def test_a_target_without_its_library_says_what_to_install(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_release_is_one_call(run: Path, root: Path, tmp_path: Path) -> None:
+def test_a_release_is_one_call(
+    run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "MIN_IMAGES", 8)
+    monkeypatch.setattr(reference, "MIN_IMAGES", 8)
     release(run, tmp_path, root=root, calibration=8, remarks=("Only a test.",), progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["MODEL_CARD.md", "student.onnx"]
     backend = OnnxBackend(tmp_path / "student.onnx")
+    assert backend.card.reference is not None
+    assert backend.card.reference["images"] == 14
     assert backend.card.scores["test:phantom"]["dice_per_image_mean"]["n"] == 4
     text = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
     dice = 100 * backend.card.scores["test:phantom"]["dice_per_image_mean"]["mean"]

@@ -27,6 +27,7 @@ from dermdistill.errors import DataError, MissingExtraError, UsageError, Weights
 from dermdistill.files import write_json
 from dermdistill.latency import SETTINGS, ColdStart, Latency, Runner, cold_start, interleave, onnx_runner
 from dermdistill.metrics import Counts, Interval, count, mean_interval, scores
+from dermdistill.onnx_backend import sigmoid
 
 logger = logging.getLogger(__name__)
 
@@ -290,8 +291,8 @@ def _dice(one: Candidate, data: str, root: Path, split: str, limit: int | None) 
     for row in rows.tolist():
         image = prepared.images[row : row + 1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
         answer = run(np.ascontiguousarray(image))
-        logits = np.asarray(answer[0], dtype=np.float64).reshape(one.size, one.size)
-        prob = (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
+        logits = np.asarray(answer[0], dtype=np.float32).reshape(one.size, one.size)
+        prob = sigmoid(logits)
         truth = prepared.native_mask(row)
         restored = imaging.restore_prob(prob, *truth.shape)
         counted.append(count(imaging.to_mask(restored, threshold), truth))

@@ -19,6 +19,7 @@ from dermdistill import imaging
 from dermdistill.data.dataset import PreparedData
 from dermdistill.imaging import UInt8Array
 from dermdistill.metrics import Counts, Interval, Values, count, mean_interval, scores
+from dermdistill.onnx_backend import sigmoid
 
 Precision = Literal["fp32", "fp16", "int8"]
 Logits = NDArray[np.float32]
@@ -137,18 +138,13 @@ class Reference:
         return ((self.data.manifest[row].height, self.data.manifest[row].width) for row in self.rows.tolist())
 
     def _mask(self, logits: Logits, shape: tuple[int, ...]) -> UInt8Array:
-        prob = to_prob(logits[0])
+        prob = sigmoid(logits[0])
         return imaging.to_mask(imaging.restore_prob(prob, shape[0], shape[1]), self.threshold)
 
 
 def images(data: PreparedData, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Packed images of some rows as a network takes them: float32 [n, 3, s, s], RGB in [0, 1]."""
     return np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
-
-
-def to_prob(logits: Logits) -> NDArray[np.float32]:
-    """σ(logit), without overflow."""
-    return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
 
 
 class OnnxLogits:
