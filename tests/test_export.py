@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,9 @@ def root(run: Path) -> Path:
 
 
 def test_three_files_that_answer_as_the_network(
-    run: Path, root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    run: Path, root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("dermdistill"), "handlers", [])  # our own talk is no leak
     found = export(run, out=tmp_path, root=root, calibration=8, progress=False)
     net, card = load_run(run)
     names = ["parity.json", "student.fp16.onnx", "student.int8.onnx", "student.onnx"]
