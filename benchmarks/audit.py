@@ -5,9 +5,8 @@
 
 `recall` plants transformed copies, one of each of many images, among all images, audits the whole and counts,
 by transformation and by threshold, the copies that were found with their original. What else was found is
-counted by the verdict of somebody who looked (audit_verdicts.csv); pairs without one are named. `scale` times
-every step and takes the peak of memory on as many images: the real ones, and turned and recoloured variants
-of them. `index` compares the index with comparing all pairs, on vectors alone.
+counted by the verdict of somebody who looked (audit_verdicts.csv); pairs without one are named. `scale` gives
+time and memory for as many images: the real ones, and disturbed copies of their fingerprints. `index` compares the index with comparing all pairs, on vectors alone.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from dermdistill.audit import search
 from dermdistill.audit.entries import Entry
+from dermdistill.audit.features import Fingerprint, fingerprint
 from dermdistill.audit.index import nearest
 from dermdistill.audit.matching import LEAST_INLIERS
 from dermdistill.audit.pairs import level_of
@@ -35,6 +35,7 @@ from dermdistill.audit.store import Store
 from dermdistill.photos import find_images
 
 SIDE = 256
+SAMPLE_IMAGES, SAMPLE_PAIRS = 100, 2000
 THRESHOLDS = (8, 10, 12, 14, 16, 20, 30)
 VERDICTS = Path(__file__).with_name("audit_verdicts.csv")
 Change = Callable[[Image.Image], Image.Image]
@@ -182,50 +183,49 @@ def _precision(
 
 
 def measure_scale(images: Path, work: Path, count: int, seed: int) -> dict[str, object]:
-    """Time every step on ``count`` different pictures, from an empty cache."""
+    """Time an audit of ``count`` images.
+
+    Describing and verifying take the same time for each image and pair: they are timed on a sample, and
+    multiplied. The index is built and asked in full. Beyond the real images, the fingerprints are theirs with
+    a third of the features dropped and the others disturbed, so that none is equal to another.
+    """
     work.mkdir(parents=True, exist_ok=True)
-    packed = work / f"pictures-{count}.npy"
-    if not packed.exists():
-        _write_variants(find_images([images]), packed, count, seed)
-    array = np.load(packed, mmap_mode="r")
-    entries = [
-        Entry("scale", f"{i:06d}", "", Path("gone"), aspect=1.0, packed=array[i]) for i in range(count)
-    ]
-    cache = work / f"scale-{count}.sqlite"
-    cache.unlink(missing_ok=True)
-    seconds, cpu = {}, {}
-    with Store(cache) as store:
-        clock, used = time.perf_counter(), time.process_time()
-
-        def lap(step: str) -> None:
-            nonlocal clock, used
-            seconds[step], cpu[step] = time.perf_counter() - clock, time.process_time() - used
-            clock, used = time.perf_counter(), time.process_time()
-
-        contents, _ = search.describe(entries, store)
-        lap("describe")
-        keys = [content.key for content in contents if content is not None]
-        candidates = search.look_up(keys, store)
-        lap("look up")
-        found = search.verify(candidates, store)
-        lap("verify")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    rng = np.random.default_rng(seed)
+    paths = find_images([images])
+    squares = [Entry("scale", path.stem, "", path).square() for path in paths[:SAMPLE_IMAGES]]
+    cpu: dict[str, float] = {}
+    clock = time.process_time()
+    for square in squares:
+        fingerprint(square)
+    cpu["describe"] = (time.process_time() - clock) / len(squares) * count
+    (work / f"scale-{count}.sqlite").unlink(missing_ok=True)
+    with Store(work / f"scale-{count}.sqlite") as store, Store(work / "fingerprints.sqlite") as real:
+        entries = [Entry("scale", path.stem, "", path) for path in paths]
+        contents, _ = search.describe(entries, real)
+        known = [content.key for content in contents if content is not None]
+        for begin in range(0, count, 256):
+            numbers = range(begin, min(begin + 256, count))
+            store.add((f"{i:06d}", _disturbed(real.get(known[i % len(known)]), i, rng)) for i in numbers)
+        clock, wall = time.process_time(), time.perf_counter()
+        candidates = search.look_up([f"{i:06d}" for i in range(count)], store)
+        cpu["look up"], wall = time.process_time() - clock, time.perf_counter() - wall
+        sample = [candidates[i] for i in rng.permutation(len(candidates))[:SAMPLE_PAIRS]]
+        clock = time.process_time()
+        search.verify(sample, store)
+        cpu["verify"] = (time.process_time() - clock) / len(sample) * len(candidates)
     return {
-        "images": count, "seconds": seconds, "cpu_seconds": cpu, "candidates": len(candidates),
-        "found": len(found), "peak_gib": peak, "cache_gib": cache.stat().st_size / 2**30,
+        "images": count, "cpu_seconds": cpu, "look_up_wall_seconds": wall, "candidates": len(candidates),
+        "candidates_per_image": len(candidates) / count,
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "cache_gib": (work / f"scale-{count}.sqlite").stat().st_size / 2**30,
     }  # fmt: skip
 
 
-def _write_variants(paths: list[Path], packed: Path, count: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    array = np.lib.format.open_memmap(packed, mode="w+", dtype=np.uint8, shape=(count, SIDE, SIDE, 3))
-    for i in range(count):
-        picture = Image.open(paths[i % len(paths)]).convert("RGB").resize((SIDE, SIDE))
-        if i >= len(paths):
-            picture = turn(float(rng.uniform(0, 360)), picture)
-            picture = tint(tuple(rng.uniform(0.7, 1.2, 3)), picture.resize((SIDE, SIDE)))
-        array[i] = np.asarray(picture)
-    array.flush()
+def _disturbed(real: Fingerprint, number: int, rng: np.random.Generator) -> Fingerprint:
+    kept = np.sort(rng.permutation(len(real.points))[: max(14, 2 * len(real.points) // 3)])
+    noise = rng.integers(-12, 13, (len(kept), 128))
+    descriptors = (real.descriptors[kept].astype(int) + noise).clip(0, 255).astype(np.uint8)
+    return Fingerprint(f"{number:06d}", real.points[kept], descriptors, real.grey)
 
 
 def measure_index(count: int, seed: int) -> dict[str, object]:

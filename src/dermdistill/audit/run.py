@@ -74,5 +74,10 @@ def audit(
         entries, pairs, official_overlaps(entries), unreadable, featureless, len(candidates), seconds
     )
     write(result, folder)
-    write_gallery([pair for pair in pairs if pair.level != "same name"], folder, pages, progress=progress)
+    # Equal files need no eye: they come after those that somebody should look at.
+    shown = sorted(
+        (pair for pair in pairs if pair.level != "same name"),
+        key=lambda pair: (not pair.crosses, pair.level == "exact"),
+    )
+    write_gallery(shown, folder, pages, progress=progress)
     return result
