@@ -6,7 +6,8 @@
 `recall` plants transformed copies, one of each of many images, among all images, audits the whole and counts,
 by transformation and by threshold, the copies that were found with their original. What else was found is
 counted by the verdict of somebody who looked (audit_verdicts.csv); pairs without one are named. `scale` gives
-time and memory for as many images: the real ones, and disturbed copies of their fingerprints. `index` compares the index with comparing all pairs, on vectors alone.
+time and memory for as many images: the real ones, and disturbed copies of their fingerprints. `index` sets
+the index beside comparing all pairs, on vectors alone.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from dermdistill.audit.index import nearest
 from dermdistill.audit.matching import LEAST_INLIERS
 from dermdistill.audit.pairs import level_of
 from dermdistill.audit.store import Store
+from dermdistill.files import atomic_path
 from dermdistill.photos import find_images
 
 SIDE = 256
@@ -120,7 +122,8 @@ def measure_recall(images: Path, work: Path, seed: int) -> dict[str, object]:
         for n in order[k * each : (k + 1) * each]:
             path = work / "planted" / f"{kind.replace(' ', '_')}-{originals[n].image_id}.png"
             if not path.exists():
-                change(Image.fromarray(originals[n].square())).save(path)
+                with atomic_path(path) as temporary:
+                    change(Image.fromarray(originals[n].square())).save(temporary)
             planted.append(Entry("planted", path.stem, "train", path))
             source[path.stem] = (kind, originals[n].image_id)
     entries = [*originals, *planted]
