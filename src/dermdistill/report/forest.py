@@ -85,7 +85,7 @@ def forest(strata: Sequence[Stratum], arms: Sequence[str], places: Sequence[int]
     axis.tick_params(axis="y", length=0)
     if paired:
         axis.axvline(0, color=palette.muted, lw=1)
-    axis.set_xlabel("difference to the baseline, Dice points" if paired else "Dice, %")
+    axis.set_xlabel("ΔDice, points" if paired else "Dice, %")
     if len(arms) > 1:
         add_legend(figure, axis)
     return figure

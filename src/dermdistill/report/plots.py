@@ -178,9 +178,8 @@ def add_legend(figure: Figure, axis: Axes) -> None:
 
 
 def _letters(labels: Sequence[str], columns: int) -> int:
-    """Width of a legend in letters; matplotlib fills it column by column."""
-    rows = -(-len(labels) // columns)
-    return sum(6 + max(map(len, labels[i : i + rows])) for i in range(0, len(labels), rows))
+    """Width of a legend in letters; like matplotlib, the first columns get what is left over."""
+    return sum(6 + max(map(len, part.tolist())) for part in np.array_split(np.array(labels), columns))
 
 
 def shorten(text: str, most: int = 22) -> str:

@@ -94,7 +94,7 @@ def comparison_table(report: Report) -> Table | None:
     numeric = (False, False, *(True,) * 7, False)
     note = (
         f"In points, against {report.baseline}. Resolvable: the true difference that 4 of 5 such studies "
-        f"would find. Better, worse: share of images. {report.statistics}"
+        f"would find. Better, worse: share of images. {_sentence(report.statistics)}"
     )
     return Table("comparisons", "Comparisons", head, tuple(rows), numeric, note.strip())
 
@@ -108,7 +108,7 @@ def score_table(report: Report) -> Table | None:
     if not used:
         return None
     head = ["arm", *(_title(name) for name in used)]
-    head += ["agreement with the teacher"] if agreed else []
+    head += ["agreement"] if agreed else []
     head += ["ECE"] if calibrated else []
     head += ["failures"]
     rows = []
@@ -177,6 +177,10 @@ def _score(name: str, value: Interval | None) -> str:
     if value is not None and name == "hd95":  # in percent already
         value = Interval(value.mean / 100, value.low / 100, value.high / 100, value.n)
     return words.interval(value, 1)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
 def _share(value: float | None) -> str:

@@ -38,7 +38,10 @@ def details(report: Report) -> list[str]:
         said.append(
             f"95 % interval {words.percent(dice.low)} to {words.percent(dice.high)} %, over {images}."
         )
-    said += [arm.verdict_words or _compared(report, arm) for arm in report.arms if "dice" in arm.differences]
+    against = sorted(
+        (a for a in report.arms if "dice" in a.differences), key=lambda arm: arm.role == "teacher"
+    )
+    said += [arm.verdict_words or _compared(report, arm) for arm in against]
     if shown and teacher and shown is not teacher:
         said += _kept(shown, teacher)
     if shown and shown.agreement:
