@@ -366,7 +366,7 @@ def test_an_audit_is_found_beside_the_data_and_shown(study: Path, tmp_path: Path
     finally:
         shutil.rmtree(folder)
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "1 pair among 900 images crosses from training into validation or test." in text
+    assert "1 pair among 900 images crosses from training into validation or test. Within phantom: 1." in text
     assert "A1 (phantom train)" in text
     assert "The first pairs, side by side." in text
     assert "hold 305 of the 379 isic2016 test images" in text

@@ -36,6 +36,11 @@ def read_audit(path: Path) -> Audit:
         kinds: dict[str, int] = {}
         for row in found["table"]:
             kinds[row["level"]] = kinds.get(row["level"], 0) + int(row["pairs"])
+        within = {str(entry["set"]): 0 for entry in found["images"]}
+        for row in found["table"]:
+            one, other = (str(row[side]).rpartition("/")[0] for side in ("from", "to"))
+            if row["leak"] and one == other:
+                within[one] = within.get(one, 0) + int(row["pairs"])
         images = sum(int(entry["count"]) for entry in found["images"])
         warnings = tuple(_overlap(entry) for entry in found["official"] if entry["warning"])
         pairs = tuple(_pair(row) for row in read_csv(path.with_name("audit.csv")))
@@ -46,11 +51,17 @@ def read_audit(path: Path) -> Audit:
             "Run dermdistill audit again.",
         ) from None
     drawn = path.with_name("pairs.png")
-    return Audit(path, leaks, kinds, pairs, warnings, images, drawn if drawn.is_file() else None)
+    return Audit(path, leaks, kinds, pairs, warnings, images, within, drawn if drawn.is_file() else None)
 
 
-def headline(audit: Audit) -> str:
-    """The audit in a sentence."""
+def headline(audit: Audit, data: str) -> str:
+    """The audit in two sentences: all that it looked at, and the data set of the report."""
+    if data in audit.leaks_within:
+        return f"{_in_all(audit)} Within {data}: {audit.leaks_within[data]}."
+    return f"{_in_all(audit)} {data} itself was not looked at."
+
+
+def _in_all(audit: Audit) -> str:
     among = f" among {audit.images:,} images" if audit.images else ""
     match audit.leaks:
         case 0:

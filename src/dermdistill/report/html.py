@@ -45,7 +45,7 @@ def to_html(report: Report, gallery: Gallery) -> str:
         tables=found,
         audit_pairs=records.audit_table(report),
         audit_sheet=sheet(report.audit.pictures) if report.audit and report.audit.pictures else "",
-        audit_headline=audits.headline(report.audit) if report.audit else "",
+        audit_headline=audits.headline(report.audit, report.data.name) if report.audit else "",
         shared=shared,
         places=colour_places(report),
         figures=drawn,

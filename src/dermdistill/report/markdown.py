@@ -80,6 +80,6 @@ def _harmless(flat: str, match: re.Match[str], inside: bool) -> bool:
 def _audit(report: Report) -> str:
     if report.audit is None:
         return "Not made: nobody has looked for images that are in training and in test."
-    lines = [audits.headline(report.audit)]
+    lines = [audits.headline(report.audit, report.data.name)]
     lines += [f"{kind}: {count} pairs" for kind, count in report.audit.counts.items()]
     return "\n".join(f"- {text(line)}" for line in [*lines, *report.audit.warnings])

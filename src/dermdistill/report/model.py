@@ -175,6 +175,8 @@ class Audit:
     pairs: tuple[AuditPair, ...]
     warnings: tuple[str, ...] = ()
     images: int | None = None
+    leaks_within: dict[str, int] = field(default_factory=dict)
+    """By data set that was looked at: leaks with both images in it."""
     pictures: Path | None = None
     """The first page of pairs side by side."""
 
