@@ -25,7 +25,16 @@ from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.errors import DataError, MissingExtraError, UsageError, WeightsError
 from dermdistill.files import write_json
-from dermdistill.latency import SETTINGS, ColdStart, Latency, Runner, cold_start, interleave, onnx_runner
+from dermdistill.latency import (
+    SETTINGS,
+    ColdStart,
+    Latency,
+    Runner,
+    cold_start,
+    interleave,
+    onnx_runner,
+    open_session,
+)
 from dermdistill.metrics import Counts, Interval, count, mean_interval, scores
 from dermdistill.onnx_backend import sigmoid
 
@@ -219,9 +228,7 @@ def _open_onnx(path: Path, size: int | None) -> Candidate:
     if not path.is_file():
         raise UsageError(f"{path} does not exist.", "an ONNX file")
     try:
-        import onnxruntime as ort
-
-        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = open_session(path)
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
         raise WeightsError(f"{path} cannot be opened: {str(error).splitlines()[0]}", "an ONNX file") from None
     try:
@@ -307,11 +314,11 @@ def _draw(path: Path, rows: Sequence[Row], title: str) -> None:
 
     key = SETTINGS[0].key
     points = [
-        (row.candidate.name, row.latency[key].median_ms, row.dice, row.candidate.bytes)
+        (row.candidate.name, row.latency[key].ratio, row.dice, row.candidate.bytes)
         for row in rows
         if row.dice
     ]
-    dice_latency(path, points, title)
+    dice_latency(path, points, title, rows[0].candidate.name)
 
 
 def _count(value: int | None, unit: float, name: str) -> str:

@@ -156,15 +156,20 @@ def cold_start(arguments: Sequence[str], *, repeats: int = 3, timeout: float = 3
 
 def onnx_runner(path: Path, threads: int) -> Runner:
     """What runs an ONNX file's first input → all outputs."""
+    session = open_session(path, threads)
+    name = session.get_inputs()[0].name
+    return lambda image: session.run(None, {name: image})
+
+
+def open_session(path: Path, threads: int = 1) -> Any:
+    """An ONNX Runtime session on the CPU that does not spin and does not talk."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda image: session.run(None, {name: image})
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _turn(run: Runner, image: Image) -> list[float]:
