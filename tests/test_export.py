@@ -212,6 +212,22 @@ def test_every_calibration_writes_a_file_that_runs(method: quantize.Method, tmp_
     assert 0 < np.abs(difference).max() < 2
 
 
+def test_sizes_are_not_quantised(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = build_model("DeepLabV3Plus", "tu-mobilenetv3_small_050").eval()
+    path, target = tmp_path / "net.onnx", tmp_path / "net.int8.onnx"
+    graph.trace(net, path, 96)
+    images = np.random.default_rng(0).random((4, 3, 96, 96), dtype=np.float32)
+    quantize.quantise_once(path, target, images, quantize.Step("", method="percentile"))
+    assert OnnxLogits(target)(images).shape == (4, 1, 96, 96)
+    behind = {name: node for node in onnx.load(str(target)).graph.node for name in node.output}
+    resizes = [node for node in behind.values() if node.op_type == "Resize"]
+    assert resizes
+    for node in resizes:
+        sources = [behind[name].op_type for name in node.input[1:] if name in behind]
+        assert "DequantizeLinear" not in sources
+
+
 def test_any_size_when_it_is_left_open(tmp_path: Path) -> None:
     net = build_model("unet-w4").eval()
     graph.trace(net, tmp_path / "net.onnx", 32, dynamic_size=True)

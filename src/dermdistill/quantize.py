@@ -34,8 +34,7 @@ QUANTISED = (
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool",
     "Relu", "Clip", "Resize", "DepthToSpace",
 )  # fmt: skip
-"""Operators in int8. Not Mul: the tracer computes the sizes of some upsamplings with it, and a size of eight
-bits is another size."""
+"""Operators in int8, where they work on maps (see `_size_nodes`)."""
 _HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 Method = Literal["minmax", "percentile", "entropy"]
@@ -146,7 +145,7 @@ def quantise_once(source: Path, target: Path, calibration: NDArray[np.float32], 
             per_channel=step.per_channel,
             calibrate_method=methods[step.method],
             op_types_to_quantize=list(QUANTISED),
-            nodes_to_exclude=list(step.excluded),
+            nodes_to_exclude=[*step.excluded, *_size_nodes(model.graph)],
         )
     onnx.checker.check_model(onnx.load(str(target)))
 
@@ -172,6 +171,19 @@ def sensitivities(source: Path, calibration: NDArray[np.float32]) -> dict[str, f
     finally:
         trial.unlink(missing_ok=True)
     return dict(sorted(gains.items(), key=lambda item: -item[1]))
+
+
+def _size_nodes(graph: onnx.GraphProto) -> list[str]:
+    """Nodes that compute the sizes or scales of upsamplings: of eight bits they would be other sizes."""
+    made_by = {name: node for node in graph.node for name in node.output}
+    waiting = [name for node in graph.node if node.op_type == "Resize" for name in node.input[1:]]
+    found: list[str] = []
+    while waiting:
+        node = made_by.get(waiting.pop())
+        if node is not None and node.op_type != "Shape" and node.name not in found:
+            found.append(node.name)
+            waiting += node.input
+    return found
 
 
 def heavy_nodes(path: Path) -> list[str]:
