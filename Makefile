@@ -14,7 +14,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode $(CONSTRAINTS) $(if $(UPGRADE),--upgrade,) -e '.[train,serve]' --group dev
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode $(CONSTRAINTS) $(if $(UPGRADE),--upgrade,) -e '.[train,serve,audit,openvino]' --group dev
 	touch $@
 
 demo: $(STAMP)
