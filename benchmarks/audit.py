@@ -234,9 +234,9 @@ def _disturbed(real: Fingerprint, number: int, rng: np.random.Generator) -> Fing
 def measure_index(count: int, seed: int) -> dict[str, object]:
     """The index against all pairs: its recall of the twelve nearest, and both times."""
     rng = np.random.default_rng(seed)
-    base = rng.normal(size=(count, 128)).astype(np.float32) * np.linspace(1, 0.2, 128, dtype=np.float32)
+    base = rng.normal(size=(count, 256)).astype(np.float32) * np.linspace(1, 0.2, 256, dtype=np.float32)
     base /= np.linalg.norm(base, axis=1, keepdims=True)
-    noisy = base[:2000] + rng.normal(size=(2000, 128)).astype(np.float32) * 0.06
+    noisy = base[:2000] + rng.normal(size=(2000, 256)).astype(np.float32) * 0.06
     noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
     start = time.perf_counter()
     rows, _ = nearest(noisy, base, 12)
