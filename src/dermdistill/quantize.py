@@ -35,6 +35,7 @@ QUANTISED = (
     "Relu", "Clip", "Resize", "DepthToSpace",
 )  # fmt: skip
 """Operators in int8, where they work on maps (see `_size_nodes`)."""
+_SIZED = ("Resize", "Pad", "Slice", "Reshape", "Expand")
 _HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 Method = Literal["minmax", "percentile", "entropy"]
@@ -174,9 +175,9 @@ def sensitivities(source: Path, calibration: NDArray[np.float32]) -> dict[str, f
 
 
 def _size_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Nodes that compute the sizes or scales of upsamplings: of eight bits they would be other sizes."""
+    """Nodes that compute sizes, scales and paddings: of eight bits they would be other ones."""
     made_by = {name: node for node in graph.node for name in node.output}
-    waiting = [name for node in graph.node if node.op_type == "Resize" for name in node.input[1:]]
+    waiting = [name for node in graph.node if node.op_type in _SIZED for name in node.input[1:]]
     found: list[str] = []
     while waiting:
         node = made_by.get(waiting.pop())
