@@ -292,6 +292,10 @@ def test_the_command_line_collects(
     assert "(baseline)" in told
     assert cli.main(["study", path, "--collect", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["arms"] == result["arms"]
+    assert cli.main(["study", path, "--collect", "--json", "--human", "isic2016"]) == 0  # named afterwards
+    human = json.loads(capsys.readouterr().out)["human"]
+    assert human["n"] == 167
+    assert not human["comparable"]
 
 
 def _run_in_child(plain: dict[str, Any]) -> None:

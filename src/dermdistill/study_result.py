@@ -13,6 +13,7 @@ from dermdistill.config import Recipe
 from dermdistill.data.dataset import command, read_info
 from dermdistill.errors import DataError, MismatchError
 from dermdistill.files import read_json, write_json
+from dermdistill.human import human_line
 from dermdistill.statistics import METHOD
 from dermdistill.study_cells import make_job, not_run_file
 from dermdistill.study_config import TEACHER, StudySettings, base_recipe, student_cells, teacher_cells
@@ -107,7 +108,7 @@ def _result(
         "protocol": PROTOCOL,
         "statistics": METHOD,
         "data": {**first["data"], "split": settings.split, "images": first["images"]},
-        "human": first["human"],
+        "human": _human(settings, base, first["human"]),
         "audit": str(settings.audit) if settings.audit else None,
         "commands": _commands(settings, base),
         "versions": versions(),
@@ -116,6 +117,15 @@ def _result(
         "strata_differences": strata_differences,
     }
     return {**result, "verdict": verdict_of(result)}
+
+
+def _human(settings: StudySettings, base: Recipe, scored: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The line as the settings name it now: --human may be given after the cells were scored."""
+    folder = base.data.root / (settings.test_data or base.data.name)
+    if settings.human is None or not (folder / "dataset.json").exists():
+        return scored
+    line = human_line(settings.human, read_info(folder))
+    return line and line.to_json()
 
 
 def _not_run(settings: StudySettings) -> list[dict[str, Any]]:
