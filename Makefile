@@ -36,7 +36,7 @@ pytest: $(STAMP)
 	$(BIN)/python -m pytest
 
 constraints: # names and versions only: no addresses
-	$(BIN)/uv pip compile --quiet --universal --all-extras --group dev --no-header --no-annotate -o constraints.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --extra train --extra serve --extra audit --extra openvino --group dev --no-header --no-annotate -o constraints.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
