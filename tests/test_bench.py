@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermdistill import bench, cli, graph, latency, quantize
+from dermdistill import bench, bench_table, cli, graph, latency, quantize
 from dermdistill.bench_worker import resident_peak_mb
 from dermdistill.data.prepare import prepare_phantom
 from dermdistill.errors import DermDistillError, MissingExtraError, UsageError
@@ -111,7 +111,7 @@ def test_onnx_and_torch_side_by_side_with_dice_and_figure(
     assert tiny["dice"]["mean"] > mine["dice"]["mean"]
     with Image.open(tmp_path / "dice_latency.png") as picture:
         assert picture.size[0] > 800
-    text = bench.to_text(rows)
+    text = bench_table.to_text(rows)
     assert "ratio" in text
     assert "Dice" in text
 
@@ -120,11 +120,11 @@ def test_onnx_files_need_no_torch(onnx_file: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "sys.modules['torch'] = sys.modules['onnx'] = sys.modules['matplotlib'] = None\n"
-        "from dermdistill import bench\n"
+        "from dermdistill import bench, bench_table\n"
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name in ('torch', 'onnx') else find(name, *rest)\n"
         f"rows = bench.bench([{str(onnx_file)!r}], rounds=1, repeats=1, progress=False)\n"
-        "print(bench.to_text(rows)); print(rows[0].cold.peak_mb)\n"
+        "print(bench_table.to_text(rows)); print(rows[0].cold.peak_mb)\n"
         f"try: bench.open_candidate({str(tmp_path)!r})\n"
         "except Exception as error: print(type(error).__name__)\n"
     )

@@ -125,7 +125,7 @@ def _human(settings: StudySettings, base: Recipe, scored: dict[str, Any] | None)
     if settings.human is None or not (folder / "dataset.json").exists():
         return scored
     line = human_line(settings.human, read_info(folder))
-    return line and line.to_json()
+    return line.to_json() if line else None
 
 
 def _not_run(settings: StudySettings) -> list[dict[str, Any]]:

@@ -53,6 +53,7 @@ def run(arguments: list[str]) -> int:
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}.", "1 or more")
         from dermdistill import bench as stage
+        from dermdistill.bench_table import to_text
 
         rows = stage.bench(
             models, size=size, data=data, root=root, split=split, limit=limit, rounds=rounds, repeats=repeats,
@@ -61,7 +62,7 @@ def run(arguments: list[str]) -> int:
         if json_output:
             print(json.dumps([row.to_json() for row in rows], indent=2))
         else:
-            print(stage.to_text(rows))
+            print(to_text(rows))
             print(out / "bench.json")
         return 0
 
