@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,16 @@ install_import_hook(
 )
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _our_logger_as_it_was() -> Iterator[None]:
+    """The command line sets our logger up for a terminal: the next test must still be able to read it."""
+    ours = logging.getLogger("dermdistill")
+    handlers, propagate, level = ours.handlers[:], ours.propagate, ours.level
+    yield
+    ours.handlers, ours.propagate = handlers, propagate
+    ours.setLevel(level)
 
 
 @pytest.fixture(scope="session")
