@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,11 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
-def _our_logger_as_it_was() -> Iterator[None]:
-    """The command line sets our logger up for a terminal: the next test must still be able to read it."""
+def _our_logger_as_it_was() -> None:
+    """The command line sets our logger up for a terminal: tests after it must be able to read it."""
     ours = logging.getLogger("dermdistill")
-    handlers, propagate, level = ours.handlers[:], ours.propagate, ours.level
-    yield
-    ours.handlers, ours.propagate = handlers, propagate
-    ours.setLevel(level)
+    ours.handlers, ours.propagate = [], True
+    ours.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
