@@ -18,7 +18,7 @@ from dermdistill.metrics import count
 from dermdistill.onnx_backend import OnnxBackend
 from dermdistill.predict import Predictor
 
-FLOOR_REAL, FLOOR_PHANTOM = 0.75, 0.6
+FLOOR_REAL, FLOOR_PHANTOM = 0.85, 0.6
 REAL_IMAGES = 24
 REPOSITORY = Path(__file__).parents[1]
 

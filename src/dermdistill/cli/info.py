@@ -40,6 +40,7 @@ def run(arguments: list[str]) -> int:
             found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
             found["mps"] = torch.backends.mps.is_available()
         found["recipes"] = [path.stem for path in config.shipped_recipes()]
+        found["studies"] = [path.stem for path in config.shipped_studies()]
         if json_output:
             print(json.dumps(found, indent=2))
             return 0
@@ -50,6 +51,7 @@ def run(arguments: list[str]) -> int:
         extra = "installed" if found["train"] else "absent: pip install 'dermdistill[train]'"
         print(f"{'dermdistill[train]':<30}{extra}")
         print(f"{'recipes':<30}{', '.join(found['recipes'])}")
+        print(f"{'studies':<30}{', '.join(found['studies'])}")
         return 0
 
     return tyro.cli(info, prog="dermdistill info", args=arguments)
