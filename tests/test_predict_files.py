@@ -204,6 +204,7 @@ def test_kinds_are_read_from_text() -> None:
     assert read_kinds("") == ()
     assert "uncertainty" not in read_kinds("all")
     assert len(read_kinds("all")) == len(KINDS) - 1
+    assert read_kinds("all", views=True) == KINDS
     with pytest.raises(UsageError, match="Perhaps you meant 'geojson'"):
         read_kinds("mask,geo-json")
 

@@ -27,8 +27,12 @@ TABLE, COCO = "predictions.csv", "coco.json"
 OUTLINE = (86, 180, 233)
 
 
-def read_kinds(text: str) -> tuple[Kind, ...]:
-    """Kinds of outputs from ``mask,overlay,…``; ``all`` names all that need no mirrored views.
+def read_kinds(text: str, *, views: bool = False) -> tuple[Kind, ...]:
+    """Kinds of outputs from ``mask,overlay,…`` or ``all``.
+
+    Args:
+        text: Names, separated by commas.
+        views: Whether there are mirrored views: without them, ``all`` has no map of uncertainty.
 
     Raises:
         UsageError: There is no such kind.
@@ -36,7 +40,7 @@ def read_kinds(text: str) -> tuple[Kind, ...]:
     kinds: list[Kind] = []
     for name in filter(None, (part.strip() for part in text.split(","))):
         if name == "all":
-            kinds += [kind for kind in KINDS if kind != "uncertainty"]
+            kinds += [kind for kind in KINDS if views or kind != "uncertainty"]
         elif name in KINDS:
             kinds.append(KINDS[KINDS.index(name)])
         else:

@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
         need_positive("--batch-size", batch_size)
         if not paths:
             raise UsageError("No image was named.", "dermdistill predict PATH…")
-        kinds = read_kinds(outputs)
+        kinds = read_kinds(outputs, views=tta)
         if "uncertainty" in kinds and not tta:
             raise UsageError("A map of uncertainty needs several views of each image.", "--tta beside it")
         found = find_images(paths)
