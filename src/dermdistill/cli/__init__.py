@@ -33,7 +33,9 @@ VERBS = {
     "bench": "networks side by side: latency, memory, cold start, size, Dice",
     "figure": "show image, truth and prediction side by side",
     "demo": "the whole job on generated lesions, in a few minutes",
+    "recipes": "the shipped recipes and studies: what they are, cost, score; their settings explained",
     "info": "versions, devices, what is installed",
+    "completion": "a script that completes this command line in bash, zsh or fish",
 }
 
 
@@ -69,7 +71,7 @@ def run() -> None:
 
 
 def _overview() -> str:
-    lines = [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
+    lines = [f"  {verb:<12}{text}" for verb, text in VERBS.items()]
     return "\n".join(
         [
             "usage: dermdistill VERB …    (dermdistill VERB --help explains each)",
@@ -88,12 +90,28 @@ def _verb(name: str) -> Callable[[list[str]], int]:
         from dermdistill.cli.learn import learn
 
         return functools.partial(learn, name)
-    if name in VERBS:
-        run: Callable[[list[str]], int] = importlib.import_module(f"dermdistill.cli.{name}").run
+    if name == "study":
+        from dermdistill.cli.study import run
+
         return run
+    if name in VERBS:
+        return functools.partial(_call, name)
     near = difflib.get_close_matches(name, VERBS, n=1)
     hint = f"perhaps you meant {near[0]!r}." if near else "dermdistill --help lists them."
     raise UsageError(f"There is no verb {name!r}.", f"one of {', '.join(VERBS)}", hint)
+
+
+def _call(verb: str, arguments: list[str]) -> int:
+    """Read the arguments by the signature of the verb's function, and call it."""
+    import tyro
+
+    return tyro.cli(function_of(verb), prog=f"dermdistill {verb}", args=arguments)
+
+
+def function_of(verb: str) -> Callable[..., int]:
+    """The function of a verb that has one (all but train, distill and study, which take a recipe's fields)."""
+    function: Callable[..., int] = importlib.import_module(f"dermdistill.cli.{verb}").command()
+    return function
 
 
 class _TqdmHandler(logging.StreamHandler[Any]):

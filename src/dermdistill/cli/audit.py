@@ -4,6 +4,7 @@
 # imported inside the verb, so that `dermdistill --help` stays quick.
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,8 @@ from dermdistill.cli.common import show_progress
 from dermdistill.errors import UsageError
 
 
-def run(arguments: list[str]) -> int:
-    """Parse the verb's arguments and do it; the exit code is returned."""
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
     import tyro
     from tyro.conf import Positional
 
@@ -59,7 +60,7 @@ def run(arguments: list[str]) -> int:
             print(_words(result, out))
         return 1 if result.leaks else 0
 
-    return tyro.cli(audit, prog="dermdistill audit", args=arguments)
+    return audit
 
 
 def _words(result, out: Path) -> str:  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@
 # imported inside the verb, so that `dermdistill --help` stays quick.
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,8 +12,8 @@ from dermdistill.cli.common import show_progress
 from dermdistill.errors import UsageError
 
 
-def run(arguments: list[str]) -> int:
-    """Parse the verb's arguments and do it; the exit code is returned."""
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
     import tyro
     from tyro.conf import Positional
 
@@ -66,4 +67,4 @@ def run(arguments: list[str]) -> int:
             print(out / "bench.json")
         return 0
 
-    return tyro.cli(bench, prog="dermdistill bench", args=arguments)
+    return bench

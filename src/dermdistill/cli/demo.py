@@ -3,14 +3,14 @@
 # No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
 # imported inside the verb, so that `dermdistill --help` stays quick.
 
+from collections.abc import Callable
 from pathlib import Path
 
 from dermdistill.cli.common import need_positive, need_train_extra, show_progress
 
 
-def run(arguments: list[str]) -> int:
-    """Parse the verb's arguments and do it; the exit code is returned."""
-    import tyro
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
 
     def demo(out: Path = Path("runs/demo"), count: int = 200, size: int = 128, epochs: int = 10) -> int:
         """The whole job on generated lesions: prepare, fine-tune, distil, evaluate, predict.
@@ -28,4 +28,4 @@ def run(arguments: list[str]) -> int:
         print(run_demo(out, count=count, size=size, epochs=epochs, progress=show_progress()))
         return 0
 
-    return tyro.cli(demo, prog="dermdistill demo", args=arguments)
+    return demo

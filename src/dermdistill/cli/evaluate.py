@@ -4,14 +4,15 @@
 # imported inside the verb, so that `dermdistill --help` stays quick.
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from dermdistill.cli.common import need_positive, need_train_extra, show_progress
 
 
-def run(arguments: list[str]) -> int:
-    """Parse the verb's arguments and do it; the exit code is returned."""
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
     import tyro
     from tyro.conf import Positional
 
@@ -55,4 +56,4 @@ def run(arguments: list[str]) -> int:
         print(summary.to_text())
         return 0
 
-    return tyro.cli(evaluate, prog="dermdistill evaluate", args=arguments)
+    return evaluate

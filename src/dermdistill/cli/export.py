@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
 # imported inside the verb, so that `dermdistill --help` stays quick.
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +11,8 @@ from dermdistill.cli.common import need_train_extra, show_progress
 from dermdistill.errors import UsageError
 
 
-def run(arguments: list[str]) -> int:
-    """Parse the verb's arguments and do it; the exit code is returned."""
-    import tyro
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
     from tyro.conf import Positional
 
     def export(
@@ -87,7 +87,7 @@ def run(arguments: list[str]) -> int:
         print(found.to_text())
         return 0
 
-    return tyro.cli(export, prog="dermdistill export", args=arguments)
+    return export
 
 
 def _check_release(out: Path | None, data: str | None, *others: object) -> None:

@@ -3,15 +3,15 @@
 # No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
 # imported inside the verb, so that `dermdistill --help` stays quick.
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from dermdistill.cli.common import need_positive, need_train_extra, show_progress
 
 
-def run(arguments: list[str]) -> int:
-    """Parse the verb's arguments and do it; the exit code is returned."""
-    import tyro
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
     from tyro.conf import Positional
 
     def figure(
@@ -58,4 +58,4 @@ def run(arguments: list[str]) -> int:
         print(path)
         return 0
 
-    return tyro.cli(figure, prog="dermdistill figure", args=arguments)
+    return figure

@@ -5,6 +5,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from dermdistill import config
@@ -12,8 +13,8 @@ from dermdistill.cli.common import need_train_extra
 from dermdistill.errors import MissingExtraError
 
 
-def run(arguments: list[str]) -> int:
-    """Parse the verb's arguments and do it; the exit code is returned."""
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
     import tyro
 
     def info(json_output: Annotated[bool, tyro.conf.arg(name="json")] = False) -> int:
@@ -54,4 +55,4 @@ def run(arguments: list[str]) -> int:
         print(f"{'studies':<30}{', '.join(found['studies'])}")
         return 0
 
-    return tyro.cli(info, prog="dermdistill info", args=arguments)
+    return info

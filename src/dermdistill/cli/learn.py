@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 
 from dermdistill import config
@@ -9,11 +10,32 @@ from dermdistill.cli.common import need_train_extra, show_progress, take
 from dermdistill.errors import UsageError
 
 
+OWN_FLAGS = {
+    "--resume": "goes on with an unfinished run",
+    "--overwrite": "starts it anew",
+}
+"""Beside the recipe's fields."""
+TEACHER = ("--teacher", "names a finished teacher run")
+
+
+def parser(verb: str) -> argparse.ArgumentParser:
+    """The verb's options, for those who list them: RECIPE, the recipe's fields, and our own flags."""
+    from dermdistill.cli.parsers import describe
+
+    made = describe(config.Recipe, default=config.Recipe(name="NAME"))
+    made.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
+    for flag, text in OWN_FLAGS.items():
+        made.add_argument(flag, action="store_true", help=text)
+    if verb == "distill":
+        made.add_argument(TEACHER[0], metavar="PATH", help=TEACHER[1])
+    return made
+
+
 def learn(verb: str, arguments: list[str]) -> int:
     """Run one training by its recipe; ``verb`` is train or distill."""
     import tyro
 
-    resume, overwrite = take(arguments, "--resume"), take(arguments, "--overwrite")
+    resume, overwrite = (take(arguments, flag) for flag in OWN_FLAGS)
     # --teacher RUN is short for --teacher.run RUN.
     arguments = [
         "--teacher.run" if a == "--teacher" else a.replace("--teacher=", "--teacher.run=", 1)
@@ -35,9 +57,9 @@ def learn(verb: str, arguments: list[str]) -> int:
         default=recipe,
         args=arguments,
         prog=f"dermdistill {verb} RECIPE [--resume] [--overwrite]",
-        description="Every field of the recipe can be set here. --resume goes on with an unfinished run, "
-        "--overwrite starts it anew"
-        + (", --teacher RUN names a finished teacher run." if verb == "distill" else "."),
+        description="Every field of the recipe can be set here. "
+        + ", ".join(f"{flag} {text}" for flag, text in OWN_FLAGS.items())
+        + (f", {TEACHER[0]} RUN {TEACHER[1]}." if verb == "distill" else "."),
     )
     recipe = config.parse_recipe(config.to_tree(recipe), "the command line")
     need_train_extra(verb)

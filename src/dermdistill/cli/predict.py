@@ -5,15 +5,15 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from dermdistill.cli.common import need_positive, show_progress
 from dermdistill.errors import DataError, UsageError
 
 
-def run(arguments: list[str]) -> int:
-    """Parse the verb's arguments and do it; the exit code is returned."""
-    import tyro
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
     from tyro.conf import Positional
 
     def predict(
@@ -75,7 +75,7 @@ def run(arguments: list[str]) -> int:
         print(_summary(len(found), failed, warned, out), file=sys.stderr)
         return 1 if failed or (strict and warned) else 0
 
-    return tyro.cli(predict, prog="dermdistill predict", args=arguments)
+    return predict
 
 
 def _summary(images: int, failed: int, warned: int, out: Path) -> str:

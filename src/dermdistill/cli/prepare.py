@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
 # imported inside the verb, so that `dermdistill --help` stays quick.
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +11,8 @@ from dermdistill.cli.common import show_progress
 from dermdistill.errors import UsageError
 
 
-def run(arguments: list[str]) -> int:
-    """Parse the verb's arguments and do it; the exit code is returned."""
-    import tyro
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
     from tyro.conf import Positional
 
     def prepare(
@@ -122,4 +122,4 @@ def run(arguments: list[str]) -> int:
         print(f"{data.folder}: {counts}, {data.size}×{data.size}")
         return 0
 
-    return tyro.cli(prepare, prog="dermdistill prepare", args=arguments)
+    return prepare

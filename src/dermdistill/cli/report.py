@@ -4,14 +4,14 @@
 # imported inside the verb, so that `dermdistill --help` stays quick.
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 from dermdistill.errors import MissingExtraError, UsageError
 
 
-def run(arguments: list[str]) -> int:
-    """Parse the verb's arguments and do it; the exit code is returned."""
-    import tyro
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
     from tyro.conf import Positional
 
     def report(
@@ -55,4 +55,4 @@ def run(arguments: list[str]) -> int:
             print(path)
         return 0
 
-    return tyro.cli(report, prog="dermdistill report", args=arguments)
+    return report

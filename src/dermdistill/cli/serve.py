@@ -6,14 +6,14 @@
 import importlib.util
 import ipaddress
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from dermdistill.errors import MissingExtraError
 
 
-def run(arguments: list[str]) -> int:
-    """Parse the verb's arguments and do it; the exit code is returned."""
-    import tyro
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
 
     def serve(
         model: Path | None = None,
@@ -86,7 +86,7 @@ def run(arguments: list[str]) -> int:
         server.serve(make_app(predictor, limits, hosts=allow_host, origins=allow_origin), bound, ready)
         return 0
 
-    return tyro.cli(serve, prog="dermdistill serve", args=arguments)
+    return serve
 
 
 def _need_serve_extra() -> None:

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: tyro reads the annotations; see cli/evaluate.py.
 
+import argparse
 import json
 import shlex
 import sys
@@ -69,6 +70,17 @@ class Arguments:
     """Train nothing: make the table from the cells that are there."""
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print study.json instead of the table."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verb's options, for those who list them: its own, and the recipe's fields that are none of these."""
+    from dermdistill.cli.parsers import describe
+
+    fields = describe(config.Recipe, default=config.Recipe(name="NAME"))
+    # Of two flags of one name the later parser's counts.
+    return argparse.ArgumentParser(
+        parents=[fields, describe(Arguments)], add_help=False, conflict_handler="resolve"
+    )
 
 
 def run(arguments: list[str]) -> int:

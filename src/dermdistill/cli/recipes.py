@@ -1,0 +1,137 @@
+"""``dermdistill recipes``."""
+
+# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
+# imported inside the verb, so that `dermdistill --help` stays quick.
+
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from dermdistill.errors import UsageError
+
+if TYPE_CHECKING:
+    from dermdistill.recipe_index import Entry, Setting
+
+TABLE_COLUMNS = 150
+"""Narrower terminals get three lines per recipe, not one; a file or pipe gets the table."""
+PIPE_COLUMNS = 160
+
+
+def command() -> Callable[..., int]:
+    """The verb as a function: its signature and docstring are the command line's."""
+    import tyro
+    from tyro.conf import Positional
+
+    def recipes(
+        recipe_or_study: Positional[str | None] = None,
+        /,
+        explain: bool = False,
+        all: bool = False,
+        as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    ) -> int:
+        """The shipped recipes and studies: what each is, what it costs, what it scored. With a name: its file.
+
+        Args:
+            recipe_or_study: Name of a shipped recipe or study, or a YAML file.
+            explain: Its settings with value, default, range and meaning.
+            all: With --explain: those too that it leaves as they are.
+            as_json: Print JSON.
+        """
+        from dermdistill import config
+        from dermdistill.recipe_index import explain as read_explained
+        from dermdistill.recipe_index import index, read_entry, read_settings
+
+        if recipe_or_study is None and explain:
+            raise UsageError(
+                "--explain needs a recipe.", "dermdistill recipes NAME --explain",
+                "Name one; dermdistill recipes lists them.",
+            )  # fmt: skip
+        if all and not explain:
+            raise UsageError(
+                "--all goes with --explain.", "dermdistill recipes NAME --explain --all",
+                "Add --explain, or leave --all out.",
+            )  # fmt: skip
+        if recipe_or_study is None:
+            entries = index()
+            print(_json([entry.to_json() for entry in entries]) if as_json else _listing(entries))
+            return 0
+        path = config.find_recipe(recipe_or_study)
+        if not explain and not as_json:
+            print(path.read_text(encoding="utf-8"), end="")
+            return 0
+        settings = [one for one in read_explained(path) if all or one.is_set] if explain else []
+        if as_json:
+            told: dict[str, Any] = {**read_entry(path).to_json(), "settings": read_settings(path)}
+            print(_json(told | ({"fields": [one.to_json() for one in settings]} if explain else {})))
+        else:
+            print("\n".join(_explained(one, mark=all) for one in settings))
+        return 0
+
+    return recipes
+
+
+def _json(told: Any) -> str:
+    return json.dumps(told, indent=2, ensure_ascii=False)
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_COLUMNS
+
+
+def _listing(entries: list["Entry"]) -> str:
+    from dermdistill.recipe_index import short, short_score
+
+    columns = _columns()
+    lines = []
+    if columns >= TABLE_COLUMNS:
+        name = max(len(entry.name) for entry in entries)
+        room = columns - name - 6
+        what, cost = int(room * 0.42), int(room * 0.22)
+        rows = [("name", "what it is", "cost", "score")]
+        for entry in entries:
+            told = [entry.notes.get(note, "") for note in ("what", "cost", "score")]
+            rows.append(
+                (entry.name, short(told[0], what), short(told[1], cost),
+                 short_score(told[2], room - what - cost))
+            )  # fmt: skip
+        lines = [f"{a:<{name}}  {b:<{what}}  {c:<{cost}}  {d}".rstrip() for a, b, c, d in rows]
+    else:
+        for entry in entries:
+            lines.append(entry.name)
+            for note, cut in (("what", short), ("cost", short), ("score", short_score)):
+                lines.append(f"  {note:<5}  {cut(entry.notes.get(note, ''), columns - 10)}")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Shortened: dermdistill recipes NAME has the data, protocol and interval of a score, and the command;",
+            "--explain its settings.",
+        ]
+    )
+
+
+def _explained(one: "Setting", *, mark: bool) -> str:
+    """A setting as a line of YAML, what it may be, and its meaning."""
+    default = "required" if one.required else f"default {_value(one.default)}"
+    head = f"{'* ' if mark and one.is_set else ''}{one.name}: {_value(one.value)}"
+    lines = [head, f"    {default}; {one.range}"]
+    if one.doc:
+        lines.append(textwrap.fill(one.doc, 100, initial_indent="    ", subsequent_indent="    "))
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case "":
+            return '""'
+        case bool():
+            return str(value).lower()
+        case list() | tuple():
+            return f"[{', '.join(map(_value, value))}]"
+        case _:
+            return str(value)
