@@ -16,7 +16,6 @@ from dermdistill import cli, config
 from dermdistill.cli.completion import script
 from dermdistill.cli.parsers import parser_of
 
-
 SHELLS: tuple[Literal["bash", "zsh", "fish"], ...] = ("bash", "zsh", "fish")
 RECIPES = {path.stem for path in config.shipped_recipes()}
 STUDIES = {path.stem for path in config.shipped_studies()}
@@ -35,8 +34,8 @@ source $argv[1]
 complete -C "$argv[2..]" | string split -f1 \t
 """
 
-# zsh completes in an interactive shell only: one in a pseudo-terminal, whose Tab also writes to a file what is
-# offered. The script is found in $fpath under the name _dermdistill, as its users put it there.
+# zsh completes in an interactive shell only: one in a pseudo-terminal, whose Tab also writes to a file what
+# is offered. The script is found in $fpath under the name _dermdistill, as its users put it there.
 ZSHRC = r"""
 unset zle_bracketed_paste
 fpath=($ZDOTDIR $fpath)
@@ -125,8 +124,8 @@ def offers(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., set[str]]:
 )
 def test_tab(offers: Callable[..., set[str]], shell: str, words: list[str], offered: set[str]) -> None:
     found = offers(shell, *words)
-    if words == ["train", "pho"] or words == ["distill", "isic"]:
-        # Recipes and files alike; a shell may offer what merely holds the letters where nothing begins with them.
+    if words in (["train", "pho"], ["distill", "isic"]):
+        # Recipes and files alike: a shell may offer what merely holds the letters too.
         assert offered <= found
     else:
         assert found == offered

@@ -87,6 +87,8 @@ HOW: dict[str, Run | Parse | Elsewhere] = {
     "dermdistill audit": Parse("its own tests run it"),
     "dermdistill report": Parse("its own tests run it"),
     "dermdistill bench": Parse("its own tests run it"),
+    "dermdistill recipes": Run(),
+    "dermdistill completion": Run(),
     "dermdistill info": Run(),
     "dermdistill --version": Run(),
     "make": Elsewhere(_has_target),

@@ -49,11 +49,11 @@ def test_the_headers_form_is_read() -> None:
     [
         ("on 'x' (637 train), CPU: test Dice 91.68 (90.48 to 92.49), Jaccard 85.58 (84.03 to 86.74).",
          "test Dice 91.68 (90.48 to 92.49), Jaccard …"),
-        ("3 seeds; test Dice (per image, 95 % CI): teacher 91.68 (90.48 to 92.49) · alone 90.24 (88.69 to 91)",
+        ("3 seeds; test Dice (per image, 95 % CI): teacher 91.68 (90.48 to 92.49) · alone 90.24",
          "test Dice: teacher 91.68 (90.48 to 92.49) · …"),
         # A note that begins with none quotes the figures of others: they are not this recipe's.
-        ("none with this schedule. The study's: test Dice 90.04 (88.67 to 91.03).", "none with this schedule"),
-        ("in weights/MODEL_CARD.md, which the last command writes.", "in weights/MODEL_CARD.md, which the last …"),
+        ("none with this schedule. A study's: test Dice 90.04 (88.67 to 91.03).", "none with this schedule"),
+        ("in weights/MODEL_CARD.md, which the command makes", "in weights/MODEL_CARD.md, which the command …"),
         ("Dice 91 against −0.20 (−0.42 to +0.19)", "Dice 91 against −0.20 (−0.42 to +0.19)"),
     ],
 )  # fmt: skip
@@ -209,7 +209,8 @@ def test_a_broken_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_listing_loads_no_torch() -> None:
     code = (
-        "import sys; from dermdistill import cli; cli.main(['recipes']); cli.main(['recipes', 'phantom', '--explain']);"
+        "import sys; from dermdistill import cli;"
+        "cli.main(['recipes']); cli.main(['recipes', 'phantom', '--explain']);"
         "heavy = {'torch', 'onnxruntime', 'matplotlib', 'numpy'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

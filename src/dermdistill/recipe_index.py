@@ -8,8 +8,8 @@ A recipe's file begins with comments of one form, one note after the other, long
     # Score:   test Dice 90.04 (88.67 to 91.03), on …
     #          protocol and data, longer than a line
 
-Documentation, range and default of a setting come from the types (``config``, ``study_config``) by way of their
-JSON schema.
+Documentation, range and default of a setting come from the types (``settings``, ``study_config``) by way of
+their JSON schema.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def _call(verb: str, arguments: list[str]) -> int:
 
 
 def function_of(verb: str) -> Callable[..., int]:
-    """The function of a verb that has one (all but train, distill and study, which take a recipe's fields)."""
+    """A verb's function (train, distill and study have none: they take a recipe's fields)."""
     function: Callable[..., int] = importlib.import_module(f"dermdistill.cli.{verb}").command()
     return function
 

@@ -47,8 +47,8 @@ def script(shell: Literal["bash", "zsh", "fish"]) -> str:
 def mark(parser: argparse.ArgumentParser) -> None:
     """Say of every argument what completes it, where it is not one of a few choices.
 
-    By name and type: what is called … recipe takes a recipe or a file, … study a study too; what is a path takes
-    a file, and so does every other positional argument.
+    By name and type: what is called … recipe takes a recipe or a file, … study a study too; what is a path
+    takes a file, and so does every other positional argument.
     """
     import shtab
 

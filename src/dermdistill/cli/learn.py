@@ -9,7 +9,6 @@ from dermdistill import config
 from dermdistill.cli.common import need_train_extra, show_progress, take
 from dermdistill.errors import UsageError
 
-
 OWN_FLAGS = {
     "--resume": "goes on with an unfinished run",
     "--overwrite": "starts it anew",

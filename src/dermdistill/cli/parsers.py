@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from typing import Any
+from typing import Any, cast
 
 
 def whole_parser() -> argparse.ArgumentParser:
@@ -47,4 +47,6 @@ def describe(what: Any, **named: Any) -> argparse.ArgumentParser:
         # tyro means to remove this function, and has no other that tells a parser's options. Without it the
         # verb `completion` would be lost, and a test would say so.
         warnings.filterwarnings("ignore", "get_parser", DeprecationWarning)
-        return tyro.extras.get_parser(what, add_help=False, **named)
+        made = tyro.extras.get_parser(what, add_help=False, **named)
+    # tyro carries its own copy of argparse: other classes, the same attributes.
+    return cast(argparse.ArgumentParser, made)

@@ -32,7 +32,7 @@ def command() -> Callable[..., int]:
         all: bool = False,
         as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
     ) -> int:
-        """The shipped recipes and studies: what each is, what it costs, what it scored. With a name: its file.
+        """The shipped recipes and studies: what each is, its cost, its score. With a name: its file.
 
         Args:
             recipe_or_study: Name of a shipped recipe or study, or a YAML file.
@@ -107,8 +107,8 @@ def _listing(entries: list["Entry"]) -> str:
         [
             *lines,
             "",
-            "Shortened: dermdistill recipes NAME has the data, protocol and interval of a score, and the command;",
-            "--explain its settings.",
+            "Shortened. dermdistill recipes NAME has the command, and data, protocol and interval of a score;",
+            "--explain has its settings.",
         ]
     )
 

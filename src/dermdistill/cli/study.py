@@ -73,7 +73,7 @@ class Arguments:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's options, for those who list them: its own, and the recipe's fields that are none of these."""
+    """The verb's options, for those who list them: its own, and the recipe's other fields."""
     from dermdistill.cli.parsers import describe
 
     fields = describe(config.Recipe, default=config.Recipe(name="NAME"))
