@@ -53,7 +53,7 @@ def test_the_headers_form_is_read() -> None:
          "test Dice: teacher 91.68 (90.48 to 92.49) · …"),
         # A note that begins with none quotes the figures of others: they are not this recipe's.
         ("none with this schedule. A study's: test Dice 90.04 (88.67 to 91.03).", "none with this schedule"),
-        ("in weights/MODEL_CARD.md, which the command makes", "in weights/MODEL_CARD.md, which the command …"),
+        ("in a/MODEL_CARD.md, which the command makes anew", "in a/MODEL_CARD.md, which the command makes …"),
         ("Dice 91 against −0.20 (−0.42 to +0.19)", "Dice 91 against −0.20 (−0.42 to +0.19)"),
     ],
 )  # fmt: skip

@@ -107,7 +107,7 @@ def _listing(entries: list["Entry"]) -> str:
         [
             *lines,
             "",
-            "Shortened. dermdistill recipes NAME has the command, and data, protocol and interval of a score;",
+            "Shortened. dermdistill recipes NAME has the command, and data, protocol, interval of a score;",
             "--explain has its settings.",
         ]
     )
