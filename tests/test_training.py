@@ -119,14 +119,18 @@ def test_tensorboard_shows_curves_pictures_and_hyperparameters(
 
 
 def test_the_teacher_does_not_move(root: Path, teacher: Path, tmp_path: Path) -> None:
-    before = {k: v.clone() for k, v in load_run(teacher)[0].state_dict().items()}
     net = load_run(teacher)[0]
+    before = {k: v.clone() for k, v in net.state_dict().items()}
     frozen = FrozenTeacher(net)
+    own_before = {k: v.clone() for k, v in frozen.state_dict().items()}
     torch.nn.Sequential(frozen).train()
     assert not any(module.training for module in frozen.modules())
-    frozen(torch.rand(2, 3, SIZE, SIZE), False)
-    for name, value in net.state_dict().items():
-        assert torch.equal(value, before[name])
+    image = torch.rand(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        torch.testing.assert_close(frozen(image, False)[0], net(image), rtol=0, atol=1e-4)
+    for state, kept in ((net.state_dict(), before), (frozen.state_dict(), own_before)):
+        assert state.keys() == kept.keys()
+        assert all(torch.equal(value, kept[name]) for name, value in state.items())
     assert not any(p.requires_grad for p in frozen.parameters())
 
 

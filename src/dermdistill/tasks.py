@@ -17,6 +17,7 @@ from dermdistill.augment import Augment
 from dermdistill.data.loader import Batch
 from dermdistill.errors import TrainingError
 from dermdistill.models.build import LesionNet
+from dermdistill.models.fold import fold_batch_norm
 
 Terms = dict[str, Tensor]
 Masks = list[tuple[Tensor | None, Tensor]]
@@ -29,11 +30,15 @@ class FrozenTeacher(nn.Module):
     """A network that stays in ``eval()`` and without gradients, whatever is called on its parent.
 
     One ``module.train()`` would let its batch statistics move with every training batch.
+
+    Args:
+        net: The teacher as it was trained. It stays as it is: a copy teaches, with batch norm folded
+            (`models.fold`).
     """
 
     def __init__(self, net: LesionNet) -> None:
         super().__init__()
-        self.net = net
+        self.net = fold_batch_norm(net)
         self.requires_grad_(False)
         self.eval()
 
