@@ -157,6 +157,11 @@ def _teaching(loaded: Loaded, given: Path | None) -> Loaded | None:
     if given is not None:
         return inference.load(given)
     taught_by = loaded.card.teacher
+    if taught_by and (several := taught_by.get("mean_of")):
+        logger.info(
+            "%s was taught by the mean of %d teachers: agreement is measured with the one of --teacher RUN",
+            loaded.folder.name, len(several),
+        )  # fmt: skip
     if not taught_by or not taught_by.get("run"):
         return None
     places = [loaded.folder.parent / taught_by["run"]]

@@ -100,7 +100,12 @@ def _training(
             if encoder_weights == "imagenet" or "efficientnet" in encoder_weights
             else f"Its encoder began with the weights `{encoder_weights}`."
         )
-    if card.teacher:
+    if card.teacher and (several := card.teacher.get("mean_of")):
+        each = "\n".join(f"- `{_short(one)}`" for one in several)
+        lines.append(
+            f"It was distilled from the mean of {len(several)} teachers, fine-tuned on lesions:\n\n{each}"
+        )
+    elif card.teacher:
         taught = card.teacher
         name = " ".join(str(taught[key]) for key in ("arch", "encoder") if taught.get(key))
         told = f"It was distilled from a teacher ({name or 'see below'}"

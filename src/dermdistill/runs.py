@@ -22,7 +22,11 @@ from dermdistill.files import read_csv, write_yaml
 logger = logging.getLogger(__name__)
 
 # What may change between a stop and --resume: where things lie and what they run on, not what is computed.
-MAY_CHANGE = ("runs_root", "data.root", "trainer.accelerator", "trainer.checkpoint_steps", "teacher.run")
+# The teachers' folders may have moved; that their weights are the same is checked by teachers.py.
+MAY_CHANGE = (
+    *("runs_root", "data.root", "trainer.accelerator", "trainer.checkpoint_steps"),
+    *("teacher.run", "teacher.runs"),
+)
 
 
 @dataclass(frozen=True)

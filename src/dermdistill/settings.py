@@ -88,6 +88,10 @@ class TeacherSettings(Settings):
 
     run: Path | None = None
     """Folder of a finished teacher run (what --teacher sets)."""
+    runs: tuple[Path, ...] = ()
+    """Folders of several finished teacher runs, instead of run: the mean of their probabilities teaches."""
+    weights: Literal["best", "last"] = "best"
+    """Which weights of a run teach: those with the best validation Dice, or those of its last epoch."""
     recipe: str | None = None
     """Recipe that fine-tunes the teacher first, on the same data, when no run is given."""
     arch: str | None = None
@@ -98,6 +102,12 @@ class TeacherSettings(Settings):
     """As student.encoder_weights."""
     any_data: bool = False
     """Accept a teacher that was trained on other data. Its training images may include this test split."""
+
+    @model_validator(mode="after")
+    def _one_way_to_name_it(self) -> TeacherSettings:
+        if self.run is not None and self.runs:
+            raise ValueError("both run and runs are given: name one teacher (run) or several (runs)")
+        return self
 
 
 class LossSettings(Settings):
@@ -214,6 +224,17 @@ class Recipe(Settings):
     def _teacher_role_names_an_arch(self) -> Recipe:
         if self.role == "teacher" and self.teacher.arch is None:
             raise ValueError("role is teacher, so teacher.arch must name the network to fine-tune")
-        if self.teacher.run is not None and self.role == "teacher":
-            raise ValueError("role is teacher: it is trained here, teacher.run has no meaning")
+        if self.role == "teacher" and (self.teacher.run is not None or self.teacher.runs):
+            raise ValueError(
+                "role is teacher: it is trained here, teacher.run and teacher.runs have no meaning"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _several_teachers_share_no_features(self) -> Recipe:
+        if len(self.teacher.runs) > 1 and self.kd.attention > 0:
+            raise ValueError(
+                f"kd.attention compares feature maps, and {len(self.teacher.runs)} teachers have no common "
+                "ones: set it to 0, or name one teacher"
+            )
         return self

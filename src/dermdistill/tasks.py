@@ -17,6 +17,7 @@ from dermdistill.augment import Augment
 from dermdistill.data.loader import Batch
 from dermdistill.errors import TrainingError
 from dermdistill.models.build import LesionNet
+from dermdistill.models.ensemble import Ensemble
 from dermdistill.models.fold import fold_batch_norm
 
 Terms = dict[str, Tensor]
@@ -32,13 +33,17 @@ class FrozenTeacher(nn.Module):
     One ``module.train()`` would let its batch statistics move with every training batch.
 
     Args:
-        net: The teacher as it was trained. It stays as it is: a copy teaches, with batch norm folded
-            (`models.fold`).
+        net: The teacher as it was trained, or several that answer as one. It stays as it is: a copy
+            teaches, with batch norm folded (`models.fold`).
     """
 
-    def __init__(self, net: LesionNet) -> None:
+    def __init__(self, net: LesionNet | Ensemble) -> None:
         super().__init__()
-        self.net = fold_batch_norm(net)
+        self.net = (
+            Ensemble([fold_batch_norm(one) for one in net])
+            if isinstance(net, Ensemble)
+            else fold_batch_norm(net)
+        )
         self.requires_grad_(False)
         self.eval()
 
@@ -235,7 +240,7 @@ class DistillationTask(SegmentationTask):
 
     Args:
         net: The student.
-        teacher: The teacher; frozen here.
+        teacher: The teacher, or the mean of several; frozen here.
         distilled: (student logits, teacher logits, mask, student features, teacher features) → terms.
         adaptors: 1×1 adaptors of feature distillation, trained beside the student, or None.
         **task: As for SegmentationTask.
@@ -244,7 +249,7 @@ class DistillationTask(SegmentationTask):
     def __init__(
         self,
         net: LesionNet,
-        teacher: LesionNet,
+        teacher: LesionNet | Ensemble,
         *,
         distilled: Distilled,
         adaptors: nn.Module | None = None,

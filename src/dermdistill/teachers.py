@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ from dermdistill.config import Recipe, load_recipe, to_tree
 from dermdistill.data.dataset import PreparedData
 from dermdistill.errors import ConfigError, MismatchError
 from dermdistill.models.build import LesionNet, build_model
-from dermdistill.models.torch_backend import load_run
+from dermdistill.models.ensemble import Ensemble
+from dermdistill.models.torch_backend import load_last, load_run
 
 logger = logging.getLogger(__name__)
 
 
 def find_teacher(
     recipe: Recipe, data: PreparedData, *, fine_tune: Callable[[Recipe], Path]
-) -> tuple[LesionNet, dict[str, Any]]:
-    """The teacher of a distillation, and what the student's card says of it.
+) -> tuple[LesionNet | Ensemble, dict[str, Any]]:
+    """The teacher of a distillation (or the mean of several), and what the student's card says of it.
 
     Args:
         recipe: The student's.
@@ -28,9 +30,11 @@ def find_teacher(
 
     Raises:
         MismatchError: It was trained on other data than the student will be.
-        ConfigError: The recipe names no teacher.
+        ConfigError: The recipe names no teacher, or one of several twice.
     """
     wanted = recipe.teacher
+    if wanted.runs:
+        return _mean_of([_load_teacher(folder, recipe, data) for folder in wanted.runs])
     if wanted.run is None and wanted.recipe is not None:
         return _load_teacher(fine_tune(teacher_recipe(recipe)), recipe, data)
     if wanted.run is not None:
@@ -69,6 +73,48 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
     return load_recipe(recipe.teacher.recipe, overrides)
 
 
+def check_same_teacher(taught_by: Mapping[str, Any] | None, described: Mapping[str, Any]) -> None:
+    """Refuse to go on with another teacher than a run was begun with.
+
+    Args:
+        taught_by: What the run's card says of its teacher.
+        described: What `find_teacher` says of the one that is there now.
+
+    Raises:
+        MismatchError: Their weights differ.
+    """
+    before, now = _hashes(taught_by or {}), _hashes(described)
+    if before != now:
+        raise MismatchError(
+            f"The run was begun with the teacher {_named(before)}, now it is {_named(now)}.",
+            "the same weights, so that the result is that of an unbroken run",
+            "Name the teacher of before, or use --overwrite or another --name.",
+        )
+
+
+def _hashes(described: Mapping[str, Any]) -> list[str | None]:
+    return [one.get("weights_sha256") for one in described.get("mean_of") or [described]]
+
+
+def _named(hashes: list[str | None]) -> str:
+    return ", ".join(f"{found[:12]}…" if found else "without a run" for found in hashes)
+
+
+def _mean_of(
+    loaded: list[tuple[LesionNet, dict[str, Any]]],
+) -> tuple[LesionNet | Ensemble, dict[str, Any]]:
+    if len(loaded) == 1:
+        return loaded[0]
+    described = [told for _, told in loaded]
+    for one, other in itertools.combinations(described, 2):
+        if one["weights_sha256"] == other["weights_sha256"]:
+            raise ConfigError(
+                f"The teachers {one['run']} and {other['run']} have the same weights.",
+                "different ones: a mean over copies is the same teacher, and costs more",
+            )
+    return Ensemble([net for net, _ in loaded]), {"run": None, "fine_tuned": True, "mean_of": described}
+
+
 def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[LesionNet, dict[str, Any]]:
     net, card = load_run(folder)
     trained_on = card.dataset["fingerprint"]
@@ -79,5 +125,8 @@ def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[Les
             "the same data and split: another split may hold this test set's images",
             "Fine-tune a teacher on this data (leave --teacher out), or accept it with --teacher.any-data.",
         )
-    described = {"run": folder.name, "model": card.model, "weights_sha256": card.weights_sha256}
-    return net, {**described, "fine_tuned": True, "val": card.scores.get("val")}
+    described = {"run": folder.name, "model": card.model, "fine_tuned": True}
+    if recipe.teacher.weights == "best":
+        return net, {**described, "weights_sha256": card.weights_sha256, "val": card.scores.get("val")}
+    last = {"weights": "last", "weights_sha256": load_last(net, folder), "best_sha256": card.weights_sha256}
+    return net, described | last

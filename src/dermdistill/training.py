@@ -19,7 +19,7 @@ from torch import nn
 
 from dermdistill import runs
 from dermdistill.augment import Augment
-from dermdistill.card import make_card
+from dermdistill.card import ModelCard, make_card
 from dermdistill.checkpoints import save_checkpoint
 from dermdistill.config import OptimSettings, Recipe
 from dermdistill.data.dataset import PreparedData
@@ -29,10 +29,11 @@ from dermdistill.data.prepare import ensure_prepared
 from dermdistill.errors import ConfigError, TrainingError
 from dermdistill.models.adaptors import Adaptors
 from dermdistill.models.build import LesionNet, build_model, count_parameters
+from dermdistill.models.ensemble import Ensemble, one_teacher_only
 from dermdistill.objective import distilled_terms, supervised_terms
 from dermdistill.schedules import CosineSchedule, PlateauSchedule
 from dermdistill.tasks import DistillationTask, SegmentationTask
-from dermdistill.teachers import find_teacher
+from dermdistill.teachers import check_same_teacher, find_teacher
 from dermdistill.trainer import make_trainer, quiet_lightning
 
 logger = logging.getLogger(__name__)
@@ -65,8 +66,9 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
 def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
     """Distil a teacher into a student, online: both see the same augmented tensor.
 
-    The teacher is ``teacher.run``; or is fine-tuned first by ``teacher.recipe`` (once; a finished run is used
-    again); or, with ``teacher.arch`` alone, is used as its pretrained weights are.
+    The teacher is ``teacher.run``, or the mean of ``teacher.runs``; or is fine-tuned first by
+    ``teacher.recipe`` (once; a finished run is used again); or, with ``teacher.arch`` alone, is used as its
+    pretrained weights are.
 
     Args and Returns: as for `train`.
     """
@@ -81,6 +83,8 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
     if run.finished.exists():
         logger.info("%s is finished: nothing to do", run.path)
         return run.path
+    if run.card.exists():
+        check_same_teacher(ModelCard.read(run.card).teacher, described)
     L.seed_everything(recipe.seed, verbose=False)
     student = _build_trained(recipe)
     sampler = _train_sampler(recipe, data, student.min_batch)
@@ -250,7 +254,9 @@ def _fit(
     return run.path
 
 
-def _adaptors(student: LesionNet, teacher: LesionNet) -> Adaptors:
+def _adaptors(student: LesionNet, teacher: LesionNet | Ensemble) -> Adaptors:
+    if isinstance(teacher, Ensemble):
+        raise one_teacher_only(len(teacher.nets))
     return Adaptors(
         student.feature_channels, student.feature_strides, teacher.feature_channels, teacher.feature_strides
     )

@@ -12,6 +12,7 @@ from dermdistill.card import ModelCard
 from dermdistill.errors import MismatchError, WeightsError
 from dermdistill.files import hash_file
 from dermdistill.models.build import LesionNet, build_model, load_weights
+from dermdistill.models.weights import load_strictly, read_state
 
 
 class TorchBackend:
@@ -76,3 +77,26 @@ def load_run(path: Path) -> tuple[LesionNet, ModelCard]:
     )
     load_weights(net, weights)
     return net.eval(), card
+
+
+def load_last(net: LesionNet, folder: Path) -> str:
+    """Load the weights of a run's last epoch, averaged where the run averaged; the file's SHA-256.
+
+    Args:
+        net: The network of `load_run`, which holds the best weights; changed in place.
+        folder: The run folder.
+
+    Raises:
+        WeightsError: There is no ``last.ckpt``, or it is of another network.
+    """
+    path = folder / "last.ckpt"
+    state = read_state(path)
+    averaged = any(name.startswith(_AVERAGED) for name in state)
+    prefix = _AVERAGED if averaged else _TRAINED
+    own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    load_strictly(net.net, own, str(path))
+    return hash_file(path)
+
+
+# Names in a checkpoint of tasks.SegmentationTask: its network, and the moving average of that network.
+_TRAINED, _AVERAGED = "net.net.", "averaged.module.net."

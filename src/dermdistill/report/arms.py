@@ -72,7 +72,9 @@ def describe(run: RunFiles) -> str:
     terms = ("kl", "channel_wise", "attention", "boundary")
     weights = [(term, run.settings.get(f"kd.{term}")) for term in terms]
     used = [f"{term.replace('_', '-')} {w:g}" for term, w in weights if isinstance(w, int | float) and w]
-    return f"{network}, distilled" + (f": {', '.join(used)}" if used else "")
+    several = run.card.teacher.get("mean_of")
+    taught = f"distilled from {len(several)} teachers" if several else "distilled"
+    return f"{network}, {taught}" + (f": {', '.join(used)}" if used else "")
 
 
 def is_teacher(run: RunFiles) -> bool:

@@ -69,7 +69,11 @@ def _run(folder: Path, audit: Path | None, on: str | None) -> Collected:
     found: list[tuple[Arm, RunFiles]] = [(make_arm(folder.name, [run], key), run)]
     if run.card and run.card.teacher:
         teacher = parts.teacher_of(run)
-        if teacher is None:
+        if run.card.teacher.get("mean_of"):
+            missing.append(
+                "The teachers beside the student: their mean taught, and it is not a run of its own."
+            )
+        elif teacher is None:
             missing.append("The teacher beside the student: its run folder is not where the settings say.")
         else:
             found.insert(0, (make_arm(teacher.folder.name, [teacher], key), teacher))

@@ -125,5 +125,7 @@ def _value(value: Any) -> str:
             return "yes" if value else "no"
         case float():
             return f"{value:g}"
+        case list():
+            return ", ".join(map(str, value)) or NONE
         case _:
             return str(value)

@@ -1,0 +1,69 @@
+"""Several networks that answer as one: the mean of their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dermdistill.errors import ConfigError
+from dermdistill.models.build import LesionNet
+
+
+class Ensemble(nn.Module):
+    """The logit of the mean probability of several networks on one image.
+
+    The mean is over probabilities and not over logits: it is the prediction of the mixture, and of all
+    single answers q the one with the least mean KL(p_i ‖ q), so that distilling it is distilling all of them
+    at once (Hinton et al. 2015, arXiv 1503.02531, section 2, allow either mean). A mean of logits would let
+    one network that is certain outvote several that are not.
+
+    Args:
+        nets: At least two. Each normalises and pads the image in its own way.
+
+    Raises:
+        ValueError: Fewer than two.
+    """
+
+    def __init__(self, nets: list[LesionNet]) -> None:
+        super().__init__()
+        if len(nets) < 2:
+            raise ValueError(f"an ensemble needs two networks or more, found {len(nets)}")
+        self.nets = nn.ModuleList(nets)
+
+    def __iter__(self) -> Iterator[LesionNet]:
+        return iter(self.nets)  # type: ignore[arg-type]
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Logits (at least float32) of RGB images in [0, 1]."""
+        return mean_logits(torch.stack([net(image) for net in self.nets]))
+
+    def forward_features(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Refused: the networks' feature maps have no mean.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise one_teacher_only(len(self.nets))
+
+
+def one_teacher_only(count: int) -> ConfigError:
+    """The error of a feature-based term with several teachers."""
+    return ConfigError(
+        f"kd.attention compares feature maps, and {count} teachers have no common ones.",
+        "one teacher, or terms on the logits: kd.kl, kd.channel_wise, kd.boundary",
+        "Set --kd.attention 0, or name one teacher with --teacher RUN.",
+    )
+
+
+def mean_logits(logits: Float[Tensor, "n b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """logit(mean of σ(logits)) over the first dimension, at least float32.
+
+    As log Σσ(t) − log Σσ(−t), which stays finite and exact where σ(t) rounds to 0 or 1.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        full = logits if logits.dtype == torch.float64 else logits.float()
+        return F.logsigmoid(full).logsumexp(0) - F.logsigmoid(-full).logsumexp(0)
