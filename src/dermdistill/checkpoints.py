@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dermdistill.data.loader import EpochBatches
+from dermdistill.data.unlabelled import MixedBatches
 from dermdistill.errors import Interrupted
 from dermdistill.files import atomic_path
 from dermdistill.tasks import SegmentationTask
@@ -79,7 +80,7 @@ class Resumable(Callback):
     SIGINT and SIGTERM are obeyed before the next step. A second one ends at once.
     """
 
-    def __init__(self, path: Path, sampler: EpochBatches, every: int | None = None) -> None:
+    def __init__(self, path: Path, sampler: EpochBatches | MixedBatches, every: int | None = None) -> None:
         self.path, self.sampler, self.every = path, sampler, every
         self.signal: int | None = None
         self._previous: dict[int, Any] = {}

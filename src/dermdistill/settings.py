@@ -33,9 +33,15 @@ class DataSettings(Settings):
     size: Annotated[int, Field(ge=32, le=2048)] = 256
     """Side in pixels of the square that images are resized to (32 to 2048)."""
     batch_size: Count = 16
-    """Images per optimiser step, over all devices together: the result does not depend on their number."""
+    """Labelled images per optimiser step, over all devices together: their number does not change the
+    result."""
     exclude: Path | None = None
     """audit.csv, or a CSV with a column image_id: training images that are left out."""
+    unlabelled: str | None = None
+    """A second data set under `root`, for distill: images of its training split, masks unused, beside the
+    labelled ones of each step. They count in the kd terms alone."""
+    unlabelled_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """Share of a step's images that are unlabelled; batch_size stays the number of labelled ones."""
     train_limit: Count | None = None
     """Use only the first N training images (after the seeded shuffle); for quick trials."""
 

@@ -125,7 +125,9 @@ class SegmentationTask(L.LightningModule):
     def view(self, batch: Batch) -> tuple[Tensor, Masks]:
         """The image in [0, 1], and its masks with their share of the loss (two under mixup).
 
-        The views depend on (seed, step, process) alone: resuming cannot change them.
+        Masks are of the first images alone where there are unlabelled ones. Those get views of their own, so
+        that mixup never mixes what has a mask with what has none, and labelled views are the same without
+        them. The views depend on (seed, step, process) alone: resuming cannot change them.
         """
         image, mask = batch["image"].float() / 255, batch["mask"]
         if self.augment is None:
@@ -133,18 +135,32 @@ class SegmentationTask(L.LightningModule):
         devices = [image.device] if image.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
-            image, mask, other, share = self.augment(image, mask)
+            count = len(mask)
+            labelled, mask, other, share = self.augment(image[:count], mask)
+            image = (
+                torch.cat([labelled, self._unlabelled_view(image[count:])])
+                if count < len(image)
+                else labelled
+            )
         if other is None or share is None:
             return image, [(None, mask)]
         return image, [(share, mask), (1.0 - share, other)]
 
+    def _unlabelled_view(self, image: Tensor) -> Tensor:
+        assert self.augment is not None
+        view: Tensor = self.augment(image, image.new_zeros(image[:, :1].shape, dtype=torch.uint8))[0]
+        return view
+
     def terms(self, image: Tensor, masks: Masks) -> tuple[Terms, Tensor, Tensor | None]:
-        """Named terms [b] per image, the network's logits, and the teacher's where there is one."""
+        """Named terms per image that each concerns, the network's logits, and the teacher's if it has one."""
         logits = (self.net if self.training else self.deployed)(image)
         return shared_terms(self.supervised, logits, masks), logits, None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one augmented batch: the mean over its images of the sum of the terms."""
+        """The loss of one augmented batch: the sum of the terms, each the mean over the images it concerns.
+
+        So the size of a distillation term does not depend on how many unlabelled images there are.
+        """
         image, masks = self.view(batch)
         terms = {name: values.mean() for name, values in self.terms(image, masks)[0].items()}
         loss = torch.stack(list(terms.values())).sum()
@@ -160,7 +176,7 @@ class SegmentationTask(L.LightningModule):
         if torch.isfinite(loss):
             return
         loader: Any = self.trainer.train_dataloader
-        ids = [loader.dataset.data.manifest[i].image_id for i in batch["row"].tolist()]
+        ids = loader.dataset.image_ids(batch)
         listed = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
         raise TrainingError(
             f"The loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}).\n"
@@ -260,15 +276,23 @@ class DistillationTask(SegmentationTask):
         self.distilled, self.adaptors = distilled, adaptors
 
     def terms(self, image: Tensor, masks: Masks) -> tuple[Terms, Tensor, Tensor | None]:
-        """Supervised and distilled terms; teacher and student see the same tensor."""
+        """Supervised and distilled terms; teacher and student see the same tensor.
+
+        Supervised terms are of the images with a mask, distilled ones of all. Where a distilled term needs an
+        outline and there is no mask, it is the teacher's.
+        """
         net = self.net if self.training else self.deployed
         features = self.adaptors is not None
         logits, student_features = net.forward_features(image) if features else (net(image), [])
         teacher_logits, teacher_features = self.teacher(image, features)
         if self.adaptors is not None:
             student_features, teacher_features = self.adaptors(student_features, teacher_features)
-        terms = shared_terms(self.supervised, logits, masks)
-        terms |= self.distilled(logits, teacher_logits, masks[0][1], student_features, teacher_features)
+        mask = masks[0][1]
+        count = len(mask)
+        terms = shared_terms(self.supervised, logits[:count], masks)
+        if count < len(image):
+            mask = torch.cat([mask, (teacher_logits[count:] > 0).to(mask.dtype)])
+        terms |= self.distilled(logits, teacher_logits, mask, student_features, teacher_features)
         return terms, logits, teacher_logits
 
 

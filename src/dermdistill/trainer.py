@@ -15,6 +15,7 @@ from dermdistill.card import ModelCard
 from dermdistill.checkpoints import BestWeights, Resumable
 from dermdistill.config import AugmentSettings, Recipe, differences, flatten, to_tree
 from dermdistill.data.loader import EpochBatches, PackDataset
+from dermdistill.data.unlabelled import MixedBatches
 from dermdistill.models.build import LesionNet
 from dermdistill.runs import RunFolder
 from dermdistill.tasks import SegmentationTask
@@ -25,7 +26,7 @@ def make_trainer(
     run: RunFolder,
     card: ModelCard,
     net: LesionNet,
-    sampler: EpochBatches,
+    sampler: EpochBatches | MixedBatches,
     val_set: PackDataset,
     progress: bool,
 ) -> L.Trainer:

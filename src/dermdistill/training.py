@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import numpy as np
 import torch
 from torch import nn
 
@@ -23,10 +22,10 @@ from dermdistill.card import ModelCard, make_card
 from dermdistill.checkpoints import save_checkpoint
 from dermdistill.config import OptimSettings, Recipe
 from dermdistill.data.dataset import PreparedData
-from dermdistill.data.exclude import Exclusions, read_exclusions
 from dermdistill.data.loader import EpochBatches, PackDataset, make_loader
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.errors import ConfigError, TrainingError
+from dermdistill.feed import Feed, make_feed, world_of
 from dermdistill.models.adaptors import Adaptors
 from dermdistill.models.build import LesionNet, build_model, count_parameters
 from dermdistill.models.ensemble import Ensemble, one_teacher_only
@@ -51,6 +50,13 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
     Returns:
         The run's folder: best weights, card, metrics, checkpoint, TensorBoard events.
     """
+    if recipe.data.unlabelled is not None:
+        raise ConfigError(
+            f"data.unlabelled is {recipe.data.unlabelled}: without a teacher, nothing is learnt from images "
+            "without masks.",
+            "dermdistill distill, or training on masks alone",
+            "Use dermdistill distill, or set data.unlabelled: null (--data.unlabelled None).",
+        )
     data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
     run = runs.open_run(recipe, resume=resume, overwrite=overwrite)
     if run.finished.exists():
@@ -58,9 +64,9 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
         return run.path
     L.seed_everything(recipe.seed, verbose=False)
     net = _build_trained(recipe)
-    sampler = _train_sampler(recipe, data, net.min_batch)
-    task = SegmentationTask(net, **_task_arguments(recipe, data, len(sampler)))
-    return _fit(task, recipe, data, sampler, run, teacher=None, resume=resume, progress=progress)
+    feed = make_feed(recipe, data, net.min_batch, progress=progress)
+    task = SegmentationTask(net, **_task_arguments(recipe, data, len(feed.sampler)))
+    return _fit(task, recipe, data, feed, run, teacher=None, resume=resume, progress=progress)
 
 
 def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
@@ -87,15 +93,15 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
         check_same_teacher(ModelCard.read(run.card).teacher, described)
     L.seed_everything(recipe.seed, verbose=False)
     student = _build_trained(recipe)
-    sampler = _train_sampler(recipe, data, student.min_batch)
+    feed = make_feed(recipe, data, student.min_batch, progress=progress)
     task = DistillationTask(
         student,
         teacher,
         distilled=functools.partial(distilled_terms, kd=recipe.kd),
         adaptors=_adaptors(student, teacher) if recipe.kd.attention else None,
-        **_task_arguments(recipe, data, len(sampler)),
+        **_task_arguments(recipe, data, len(feed.sampler)),
     )
-    return _fit(task, recipe, data, sampler, run, teacher=described, resume=resume, progress=progress)
+    return _fit(task, recipe, data, feed, run, teacher=described, resume=resume, progress=progress)
 
 
 # -- one fit -------------------------------------------------------------------------------------------
@@ -108,52 +114,6 @@ def _build_trained(recipe: Recipe) -> LesionNet:
     t = recipe.teacher
     assert t.arch is not None
     return build_model(t.arch, t.encoder, t.encoder_weights)
-
-
-def _world(recipe: Recipe) -> tuple[int, int]:
-    """(rank, number of processes), before Lightning has started them."""
-    world = recipe.trainer.devices * recipe.trainer.num_nodes
-    return (runs.process_rank() if world > 1 else 0), world
-
-
-def _train_sampler(recipe: Recipe, data: PreparedData, min_batch: int) -> EpochBatches:
-    rank, world = _world(recipe)
-    count = len(train_rows(recipe, data))
-    return EpochBatches(
-        count,
-        recipe.data.batch_size,
-        shuffle=True,
-        seed=recipe.seed,
-        rank=rank,
-        world=world,
-        min_batch=min_batch,
-    )
-
-
-def train_rows(recipe: Recipe, data: PreparedData) -> np.ndarray:
-    """Rows of the training split, less ``data.exclude``, or a seeded choice of ``data.train_limit``."""
-    rows = data.indices("train")
-    if (exclusions := _exclusions(recipe, data)) is not None:
-        rows = np.array([row for row in rows if data.manifest[row].image_id not in exclusions.crossing], int)
-    limit = recipe.data.train_limit
-    if limit is None or limit >= len(rows):
-        return rows
-    return np.sort(np.random.default_rng(recipe.seed).choice(rows, limit, replace=False))
-
-
-def _exclusions(recipe: Recipe, data: PreparedData) -> Exclusions | None:
-    return read_exclusions(recipe.data.exclude, [data.name]) if recipe.data.exclude is not None else None
-
-
-def _trained_on(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
-    """The data set for the card; with ``data.exclude`` also how many images it took out, and its hash."""
-    facts: dict[str, Any] = {"name": data.name, "fingerprint": data.fingerprint}
-    if (exclusions := _exclusions(recipe, data)) is not None:
-        ids = [data.manifest[row].image_id for row in data.indices("train")]
-        count = len(exclusions.crossing.intersection(ids))
-        logger.info("%s: %d training images are left out", exclusions.path, count)
-        facts |= {"excluded": count, "exclude_sha256": exclusions.sha256}
-    return facts
 
 
 def make_optimizer(parameters: list[nn.Parameter], *, optim: OptimSettings) -> torch.optim.Optimizer:
@@ -203,15 +163,14 @@ def _fit(
     task: SegmentationTask,
     recipe: Recipe,
     data: PreparedData,
-    sampler: EpochBatches,
+    feed: Feed,
     run: runs.RunFolder,
     *,
     teacher: dict[str, Any] | None,
     resume: bool,
     progress: bool,
 ) -> Path:
-    train_set = make_loader(data, train_rows(recipe, data), sampler)
-    rank, world = _world(recipe)
+    rank, world = world_of(recipe)
     val_sampler = EpochBatches(
         len(data.indices("val")), recipe.data.batch_size, shuffle=False, rank=rank, world=world
     )
@@ -223,14 +182,14 @@ def _fit(
         mean=task.net.mean.flatten().tolist(),
         std=task.net.std.flatten().tolist(),
         weights=run.weights.name,
-        dataset=_trained_on(recipe, data),
+        dataset=feed.facts,
         recipe=recipe.name,
         seed=recipe.seed,
         parameters=count_parameters(task.net),
         teacher=teacher,
     )
     trainer = make_trainer(
-        recipe, run, card, task.net, sampler, PackDataset(data, data.indices("val")), progress
+        recipe, run, card, task.net, feed.sampler, PackDataset(data, data.indices("val")), progress
     )
     if trainer.strategy.root_device.type in ("cpu", "cuda"):
         # The layout that convolutions are fastest in: a third less time on a CPU, and what tensor cores want.
@@ -238,16 +197,17 @@ def _fit(
     checkpoint = run.checkpoint if resume and run.checkpoint.exists() else None
     if checkpoint is not None:
         step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
-        sampler.seek(step)
+        feed.sampler.seek(step)
         logger.info("resuming %s at step %d", run.path, step)
     logger.info(
-        "%s: %s, %s parameters, %d training and %d validation images, %s",
-        recipe.name, task.net.spec.arch, f"{card.parameters:,}", len(train_set.dataset), len(val_set.dataset),  # type: ignore[arg-type]
+        "%s: %s, %s parameters, %d training images%s, %d validation images, %s",
+        recipe.name, task.net.spec.arch, f"{card.parameters:,}", feed.labelled,
+        f" and {feed.unlabelled} unlabelled ones" if feed.unlabelled else "", len(data.indices("val")),
         trainer.strategy.root_device,
     )  # fmt: skip
     with warnings.catch_warnings():
         quiet_lightning()
-        trainer.fit(task, train_set, val_set, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(task, feed.loader, val_set, ckpt_path=checkpoint, weights_only=True)
     save_checkpoint(trainer, run.checkpoint)
     if trainer.is_global_zero:
         run.finished.touch()

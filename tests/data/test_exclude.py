@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from smallfiles import write_pairs
 
-from dermdistill import cli, training
+from dermdistill import cli, feed, training
 from dermdistill.config import load_recipe
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.exclude import read_exclusions
@@ -157,7 +157,7 @@ def test_training_leaves_them_out_and_the_card_says_so(tmp_path: Path) -> None:
             "trainer.accelerator": "cpu", "runs_root": str(tmp_path / "runs"),
         },
     )  # fmt: skip
-    rows = training.train_rows(recipe, data)
+    rows = feed.train_rows(recipe, data)
     assert set(data.indices("train")) - set(rows) == {data.indices("train")[0]}
     run = training.train(recipe, progress=False)
     card = json.loads((run / "card.json").read_text(encoding="utf-8"))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dermdistill.data.loader import EpochBatches
 from dermdistill.errors import TrainingError
 
 sizes = st.integers(1, 60)
+slowly = settings(deadline=None)  # a busy machine is no failure
 
 
+@slowly
 @given(count=sizes, batch=sizes, seed=st.integers(0, 5))
 def test_one_process_sees_every_image_once_per_epoch(count: int, batch: int, seed: int) -> None:
     sampler = EpochBatches(count, batch, shuffle=True, seed=seed)
@@ -22,6 +24,7 @@ def test_one_process_sees_every_image_once_per_epoch(count: int, batch: int, see
     assert len(batches) == len(sampler)
 
 
+@slowly
 @given(count=st.integers(4, 60), batch=st.integers(2, 9))
 def test_no_batch_of_one_where_two_are_needed(count: int, batch: int) -> None:
     sampler = EpochBatches(count, batch, shuffle=True, min_batch=2)
@@ -31,6 +34,7 @@ def test_no_batch_of_one_where_two_are_needed(count: int, batch: int) -> None:
     assert len(batches) == len(sampler)
 
 
+@slowly
 @given(count=sizes, batch=sizes, step=st.integers(0, 100))
 def test_seek_goes_on_where_an_unbroken_run_would_be(count: int, batch: int, step: int) -> None:
     unbroken = EpochBatches(count, batch, shuffle=True, seed=3)
@@ -41,6 +45,7 @@ def test_seek_goes_on_where_an_unbroken_run_would_be(count: int, batch: int, ste
     assert rest == whole[step : step + len(rest)]
 
 
+@slowly
 @given(count=st.integers(2, 60), half=st.integers(1, 12))
 def test_two_processes_share_the_batches_of_one(count: int, half: int) -> None:
     # Two processes need two images in a step, so one is told to keep to that too.
@@ -52,6 +57,7 @@ def test_two_processes_share_the_batches_of_one(count: int, half: int) -> None:
         assert sorted([*first, *second]) == sorted(whole[:even])
 
 
+@slowly
 @given(count=sizes, batch=sizes, world=st.integers(1, 5))
 def test_validation_is_split_without_padding(count: int, batch: int, world: int) -> None:
     shares = [EpochBatches(count, batch, shuffle=False, rank=r, world=world) for r in range(world)]

@@ -27,11 +27,11 @@ class Batch(TypedDict):
     image: Tensor
     """uint8 [b, 3, s, s], RGB, channels-last in memory."""
     mask: Tensor
-    """uint8 {0, 1} [b, 1, s, s]."""
+    """uint8 {0, 1} [l, 1, s, s], of the first l images; l = b unless there are unlabelled ones."""
     row: Tensor
     """int64 [b], rows of the manifest."""
     position: Tensor
-    """int64 [b], positions in the split: where per-image results are kept."""
+    """int64 [l], positions in the split: where per-image results are kept."""
 
 
 class PackDataset(Dataset[Batch]):
@@ -47,17 +47,25 @@ class PackDataset(Dataset[Batch]):
         return self.__getitems__([position])
 
     def __getitems__(self, positions: list[int]) -> Batch:
-        rows = self.rows[positions]
         # A sorted read walks the file forwards; the order inside a batch does not matter to any loss.
-        order = np.argsort(rows)
-        rows, where = rows[order], np.asarray(positions)[order]
+        order = np.argsort(self.rows[positions])
+        rows, image = self.cut(positions)
         return {
-            # A permuted NHWC array is what torch calls channels-last: no copy is needed for it.
-            "image": torch.from_numpy(self.data.images[rows]).permute(0, 3, 1, 2),
+            "image": image,
             "mask": torch.from_numpy(self.data.masks[rows]).unsqueeze(1),
             "row": torch.from_numpy(rows),
-            "position": torch.from_numpy(where),
+            "position": torch.from_numpy(np.asarray(positions)[order]),
         }
+
+    def cut(self, positions: list[int]) -> tuple[NDArray[np.int64], Tensor]:
+        """Rows, ascending, and images (as in `Batch`) of some positions; no mask is read."""
+        rows = np.sort(self.rows[positions])
+        # A permuted NHWC array is what torch calls channels-last: no copy is needed for it.
+        return rows, torch.from_numpy(self.data.images[rows]).permute(0, 3, 1, 2)
+
+    def image_ids(self, batch: Batch) -> list[str]:
+        """Names of a batch's images, in its order."""
+        return [self.data.manifest[row].image_id for row in batch["row"].tolist()]
 
 
 class EpochBatches(Sampler[list[int]]):
@@ -141,7 +149,12 @@ class EpochBatches(Sampler[list[int]]):
 
 
 def make_loader(data: PreparedData, rows: NDArray[np.int64], sampler: EpochBatches) -> DataLoader[Batch]:
+    """A loader of some rows of a data set."""
+    return loader_of(PackDataset(data, rows), sampler)
+
+
+def loader_of(dataset: Dataset[Batch], sampler: Sampler[list[int]]) -> DataLoader[Batch]:
     """A loader without worker processes: cutting a batch out of the pack takes well under a millisecond per
     image, less than handing it over from another process would.
     """
-    return DataLoader(PackDataset(data, rows), batch_sampler=sampler, collate_fn=lambda batch: batch)
+    return DataLoader(dataset, batch_sampler=sampler, collate_fn=lambda batch: batch)

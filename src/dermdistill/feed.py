@@ -1,0 +1,103 @@
+"""What training is fed: which rows, in which order, labelled and unlabelled; and how the card tells of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from dermdistill import runs
+from dermdistill.config import Recipe
+from dermdistill.data.dataset import PreparedData
+from dermdistill.data.exclude import Exclusions, read_exclusions
+from dermdistill.data.loader import Batch, EpochBatches, PackDataset, loader_of
+from dermdistill.data.prepare import ensure_prepared
+from dermdistill.data.unlabelled import MixedBatches, MixedDataset, unlabelled_rows
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The training images of one run."""
+
+    loader: DataLoader[Batch]
+    sampler: EpochBatches | MixedBatches
+    """Of the loader; its length is the steps of an epoch."""
+    labelled: int
+    unlabelled: int
+    facts: dict[str, Any]
+    """The data set, for the model card."""
+
+
+def make_feed(recipe: Recipe, data: PreparedData, min_batch: int, *, progress: bool) -> Feed:
+    """The batches of a recipe, with unlabelled images where it names some.
+
+    Args:
+        recipe: Of the run.
+        data: Its data set.
+        min_batch: Fewest labelled images that the network takes in a training step.
+        progress: Show a bar where a pack of the unlabelled images is made.
+
+    Raises:
+        DataError: The unlabelled images are not prepared, or are validation or test images.
+        TrainingError: A step cannot have ``min_batch`` images per process.
+    """
+    rows = train_rows(recipe, data)
+    rank, world = world_of(recipe)
+    sampler = EpochBatches(
+        len(rows),
+        recipe.data.batch_size,
+        shuffle=True,
+        seed=recipe.seed,
+        rank=rank,
+        world=world,
+        min_batch=min_batch,
+    )
+    labelled, facts = PackDataset(data, rows), _trained_on(recipe, data)
+    if recipe.data.unlabelled is None:
+        return Feed(loader_of(labelled, sampler), sampler, len(rows), 0, facts)
+    others = ensure_prepared(recipe.data.unlabelled, recipe.data.root, recipe.data.size, progress=progress)
+    beside = PackDataset(others, unlabelled_rows(others, data, recipe.data.exclude))
+    batches = MixedBatches(sampler, len(beside), recipe.data.unlabelled_share)
+    told = {"name": others.name, "fingerprint": others.fingerprint, "images": len(beside)}
+    return Feed(
+        loader_of(MixedDataset(labelled, beside), batches), batches, len(rows), len(beside),
+        facts | {"unlabelled": told},
+    )  # fmt: skip
+
+
+def world_of(recipe: Recipe) -> tuple[int, int]:
+    """(rank, number of processes), before Lightning has started them."""
+    world = recipe.trainer.devices * recipe.trainer.num_nodes
+    return (runs.process_rank() if world > 1 else 0), world
+
+
+def train_rows(recipe: Recipe, data: PreparedData) -> NDArray[np.int64]:
+    """Rows of the training split, less ``data.exclude``, or a seeded choice of ``data.train_limit``."""
+    rows = data.indices("train")
+    if (exclusions := _exclusions(recipe, data)) is not None:
+        rows = np.array([row for row in rows if data.manifest[row].image_id not in exclusions.crossing], int)
+    limit = recipe.data.train_limit
+    if limit is None or limit >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(recipe.seed).choice(rows, limit, replace=False))
+
+
+def _exclusions(recipe: Recipe, data: PreparedData) -> Exclusions | None:
+    return read_exclusions(recipe.data.exclude, [data.name]) if recipe.data.exclude is not None else None
+
+
+def _trained_on(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
+    """The data set for the card; with ``data.exclude`` also how many images it took out, and its hash."""
+    facts: dict[str, Any] = {"name": data.name, "fingerprint": data.fingerprint}
+    if (exclusions := _exclusions(recipe, data)) is not None:
+        ids = [data.manifest[row].image_id for row in data.indices("train")]
+        count = len(exclusions.crossing.intersection(ids))
+        logger.info("%s: %d training images are left out", exclusions.path, count)
+        facts |= {"excluded": count, "exclude_sha256": exclusions.sha256}
+    return facts
