@@ -19,7 +19,14 @@ from dermdistill.data.dataset import open_dataset
 from dermdistill.data.prepare import prepare_phantom
 from dermdistill.errors import ConfigError, DataError, MismatchError, UsageError
 from dermdistill.files import read_csv, read_json, write_json
-from dermdistill.study_config import StudySettings, base_recipe, load_study, parse_study, student_cells
+from dermdistill.study_config import (
+    StudySettings,
+    base_recipe,
+    cell_recipe,
+    load_study,
+    parse_study,
+    student_cells,
+)
 
 SIZE = 32
 
@@ -130,6 +137,7 @@ def test_an_arm_that_cannot_be_run_is_told_and_stops_no_other(
     arms = {
         **settings.model_dump()["arms"],
         "voc": {"teacher": "own", "overrides": gone, "optional": True},
+        "unlabelled": {"overrides": {"data.unlabelled": "nowhere"}, "optional": True},
         "kl": settings.arms["kl"].model_dump(),
     }
     path = tmp_path / "study.yaml"
@@ -140,7 +148,7 @@ def test_an_arm_that_cannot_be_run_is_told_and_stops_no_other(
     assert "not run: voc, seed 1" in told
     assert "nowhere.pth" in told
     result = read_json(tmp_path / "tiny" / "study.json")
-    assert [one["arm"] for one in result["not_run"]] == ["voc", "voc"]
+    assert [one["arm"] for one in result["not_run"]] == ["unlabelled", "unlabelled", "voc", "voc"]
     assert result["complete"]
     plain["arms"]["voc"]["optional"] = False
     path.write_text(yaml.safe_dump(plain), encoding="utf-8")
@@ -186,7 +194,11 @@ def test_shipped_studies_are_valid() -> None:
     assert {"study-isic2016", "study-phantom"} <= names
     for name in names:
         settings = load_study(name)
-        assert settings.arms[settings.baseline].verb == "train"
+        baseline = settings.arms[settings.baseline]
+        # Changes are compared with what they change, everything else with the student alone.
+        assert (baseline.verb, baseline.overrides) == ("distill" if name == "study-ablation" else "train", {})
+        for cell in student_cells(settings):
+            cell_recipe(settings, cell)
         assert base_recipe(settings).role == "student"
 
 

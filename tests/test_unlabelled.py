@@ -181,13 +181,14 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 def test_where_unlabelled_images_cannot_be_used_it_is_said(root: Path, teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)without a teacher.*dermdistill distill"):
         training.train(tiny("student-phantom", root, tmp_path, **UNLABELLED), progress=False)
-    prepare_phantom(root, count=12, size=SIZE, seed=5, name="twins", progress=False)
+    prepare_phantom(root, count=40, size=SIZE, seed=5, name="twins", progress=False)
     more = {"data.unlabelled": "twins", "teacher.run": str(teacher)}  # other pictures, the same names
-    with pytest.raises(DataError, match=r"(?s)of the 8 unlabelled images of twins.*--data\.exclude"):
+    with pytest.raises(DataError, match=r"(?s)unlabelled images of twins.*--data\.exclude"):
         training.distill(tiny("phantom", root, tmp_path, **more), progress=False)
     with pytest.raises(DataError, match="nowhere"):
         training.distill(
-            tiny("phantom", root, tmp_path, **(more | {"data.unlabelled": "nowhere"})), overwrite=True
+            tiny("phantom", root, tmp_path, **(more | {"data.unlabelled": "nowhere"})), progress=False
         )
+    assert not tmp_path.joinpath("phantom-student-distilled").exists(), "refused before a run folder is made"
     with pytest.raises(ConfigError, match=r"data\.unlabelled_share"):
         parse_recipe({"name": "x", "data": {"unlabelled_share": 1.0}}, "x.yaml")

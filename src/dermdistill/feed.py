@@ -34,17 +34,30 @@ class Feed:
     """The data set, for the model card."""
 
 
-def make_feed(recipe: Recipe, data: PreparedData, min_batch: int, *, progress: bool) -> Feed:
-    """The batches of a recipe, with unlabelled images where it names some.
+def find_unlabelled(recipe: Recipe, data: PreparedData, *, progress: bool) -> PackDataset | None:
+    """The unlabelled images that a recipe names, checked against its data set; their pack is made if need be.
+
+    Raises:
+        DataError: They are not prepared, or validation or test images of ``data`` are among them.
+    """
+    if recipe.data.unlabelled is None:
+        return None
+    others = ensure_prepared(recipe.data.unlabelled, recipe.data.root, recipe.data.size, progress=progress)
+    return PackDataset(others, unlabelled_rows(others, data, recipe.data.exclude))
+
+
+def make_feed(
+    recipe: Recipe, data: PreparedData, min_batch: int, unlabelled: PackDataset | None = None
+) -> Feed:
+    """The batches of a recipe.
 
     Args:
         recipe: Of the run.
         data: Its data set.
         min_batch: Fewest labelled images that the network takes in a training step.
-        progress: Show a bar where a pack of the unlabelled images is made.
+        unlabelled: Images beside the labelled ones, from `find_unlabelled`.
 
     Raises:
-        DataError: The unlabelled images are not prepared, or are validation or test images.
         TrainingError: A step cannot have ``min_batch`` images per process.
     """
     rows = train_rows(recipe, data)
@@ -59,16 +72,13 @@ def make_feed(recipe: Recipe, data: PreparedData, min_batch: int, *, progress: b
         min_batch=min_batch,
     )
     labelled, facts = PackDataset(data, rows), _trained_on(recipe, data)
-    if recipe.data.unlabelled is None:
+    if unlabelled is None:
         return Feed(loader_of(labelled, sampler), sampler, len(rows), 0, facts)
-    others = ensure_prepared(recipe.data.unlabelled, recipe.data.root, recipe.data.size, progress=progress)
-    beside = PackDataset(others, unlabelled_rows(others, data, recipe.data.exclude))
-    batches = MixedBatches(sampler, len(beside), recipe.data.unlabelled_share)
-    told = {"name": others.name, "fingerprint": others.fingerprint, "images": len(beside)}
-    return Feed(
-        loader_of(MixedDataset(labelled, beside), batches), batches, len(rows), len(beside),
-        facts | {"unlabelled": told},
-    )  # fmt: skip
+    count, others = len(unlabelled), unlabelled.data
+    batches = MixedBatches(sampler, count, recipe.data.unlabelled_share)
+    loader = loader_of(MixedDataset(labelled, unlabelled), batches)
+    told = {"name": others.name, "fingerprint": others.fingerprint, "images": count}
+    return Feed(loader, batches, len(rows), count, facts | {"unlabelled": told})
 
 
 def world_of(recipe: Recipe) -> tuple[int, int]:

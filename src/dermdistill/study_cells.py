@@ -24,6 +24,7 @@ from dermdistill.data.lock import locked
 from dermdistill.errors import (
     DataError,
     Interrupted,
+    MismatchError,
     MissingExtraError,
     TrainingError,
     WeightsError,
@@ -61,6 +62,8 @@ class Job:
     teacher: Path | None
     """To measure agreement with."""
     human: str | None
+    optional: bool = False
+    """Whether the study is whole without it."""
     progress: bool = False
 
 
@@ -104,6 +107,7 @@ def make_job(
         split=settings.split,
         teacher=None if cell.arm == TEACHER else teacher_of(settings, cell.seed),
         human=settings.human,
+        optional=cell.arm != TEACHER and settings.arms[cell.arm].optional,
         progress=progress,
     )
 
@@ -127,8 +131,8 @@ def is_done(job: Job) -> bool:
 def run_job(job: Job) -> Outcome:
     """Train (or go on) and score one cell.
 
-    Answers with a reason, and does not raise, where weights cannot be had or training cannot go on: the
-    other cells are not its fault. Wrong settings and broken data raise.
+    Answers with a reason, and does not raise, where weights cannot be had or training cannot go on (or data
+    of an optional cell): the other cells are not its fault. Wrong settings and broken data raise.
     """
     started = time.perf_counter()
     try:
@@ -140,7 +144,9 @@ def run_job(job: Job) -> Outcome:
                 runs.check_same(job.recipe, runs.RunFolder(job.run, job.recipe.role))
     except Interrupted:
         raise
-    except (WeightsError, TrainingError, MissingExtraError) as error:
+    except (WeightsError, TrainingError, MissingExtraError, DataError) as error:
+        if isinstance(error, DataError) and (not job.optional or isinstance(error, MismatchError)):
+            raise
         return Outcome(job.name, time.perf_counter() - started, str(error))
     return Outcome(job.name, time.perf_counter() - started)
 

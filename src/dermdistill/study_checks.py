@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dermdistill.config import Recipe, to_tree
-from dermdistill.data.dataset import PreparedData
+from dermdistill.data.dataset import PreparedData, is_prepared
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.errors import ConfigError, DataError
 from dermdistill.study_config import Cell, StudySettings, cell_recipe
@@ -55,14 +55,23 @@ def check_no_leak(settings: StudySettings, base: Recipe, data: PreparedData) -> 
         DataError: With how many and which.
     """
     if settings.test_data is None or settings.test_data == data.name:
-        return
+        return  # unlabelled images that are test images of the data itself are refused where they are read
     other = ensure_prepared(settings.test_data, base.data.root, base.data.size)
-    seen = {row.image_id for row in data.manifest if row.split != "test"}
+    sets = [data, *_unlabelled(settings, base)]
+    seen = {row.image_id for one in sets for row in one.manifest if row.split != "test"}
     scored = {other.manifest[row].image_id for row in other.indices(settings.split).tolist()}
     if both := sorted(seen & scored):
         raise DataError(
             f"{len(both)} of the {len(scored)} {settings.split} images of {other.name} are in the training "
-            f"or validation images of {data.name}: {', '.join(both[:3])} …",
+            f"or validation images of {' or '.join(one.name for one in sets)}: {', '.join(both[:3])} …",
             "test images that no arm was trained on or chosen by",
             "Choose other test data; dermdistill audit lists the pairs.",
         )
+
+
+def _unlabelled(settings: StudySettings, base: Recipe) -> list[PreparedData]:
+    """The sets of unlabelled images that arms use, as far as they are prepared."""
+    recipes = [cell_recipe(settings, Cell(arm, settings.seeds[0])) for arm in settings.arms]
+    names = {recipe.data.unlabelled for recipe in recipes if recipe.data.unlabelled is not None}
+    root, size = base.data.root, base.data.size
+    return [ensure_prepared(name, root, size) for name in sorted(names) if is_prepared(root / name)]

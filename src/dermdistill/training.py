@@ -25,7 +25,7 @@ from dermdistill.data.dataset import PreparedData
 from dermdistill.data.loader import EpochBatches, PackDataset, make_loader
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.errors import ConfigError, TrainingError
-from dermdistill.feed import Feed, make_feed, world_of
+from dermdistill.feed import Feed, find_unlabelled, make_feed, world_of
 from dermdistill.models.adaptors import Adaptors
 from dermdistill.models.build import LesionNet, build_model, count_parameters
 from dermdistill.models.ensemble import Ensemble, one_teacher_only
@@ -64,7 +64,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
         return run.path
     L.seed_everything(recipe.seed, verbose=False)
     net = _build_trained(recipe)
-    feed = make_feed(recipe, data, net.min_batch, progress=progress)
+    feed = make_feed(recipe, data, net.min_batch)
     task = SegmentationTask(net, **_task_arguments(recipe, data, len(feed.sampler)))
     return _fit(task, recipe, data, feed, run, teacher=None, resume=resume, progress=progress)
 
@@ -84,6 +84,7 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
         )
     data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
     fine_tune = functools.partial(train, resume=True, progress=progress)
+    unlabelled = find_unlabelled(recipe, data, progress=progress)
     teacher, described = find_teacher(recipe, data, fine_tune=fine_tune)
     run = runs.open_run(recipe, resume=resume, overwrite=overwrite)
     if run.finished.exists():
@@ -93,7 +94,7 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
         check_same_teacher(ModelCard.read(run.card).teacher, described)
     L.seed_everything(recipe.seed, verbose=False)
     student = _build_trained(recipe)
-    feed = make_feed(recipe, data, student.min_batch, progress=progress)
+    feed = make_feed(recipe, data, student.min_batch, unlabelled)
     task = DistillationTask(
         student,
         teacher,
