@@ -84,7 +84,7 @@ def test_networks_take_turns_and_ratios_are_to_the_first() -> None:
         rounds=3,
         progress=False,
     )
-    assert order == ["a", "a", "a", "b", "b", "b"] * 3
+    assert order == ["a"] * 4 + ["b"] * 4 + ["a"] * 4 + ["b"] * 4 + ["a"] * 4 + ["b"] * 4
     assert found["a"]["1x2"].ratio == 1
     assert 1.5 < found["b"]["1x2"].ratio < 4.5
     assert found["b"]["1x2"].median_ms >= 8
@@ -151,7 +151,7 @@ def test_a_process_that_fails_says_why() -> None:
 
 def test_what_is_refused(onnx_file: Path, module_file: str, tmp_path: Path) -> None:
     for model, told in (
-        ("nowhere", "does not exist"), ("nowhere.onnx", "does not exist"), ("nowhere.py:f", "not exist"),
+        ("nowhere", "does not exist"), ("nowhere.onnx", "does not exist"), ("nowhere.py:f", "no Python file"),
         (module_file.replace(":tiny", ":nothing"), "answers int"),
         (module_file[:-4] + "absent", "no function"),
     ):  # fmt: skip

@@ -7,19 +7,24 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dermdistill.data.prepare import prepare_phantom
+from dermdistill.latency import Latency
+from dermdistill.metrics import Interval
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PEER = """
 import torch
+from neighbour import CHANNELS
 
 
 class Peer(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.layer = torch.nn.Conv2d(3, 1, 3, stride=2, padding=1)
+        print("what a factory prints is no result")
+        self.layer = torch.nn.Conv2d(CHANNELS, 1, 3, stride=2, padding=1)
 
     def forward(self, image):
         return [self.layer(image), "auxiliary"]
@@ -29,6 +34,24 @@ class TwoClasses(torch.nn.Conv2d):
     def __init__(self):
         super().__init__(3, 2, 1)
 """
+# As the published files are: they import what is not there, and answer probabilities.
+PUBLISHED = """
+import torch
+from einops import rearrange
+from mmcv.cnn import ConvModule
+from utils import *
+
+
+class MALUNet(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.final = torch.nn.Conv2d(3, 1, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        out = self.final(x)
+        out = torch.nn.functional.interpolate(out, scale_factor=2, mode="bilinear", align_corners=True)
+        return (torch.sigmoid(3 * out),), torch.sigmoid(out)
+"""
 
 
 @pytest.fixture
@@ -37,51 +60,64 @@ def frontier(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.chdir(tmp_path)
     Path("peer.py").write_text(PEER, encoding="utf-8")
+    Path("neighbour.py").write_text("CHANNELS = 3\n", encoding="utf-8")
     import frontier as module
 
     def call(*arguments: str) -> int:
-        quick = ["--size", "64", "--threads", "1", "--rounds", "2", "--repeats", "2"]
+        quick = ["--size", "64", "--rounds", "2", "--repeats", "2"]
         monkeypatch.setattr(sys, "argv", ["frontier", *quick, *arguments])
         return module.main()
 
     return call
 
 
-def test_table_and_figure(frontier, tiny_run, tmp_path):
+def test_table_and_figure(frontier, tiny_run, tmp_path, capsys):
     from dermdistill.evaluation import evaluate
 
     prepare_phantom(tmp_path, count=20, size=64, name="few", progress=False)
     code = frontier(
-        "--model", "nano", "--module", "peer.py:Peer", "--run", str(tiny_run), "--baseline", "nano",
+        "--model", "nano", "--module", "peer.py:Peer", "--run", str(tiny_run),
+        "--run", f"twice={tiny_run},{tiny_run}", "--baseline", "nano", "--threads", "1", "2",
+        "--quoted", "Peer=55.5", "--label", "Peer=A peer", "--line", "tiny,twice",
         "--data.name", "few", "--data.root", str(tmp_path), "--out", "out/found",
     )  # fmt: skip
     assert code == 0
+    assert "no result" not in capsys.readouterr().out
     report = json.loads(Path("out/found.json").read_text(encoding="utf-8"))
     rows = {row["name"]: row for row in report["rows"]}
-    assert list(rows) == ["nano", "Peer", "tiny"]
-    assert rows["nano"]["ratio"] == 1.0
-    assert rows["Peer"]["parameters"] == 3 * 9 + 1
-    assert rows["Peer"]["macs"] == 3 * 9 * 32 * 32
-    assert rows["Peer"]["median_ms"] < rows["nano"]["median_ms"]
+    assert list(rows) == ["nano", "A peer", "tiny", "twice"]
+    assert [rows["nano"]["latency"][key]["ratio"] for key in ("1x1", "2x1")] == [1.0, 1.0]
+    peer = rows["A peer"]
+    assert peer["parameters"] == 3 * 9 + 1
+    assert peer["macs"] == 3 * 9 * 32 * 32
+    assert peer["latency"]["1x1"]["calls"] == 4
+    assert peer["latency"]["1x1"]["median_ms"] < rows["nano"]["latency"]["1x1"]["median_ms"]
     assert rows["nano"]["dice"] is None
-    assert rows["Peer"]["dice"] is None
+    assert (peer["dice"], peer["quoted"]) == (None, 55.5)
     own = shutil.copytree(tiny_run, tmp_path / "own")  # its card will hold the scores
     summary = evaluate(own, data="few", root=tmp_path, out=tmp_path / "scored", progress=False)
-    assert rows["tiny"]["dice"] == pytest.approx(100 * summary.scores["dice_per_image_mean"].mean, abs=1e-6)
-    assert rows["tiny"]["images"] == 4
-    assert report["pareto"] == ["tiny"]
-    assert Path("out/found.md").read_text(encoding="utf-8").count("\n") == 5
+    expected = summary.scores["dice_per_image_mean"].mean
+    assert rows["tiny"]["dice"]["mean"] == pytest.approx(expected, abs=1e-6)
+    assert rows["tiny"]["dice"]["n"] == 4
+    assert rows["twice"]["dice"] == rows["tiny"]["dice"]
+    assert rows["twice"]["seeds"] == 2
+    assert set(report["pareto"]) <= {"tiny", "twice"}
+    table = Path("out/found.md").read_text(encoding="utf-8")
+    assert table.count("\n") == 6
+    assert "55.50 (quoted)" in table
+    assert "2 seeds" in table
     assert Path("out/found.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--module", "nowhere.py:Peer"], "no file 'nowhere.py'"),
+        (["--module", "nowhere.py:Peer"], "no Python file 'nowhere.py'"),
         (["--module", "peer.py:Pear"], "one of Peer, TwoClasses"),
         (["--module", "peer.py:TwoClasses"], "one logit per pixel"),
         (["--model", "nano", "--model", "nano"], "names are not unique"),
         (["--model", "nanno"], "perhaps you meant nano"),
+        (["--model", "nano", "--line", "nanno"], "there is no network 'nanno'"),
     ],
 )
 def test_wrong_arguments(frontier, arguments, message, capsys):
@@ -89,21 +125,59 @@ def test_wrong_arguments(frontier, arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [["--quoted", "nano"], ["--clock", "cpu", "--threads", "2"], []])
+def test_wrong_usage(frontier, arguments):
+    with pytest.raises(SystemExit) as raised:
+        frontier(*(arguments and ["--model", "nano", *arguments]))
+    assert raised.value.code == 2
+
+
 def test_another_input_size_is_refused(frontier, tiny_run, capsys):
     assert frontier("--run", str(tiny_run), "--size", "96") == 1
     assert "give --size 64" in capsys.readouterr().err
 
 
+def row_of(module, name: str, ms: float, dice: float | None, quoted: float | None = None):
+    interval = None if dice is None else Interval(dice, dice - 0.01, dice + 0.01, 9)
+    return module.Row(name, 1, 1, {"1x1": Latency(ms, ms, 1, 1.0)}, interval, 1, quoted)
+
+
 def test_frontier_is_what_nothing_beats(frontier):
     import frontier as module
 
-    def row(name: str, ms: float, dice: float | None) -> module.Row:
-        return module.Row(name, "run", 1, 1, ms, ms, ms, 1.0, dice)
-
     rows = [
-        row("slow, good", 3, 92),
-        row("quick", 1, 90),
-        row("worse and slower", 2, 89),
-        row("no Dice", 0, None),
+        row_of(module, "slow, good", 3, 0.92),
+        row_of(module, "quick", 1, 0.90),
+        row_of(module, "worse and slower", 2, 0.89),
+        row_of(module, "only quoted", 0.5, None, 99),
+        row_of(module, "no Dice", 0.1, None),
     ]
     assert [found.name for found in module.pareto(rows)] == ["quick", "slow, good"]
+
+
+def test_labels_stand_apart(frontier):
+    import frontier as module
+    from frontier_figure import figure_of
+
+    rows = [row_of(module, f"network {i}", 1.0 + i / 3, 0.9 + i / 5000) for i in range(5)]
+    figure = figure_of(rows, "crowded", ["network 0", "network 4"])
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 5
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_peers_are_run_from_clones(frontier, monkeypatch, capsys):
+    import peers
+    import torch
+
+    monkeypatch.setenv("PEERS", "clones")
+    assert frontier("--module", f"{BENCHMARKS}/peers.py:malunet") == 2
+    assert "benchmarks/README.md" in capsys.readouterr().err
+    Path("clones/MALUNet/models").mkdir(parents=True)
+    Path("clones/MALUNet/models/malunet.py").write_text(PUBLISHED, encoding="utf-8")
+    net, image = peers.malunet().eval(), torch.rand(1, 3, 16, 16)
+    with torch.inference_mode():
+        np.testing.assert_allclose(net(image).sigmoid(), net.net(image)[1], rtol=1e-6)
+    assert "mmcv" not in sys.modules
+    assert "utils" not in sys.modules

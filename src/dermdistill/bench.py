@@ -22,14 +22,8 @@ from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.errors import DataError, MissingExtraError, UsageError, WeightsError
 from dermdistill.files import write_json
-from dermdistill.latency import (
-    SETTINGS,
-    cold_start,
-    interleave,
-    onnx_runner,
-    open_session,
-)
-from dermdistill.metrics import Counts, Interval, count, mean_interval, scores
+from dermdistill.latency import SETTINGS, Runner, cold_start, interleave, onnx_runner, open_session
+from dermdistill.metrics import Counts, Values, count, mean_interval, scores
 from dermdistill.onnx_backend import sigmoid
 
 logger = logging.getLogger(__name__)
@@ -82,7 +76,13 @@ def bench(
     rows = []
     for name, one in opened.items():
         cold = cold_start([one.source, str(one.size)], repeats=repeats)
-        dice = _dice(one, data, root, split, limit) if data else None
+        dice = None
+        if data:
+            threshold = one.card.threshold if one.card else 0.5
+            found = dice_per_image(
+                one.open(1), one.size, threshold, data, root=root, split=split, limit=limit
+            )
+            dice = mean_interval(found)
         rows.append(Row(_named(one, name), latency[name], cold, dice))
     if out is not None:
         about = {"data": data, "split": split if data else None, "limit": limit, "rounds": rounds}
@@ -91,6 +91,48 @@ def bench(
         if data is not None:
             _draw(out / "dice_latency.png", rows, f"{data}, {split}")
     return rows
+
+
+def dice_per_image(
+    run: Runner,
+    size: int,
+    threshold: float,
+    data: str,
+    *,
+    root: Path = Path("data"),
+    split: str = "val",
+    limit: int | None = None,
+) -> Values:
+    """Dice per image at native size, as prediction would answer.
+
+    Args:
+        run: The network: its (first) answer is one logit per pixel.
+        size: Side of its images in pixels.
+        threshold: Lesion where the probability is above it.
+        data: Prepared data set.
+        root: Its folder.
+        split: Which of its splits.
+        limit: Only the first so many images.
+
+    Returns:
+        float64 [n], 0 to 1.
+
+    Raises:
+        DataError: There are no such images.
+    """
+    prepared: PreparedData = ensure_prepared(data, root, size)
+    rows = prepared.indices(split)[:limit]
+    if not len(rows):
+        raise DataError(f"{data} has no {split} images.", "a split with images")
+    counted = []
+    for row in rows.tolist():
+        image = prepared.images[row : row + 1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+        answer = run(np.ascontiguousarray(image))
+        prob = sigmoid(np.asarray(answer[0], dtype=np.float32).reshape(size, size))
+        truth = prepared.native_mask(row)
+        restored = imaging.restore_prob(prob, *truth.shape)
+        counted.append(count(imaging.to_mask(restored, threshold), truth))
+    return scores(Counts(*np.array(counted, dtype=np.int64).T))["dice"]
 
 
 def open_candidate(model: str, size: int | None = None) -> Candidate:
@@ -174,25 +216,6 @@ def _names(candidates: Sequence[Candidate]) -> list[str]:
 
 def _named(one: Candidate, name: str) -> Candidate:
     return Candidate(**{**one.__dict__, "name": name})
-
-
-def _dice(one: Candidate, data: str, root: Path, split: str, limit: int | None) -> Interval:
-    """Dice per image at native size, as prediction would answer."""
-    prepared: PreparedData = ensure_prepared(data, root, one.size)
-    rows = prepared.indices(split)[:limit]
-    if not len(rows):
-        raise DataError(f"{data} has no {split} images.", "a split with images")
-    run, threshold = one.open(1), one.card.threshold if one.card else 0.5
-    counted = []
-    for row in rows.tolist():
-        image = prepared.images[row : row + 1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
-        answer = run(np.ascontiguousarray(image))
-        logits = np.asarray(answer[0], dtype=np.float32).reshape(one.size, one.size)
-        prob = sigmoid(logits)
-        truth = prepared.native_mask(row)
-        restored = imaging.restore_prob(prob, *truth.shape)
-        counted.append(count(imaging.to_mask(restored, threshold), truth))
-    return mean_interval(scores(Counts(*np.array(counted, dtype=np.int64).T))["dice"])
 
 
 def _draw(path: Path, rows: Sequence[Row], title: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +22,49 @@ from dermdistill.models.torch_backend import load_run
 def load_module(source: str) -> tuple[nn.Module, ModelCard | None]:
     """The network of a run folder (with its card), or what a factory in a Python file answers.
 
-    The file is run: name only files that you trust.
-
     Raises:
         UsageError: There is no such file or factory, or it answers no module.
         WeightsError: The run cannot be loaded.
     """
-    path, _, factory = source.rpartition(":")
-    if not path.endswith(".py"):
+    if not source.rpartition(":")[0].endswith(".py"):
         return load_run(Path(source))
+    return from_factory(source).eval(), None
+
+
+def from_factory(source: str) -> nn.Module:
+    """What ``FILE.py:FACTORY``, a function or class that needs no arguments, answers.
+
+    The file is run, and may import its neighbours: name only files that you trust.
+
+    Raises:
+        UsageError: There is no such file or factory, or it answers no module.
+    """
+    path, _, factory = source.rpartition(":")
     file = Path(path)
-    if not file.is_file():
-        raise UsageError(f"{path} does not exist.", "file.py:factory, a function that answers a torch module")
+    if not (path.endswith(".py") and file.is_file()):
+        raise UsageError(
+            f"{source}: there is no Python file {path!r}.",
+            "FILE.py:FACTORY, a function that answers a torch module",
+        )
     spec = importlib.util.spec_from_file_location(f"dermdistill_bench_{file.stem}", file)
     assert spec is not None  # a .py file always has one
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module  # dataclasses look themselves up there
+    sys.path.insert(0, str(file.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
     make = getattr(module, factory, None)
     if not callable(make):
-        raise UsageError(f"{path} has no function {factory!r}.", "file.py:factory")
-    net: Any = make()
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == spec.name]
+        raise UsageError(f"{path} has no function {factory!r}.", f"one of {', '.join(own) or 'none'}")
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+        net: Any = make()
     if not isinstance(net, nn.Module):
         raise UsageError(f"{source} answers {type(net).__name__}.", "a torch.nn.Module for [n, 3, h, w]")
-    return net.eval(), None
+    return net
 
 
 def torch_runner(net: nn.Module, threads: int) -> Runner:

@@ -1,8 +1,8 @@
 """How long a network takes: in turns with the others, and cold in a process of its own.
 
 On a shared machine milliseconds come and go; what holds is the ratio of two networks that were timed in
-turns. Sessions do not spin: ONNX Runtime's threads would otherwise fight for the cores while another one is
-timed.
+turns. One network is open at a time: the threads of several would fight for the cores, as those of ONNX
+Runtime spin while they wait.
 """
 
 from __future__ import annotations
@@ -83,16 +83,22 @@ def interleave(
     *,
     settings: Sequence[Setting] = SETTINGS,
     rounds: int = 15,
+    warm_ups: int = 2,
+    repeats: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, dict[str, Latency]]:
-    """Time networks in turns: in each round every one gets one warm-up and two timed calls per setting.
+    """Time networks in turns: in each round every one is opened, warmed up, timed, and let go of.
 
     Args:
         open_runner: By name: threads → what runs it. The first is the one that the ratios are to.
         sizes: By name: side of its images in pixels.
         settings: Threads and batch sizes.
-        rounds: How many.
+        rounds: How many turns each network gets per setting.
+        warm_ups: Calls at the beginning of a turn that are not counted.
+        repeats: Calls of a turn that are.
+        clock: Seconds; `time.thread_time` counts the processor time of one thread, for a busy machine.
         seed: Of the pixels.
         progress: Show a bar.
 
@@ -102,17 +108,17 @@ def interleave(
     found: dict[str, dict[str, Latency]] = {name: {} for name in open_runner}
     with tqdm(total=len(settings) * rounds, unit="round", disable=not progress, leave=False) as bar:
         for setting in settings:
-            runners = {name: make(setting.threads) for name, make in open_runner.items()}
             images = {
                 side: np.random.default_rng(seed).random((setting.batch, 3, side, side), dtype=np.float32)
                 for side in set(sizes.values())
             }
-            times: dict[str, list[list[float]]] = {name: [] for name in runners}
+            times: dict[str, list[list[float]]] = {name: [] for name in open_runner}
             for _ in range(rounds):
-                for name, run in runners.items():
-                    times[name].append(_turn(run, images[sizes[name]]))
+                for name, make in open_runner.items():
+                    image = images[sizes[name]]
+                    times[name].append(_turn(make(setting.threads), image, warm_ups, repeats, clock))
                 bar.update()
-            first = [statistics.mean(turn) for turn in times[next(iter(times))]]
+            first = [statistics.median(turn) for turn in times[next(iter(times))]]
             for name, turns in times.items():
                 found[name][setting.key] = _summarise(turns, first)
     return found
@@ -154,37 +160,45 @@ def cold_start(arguments: Sequence[str], *, repeats: int = 3, timeout: float = 3
     )
 
 
-def onnx_runner(path: Path, threads: int) -> Runner:
+def onnx_runner(path: Path, threads: int, spin: bool = False) -> Runner:
     """What runs an ONNX file's first input → all outputs."""
-    session = open_session(path, threads)
+    session = open_session(path, threads, spin)
     name = session.get_inputs()[0].name
     return lambda image: session.run(None, {name: image})
 
 
-def open_session(path: Path, threads: int = 1) -> Any:
-    """An ONNX Runtime session on the CPU that does not spin and does not talk."""
+def open_session(path: Path, threads: int = 1, spin: bool = False) -> Any:
+    """An ONNX Runtime session on the CPU that does not talk.
+
+    Args:
+        path: ONNX file.
+        threads: Within one operator.
+        spin: Threads that wait keep the processor, as is ONNX Runtime's default: quicker for one session,
+            slower for all where several are alive. The predictor's do not.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _turn(run: Runner, image: Image) -> list[float]:
-    run(image)
-    times = []
-    for _ in range(2):
-        start = time.perf_counter()
+def _turn(run: Runner, image: Image, warm_ups: int, repeats: int, clock: Callable[[], float]) -> list[float]:
+    for _ in range(warm_ups):
         run(image)
-        times.append(1e3 * (time.perf_counter() - start))
+    times = []
+    for _ in range(repeats):
+        start = clock()
+        run(image)
+        times.append(1e3 * (clock() - start))
     return times
 
 
 def _summarise(turns: list[list[float]], first: list[float]) -> Latency:
     calls = [value for turn in turns for value in turn]
-    ratios = [statistics.mean(turn) / base for turn, base in zip(turns, first, strict=True)]
+    ratios = [statistics.median(turn) / base for turn, base in zip(turns, first, strict=True)]
     return Latency(
         statistics.median(calls), float(np.quantile(calls, 0.95)), len(calls), statistics.median(ratios)
     )

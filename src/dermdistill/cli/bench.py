@@ -40,7 +40,7 @@ def command() -> Callable[..., int]:
             root: Folder that holds it.
             split: Which of its splits.
             limit: Score only the first so many images.
-            rounds: Turns per setting; each has one warm-up and two timed calls.
+            rounds: Turns per setting; each opens the network, warms it up twice and times two calls.
             repeats: Fresh processes for cold start and memory.
             out: Folder for bench.json and dice_latency.png.
             json_output: Print JSON instead of the table.
