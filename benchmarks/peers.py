@@ -92,9 +92,6 @@ def _file(name: str) -> Any:
 
 
 def _installed(name: str) -> bool:
-    # A module called utils belongs to anybody: the clone's own would be meant, and is not needed.
-    return (
-        name in sys.modules
-        or name != "utils"
-        and importlib.util.find_spec(name.partition(".")[0]) is not None
-    )
+    if name == "utils":  # anybody's name: the clone's own is meant, and is not needed
+        return name in sys.modules
+    return importlib.util.find_spec(name.partition(".")[0]) is not None
