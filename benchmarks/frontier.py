@@ -28,6 +28,7 @@ import functools
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -78,18 +79,23 @@ def entries_of(options: argparse.Namespace) -> list[Entry]:
 
 
 @contextlib.contextmanager
-def real_time(wanted: bool) -> Iterator[None]:
-    """No other process takes the processor away from this one: only root may, and only for a short while."""
-    if wanted:
-        try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        except (AttributeError, PermissionError):
-            raise UsageError("--realtime is not permitted here.", "root on Linux, or --clock cpu") from None
+def real_time(cpus: Sequence[int]) -> Iterator[None]:
+    """Nothing takes these processors away from this process: only root may, and only for a short while.
+
+    The calling thread gets the first one, its helpers share the others: of equal priority, they would not
+    move out of each other's way.
+    """
+    own, before = threading.get_native_id(), os.sched_getaffinity(0)
+    tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
     try:
+        for task in tasks:
+            os.sched_setaffinity(task, cpus[:1] if task == own else cpus[1:] or cpus)
+            os.sched_setscheduler(task, os.SCHED_FIFO, os.sched_param(1))
         yield
     finally:
-        if wanted:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        for task in tasks:
+            os.sched_setscheduler(task, os.SCHED_OTHER, os.sched_param(0))
+            os.sched_setaffinity(task, before)
 
 
 def latencies(entries: Sequence[Entry], options: argparse.Namespace) -> dict[str, dict[str, Latency]]:
@@ -102,12 +108,13 @@ def latencies(entries: Sequence[Entry], options: argparse.Namespace) -> dict[str
             # ONNX Runtime as it comes: a network is alone while it is timed, so its threads may spin.
             runners[entry.name] = functools.partial(onnx_runner, path, spin=True)
             progress(f"exported {entry.name}")
-        with real_time(options.realtime):
-            return interleave(
+        quiet = functools.partial(real_time, options.realtime) if options.realtime else contextlib.nullcontext
+        return interleave(
                 runners, dict.fromkeys(runners, options.size),
                 settings=[Setting(threads, 1) for threads in options.threads],
                 rounds=options.rounds, repeats=options.repeats,
                 clock=time.thread_time if options.clock == "cpu" else time.perf_counter,
+                during=quiet,
             )  # fmt: skip
 
 
@@ -186,13 +193,20 @@ def parse() -> argparse.Namespace:
         "--clock", choices=("wall", "cpu"), default="wall",
         help="cpu counts the processor time of the one thread: for a busy machine, with --threads 1",
     )  # fmt: skip
-    parser.add_argument("--realtime", action="store_true", help="timed with real-time priority")
+    parser.add_argument(
+        "--realtime", type=int, nargs="+", default=[], metavar="CPU",
+        help="time with real-time priority on these processors, one per thread",
+    )  # fmt: skip
     parser.add_argument("--data.name", dest="name", help="prepared data set for Dice")
     parser.add_argument("--data.root", dest="root", type=Path, default=Path("data"))
     parser.add_argument("--split", choices=("val", "test"), default="test")
     parser.add_argument("--title", help="of the figure; default: how it was measured")
     parser.add_argument("--out", type=Path, default=Path("frontier"), help="file name without its ending")
     options = parser.parse_args()
+    if options.realtime and not (sys.platform == "linux" and os.geteuid() == 0):
+        parser.error("--realtime needs root on Linux; for one thread, --clock cpu does as well")
+    if options.realtime and len(options.realtime) < max(options.threads):
+        parser.error("--realtime takes as many processors as there are threads")
     if options.clock == "cpu" and options.threads != [1]:
         parser.error("--clock cpu counts one thread only: use it with --threads 1")
     if not (options.model or options.module or options.run):

@@ -60,7 +60,10 @@ def figure_of(rows: Sequence[Row], about: str, line: Sequence[str] = ()) -> Figu
     _limits(axes, rows)
     steps = [(milliseconds(row), 100 * row.dice.mean) for row in pareto(rows)]
     steps.append((axes.get_xlim()[1], steps[-1][1]))
-    axes.fill_between(*np.array(steps).T, y2=0, step="post", color=OURS, alpha=0.07, lw=0)
+    axes.fill_between(
+        *np.array(steps).T, y2=0, step="post", color=OURS, alpha=0.07, lw=0,
+        label="another beats it in both",
+    )  # fmt: skip
     ends = {row.name: (milliseconds(row), 100 * row.dice.mean) for row in rows if row.dice}
     if joined := [ends[name] for name in line if name in ends]:
         axes.plot(*np.array(joined).T, color=OURS, lw=1.6, zorder=2)
@@ -71,14 +74,20 @@ def figure_of(rows: Sequence[Row], about: str, line: Sequence[str] = ()) -> Figu
     axes.set_xlabel(f"latency of one image in ms, {_threads(rows[0])} (logarithmic)", fontsize=11)
     axes.set_ylabel("Dice per image in %, mean and 95 % interval", fontsize=11)
     axes.set_title(about, fontsize=9, color="#555555", loc="left")
+    _legend(figure, axes)
     axes.grid(alpha=0.25, lw=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=10)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.draw_without_rendering()
-    taken = [axes.transData.transform(np.array(joined))] if joined else []
-    _label(figure, axes, marks, [point for ends in taken for point in _along(ends)])
+    taken = [joined] if joined else []
+    taken += [
+        [(milliseconds(row), 100 * row.dice.low), (milliseconds(row), 100 * row.dice.high)]
+        for row in rows
+        if row.dice
+    ]
+    _label(figure, axes, marks, [p for ends in taken for p in _along(axes.transData.transform(ends))])
     return figure
 
 
@@ -107,21 +116,38 @@ def _mark(axes: Any, row: Row, ours: bool) -> tuple[float, float, str, str, bool
     """Draw one network; answers where, what to write beside it, in which colour, and whether in bold."""
     x, size = milliseconds(row), f"{row.parameters / 1e6:.2f} M"
     if not row.dice:
-        axes.plot(x, row.quoted, marker="o", ms=9, mfc="white", mec=QUOTED, mew=1.8, ls="", zorder=3)
+        axes.plot(
+            x, row.quoted, marker="o", ms=9, mfc="white", mec=QUOTED, mew=1.8, ls="", zorder=3, label="quoted"
+        )
         return x, row.quoted, f"{row.name} (quoted)\n{row.quoted:.2f} · {size}", QUOTED, False
     mean, low, high = (100 * value for value in (row.dice.mean, row.dice.low, row.dice.high))
     colour = OURS if ours else OTHERS
-    axes.plot([x, x], [low, high], color=colour, alpha=0.4, lw=1.4, zorder=1)
-    axes.plot(x, mean, marker="o" if ours else "s", ms=10 if ours else 8, color=colour, mec="white", zorder=4)
+    axes.plot([x, x], [low, high], color=colour, alpha=0.35, lw=1.4, zorder=1)
+    axes.plot(
+        x, mean, marker="o" if ours else "s", ms=10 if ours else 8, color=colour, mec="white", ls="",
+        zorder=4, label="measured, one family" if ours else "measured",
+    )  # fmt: skip
     return x, mean, f"{row.name}\n{mean:.2f} · {size}", colour, ours
 
 
 def _tick(axes: Any, row: Row) -> None:
     x = milliseconds(row)
-    axes.axvline(x, ymax=0.025, color=OTHERS, lw=1.5)
+    axes.plot(
+        x, 0.013, marker="|", ms=12, mew=1.6, color=OTHERS, ls="", label="latency alone",
+        transform=axes.get_xaxis_transform(),
+    )  # fmt: skip
     axes.annotate(
         row.name, (x, 0.035), xycoords=("data", "axes fraction"), fontsize=9, color=OTHERS, rotation=90,
         ha="center", va="bottom",
+    )  # fmt: skip
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    """Each kind of mark once."""
+    kinds = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(
+        kinds.values(), kinds.keys(), loc="outside lower center", ncols=len(kinds), frameon=False, fontsize=9,
+        handletextpad=0.4, columnspacing=1.4,
     )  # fmt: skip
 
 
@@ -149,8 +175,8 @@ def _label(figure: Any, axes: Any, marks: Sequence[tuple[float, float, str, str,
                     ha=("right", "center", "left")[h + 1], va=("top", "center", "bottom")[v + 1],
                 )  # fmt: skip
                 box = note.get_window_extent(figure.canvas.get_renderer())
-                cost = 5.0 * box.count_overlaps(boxes) + sum(bool(box.contains(*point)) for point in line)
-                cost += 50 * (not (inside.contains(*box.min) and inside.contains(*box.max))) + reach / 100
+                cost = 20.0 * box.count_overlaps(boxes) + sum(bool(box.contains(*point)) for point in line)
+                cost += 50 * (not (inside.contains(*box.min) and inside.contains(*box.max))) + reach / 8
                 if best is None or cost < best[0]:
                     if best:
                         best[1].remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -125,7 +126,10 @@ def test_wrong_arguments(frontier, arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--quoted", "nano"], ["--clock", "cpu", "--threads", "2"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--quoted", "nano"], ["--clock", "cpu", "--threads", "2"], ["--realtime", "0", "--threads", "2"], []],
+)
 def test_wrong_usage(frontier, arguments):
     with pytest.raises(SystemExit) as raised:
         frontier(*(arguments and ["--model", "nano", *arguments]))
@@ -153,6 +157,20 @@ def test_frontier_is_what_nothing_beats(frontier):
         row_of(module, "no Dice", 0.1, None),
     ]
     assert [found.name for found in module.pareto(rows)] == ["quick", "slow, good"]
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="real-time priority is root's, on Linux"
+)
+def test_real_time_is_given_back(frontier):
+    import frontier as module
+
+    before = os.sched_getaffinity(0)
+    with module.real_time([min(before)]):
+        assert os.sched_getscheduler(0) == os.SCHED_FIFO
+        assert os.sched_getaffinity(0) == {min(before)}
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    assert os.sched_getaffinity(0) == before
 
 
 def test_labels_stand_apart(frontier):

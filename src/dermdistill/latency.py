@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def interleave(
     warm_ups: int = 2,
     repeats: int = 2,
     clock: Callable[[], float] = time.perf_counter,
+    during: Callable[[], AbstractContextManager[None]] = nullcontext,
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, dict[str, Latency]]:
@@ -99,6 +101,7 @@ def interleave(
         warm_ups: Calls at the beginning of a turn that are not counted.
         repeats: Calls of a turn that are.
         clock: Seconds; `time.thread_time` counts the processor time of one thread, for a busy machine.
+        during: What surrounds the calls of a turn, once the network is open: a priority, say.
         seed: Of the pixels.
         progress: Show a bar.
 
@@ -116,7 +119,10 @@ def interleave(
             for _ in range(rounds):
                 for name, make in open_runner.items():
                     image = images[sizes[name]]
-                    times[name].append(_turn(make(setting.threads), image, warm_ups, repeats, clock))
+                    run = make(setting.threads)
+                    with during():
+                        times[name].append(_turn(run, image, warm_ups, repeats, clock))
+                    del run  # before the next one is opened
                 bar.update()
             first = [statistics.median(turn) for turn in times[next(iter(times))]]
             for name, turns in times.items():
