@@ -16,6 +16,8 @@ from dermdistill import cli, config
 from dermdistill.cli.completion import script
 from dermdistill.cli.parsers import parser_of
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the three shells are those of Unix")
+
 SHELLS: tuple[Literal["bash", "zsh", "fish"], ...] = ("bash", "zsh", "fish")
 RECIPES = {path.stem for path in config.shipped_recipes()}
 STUDIES = {path.stem for path in config.shipped_studies()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -214,3 +215,15 @@ def test_listing_loads_no_torch() -> None:
         "heavy = {'torch', 'onnxruntime', 'matplotlib', 'numpy'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_an_encoding_that_lacks_a_sign_gets_it_escaped() -> None:
+    def told(encoding: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "dermdistill", "recipes", "isic2016", "--explain", *arguments],
+            check=True, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding},
+        )  # fmt: skip
+        return done.stdout.decode(encoding)
+
+    assert "number \\u2265 0" in told("cp1252")
+    assert json.loads(told("ascii", "--json")) == json.loads(told("utf-8", "--json"))

@@ -6,9 +6,12 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped on request. A user's mi
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import functools
 import importlib
+import io
+import json
 import logging
 import os
 import sys
@@ -67,7 +70,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def run() -> None:
     """Entry point of the ``dermdistill`` command."""
+    codecs.register_error("as JSON", _escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="as JSON")
     sys.exit(main())
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """Signs that an output's encoding lacks (≥ in Windows' code pages), as JSON escapes them."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _overview() -> str:
