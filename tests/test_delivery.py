@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from dockerfile_parse import DockerfileParser
 
 from dermdistill import cli
 from dermdistill._version import __version__
+from dermdistill.serve.server import GRACE_S
 
 REPOSITORY = Path(__file__).parents[1]
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
@@ -128,6 +130,40 @@ def test_the_images_command_is_understood_and_serves_the_port_it_exposes(
     assert of_kind("EXPOSE") == [str(found["port"])]
     more = _parse(monkeypatch, [*words, "--tta", "--allow-host", "clinic.example"])
     assert (more["tta"], more["allow_host"]) == (True, ("clinic.example",))
+
+
+def _docker_runs(text: str) -> Iterator[list[str]]:
+    """The words of each `docker run` of a text, continued lines joined, comment signs taken off."""
+    text = re.sub(r"^# +", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\\\n", " ", text)
+    text = re.sub(r"(docker run .*)\n +(--publish .*)", r"\1 \2", text)  # a folded line of YAML
+    for line in re.findall(r"^ *docker (run .+)$", text, flags=re.MULTILINE):
+        yield shlex.split(line)
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "docs/deploy.md", ".github/workflows/ci.yml"])
+def test_the_image_is_started_locked_and_on_this_computer_only(path: str) -> None:
+    runs = list(_docker_runs((REPOSITORY / path).read_text(encoding="utf-8")))
+    assert runs, f"{path} starts no container"
+    for words in runs:
+        text = " ".join(words)
+        for option in ("--read-only", "--cap-drop ALL", "--security-opt no-new-privileges"):
+            assert option in text
+        published = re.search(r"(?:-p|--publish) (\S+)", text)
+        assert published is not None
+        assert published[1] == f"127.0.0.1:8000:{of_kind('EXPOSE')[0]}"
+        assert words[-1] == "dermdistill"
+        stop = re.search(r"--stop-timeout (\d+)", text)
+        assert stop is None or int(stop[1]) > GRACE_S
+
+
+def test_the_options_that_the_page_gives_the_image_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (REPOSITORY / "docs" / "deploy.md").read_text(encoding="utf-8")
+    (entry,) = of_kind("ENTRYPOINT")
+    given = re.findall(r"`(?:[^`]* )?(?:dermdistill )?((?:--(?:tta|model|workers)\b)[^`]*)`", text)
+    assert len(given) >= 3
+    for options in given:
+        assert _parse(monkeypatch, [*json.loads(entry)[1:], *options.split()])
 
 
 def _health_command() -> list[str]:

@@ -119,7 +119,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(
+            f"{path} is not valid YAML: {error}",
+            "YAML: settings as name: value, one a line",
+            "Mend the file at the place named; indent with spaces.",
+        ) from error
     if isinstance(tree, dict) and "arms" in tree:
         load_study(path)
     else:
