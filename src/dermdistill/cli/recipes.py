@@ -26,7 +26,7 @@ def command() -> Callable[..., int]:
     from tyro.conf import Positional
 
     def recipes(
-        recipe_or_study: Positional[str | None] = None,
+        recipe_or_study: Positional[Annotated[str | None, tyro.conf.arg(metavar="[NAME]")]] = None,
         /,
         explain: bool = False,
         all: bool = False,
