@@ -28,9 +28,9 @@ from dermdistill.config import AugmentSettings, KDSettings, LossSettings
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.loader import EpochBatches, make_loader
 from dermdistill.data.prepare import ensure_prepared
+from dermdistill.distillation import FrozenTeacher
 from dermdistill.models.build import build_model
 from dermdistill.objective import distilled_terms, supervised_terms
-from dermdistill.tasks import FrozenTeacher
 
 
 class PlainImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):

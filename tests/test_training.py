@@ -22,11 +22,11 @@ from dermdistill.checkpoints import Resumable
 from dermdistill.config import Recipe, load_recipe
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare import prepare_folder, prepare_phantom
+from dermdistill.distillation import FrozenTeacher
 from dermdistill.errors import ConfigError, Interrupted, MismatchError, TrainingError, UsageError
 from dermdistill.files import read_csv
 from dermdistill.models.build import build_model
 from dermdistill.models.torch_backend import load_run
-from dermdistill.tasks import FrozenTeacher
 from dermdistill.trainer import board_settings, has_idle_parameters
 
 SIZE = 48

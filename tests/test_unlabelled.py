@@ -12,16 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from dermdistill import losses, objective, training
+from dermdistill import evaluation, losses, objective, training
 from dermdistill.augment import Augment
 from dermdistill.checkpoints import Resumable
 from dermdistill.config import KDSettings, LossSettings, Recipe, load_recipe, parse_recipe
 from dermdistill.data.loader import Batch
-from dermdistill.data.prepare import prepare_phantom
+from dermdistill.data.phantom import write_phantoms
+from dermdistill.data.prepare import prepare_phantom, prepare_unlabelled
+from dermdistill.distillation import DistillationTask
 from dermdistill.errors import ConfigError, DataError, Interrupted
 from dermdistill.files import read_csv
 from dermdistill.models.build import build_model
-from dermdistill.tasks import DistillationTask
 
 SIZE = 48
 
@@ -176,6 +177,30 @@ def test_a_run_is_resumed_exactly_and_its_card_tells(
 def _weights(folder: Path) -> dict[str, Tensor]:
     state = torch.load(folder / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     return {name: value for name, value in state.items() if value.is_floating_point()}
+
+
+def test_images_without_masks_serve_and_are_refused_where_masks_are_needed(
+    root: Path, teacher: Path, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    write_phantoms(raw, 4, SIZE, 11, progress=False)
+    for path in sorted((raw / "images").iterdir()):
+        path.rename(path.with_name(f"NEW_{path.name}"))
+    prepare_unlabelled("maskless", root, raw / "images", size=SIZE, progress=False)
+    more = {"data.unlabelled": "maskless", "data.train_limit": 4, "trainer.epochs": 1}
+    taught = {**more, "teacher.run": str(teacher)}
+    folder = training.distill(tiny("phantom", root, tmp_path, **taught), progress=False)
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    assert card["dataset"]["unlabelled"]["images"] == 4
+    assert float(read_csv(folder / "metrics.csv")[0]["train_loss"]) > 0
+    alone = {"data.name": "maskless", "name": "alone"}
+    with pytest.raises(DataError, match="without masks"):
+        training.train(tiny("student-phantom", root, tmp_path, **alone), progress=False)
+    with pytest.raises(DataError, match="without masks"):
+        training.distill(tiny("phantom", root, tmp_path, **{**taught, **alone}), progress=False)
+    with pytest.raises(DataError, match="without masks"):
+        evaluation.evaluate(folder, data="maskless", split="train", progress=False)
+    assert not (tmp_path / "alone").exists()
 
 
 def test_where_unlabelled_images_cannot_be_used_it_is_said(root: Path, teacher: Path, tmp_path: Path) -> None:

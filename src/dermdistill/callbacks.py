@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from dermdistill import figures
 from dermdistill.data.loader import PackDataset
+from dermdistill.distillation import DistillationTask
 from dermdistill.files import write_csv
-from dermdistill.tasks import DistillationTask, SegmentationTask
+from dermdistill.tasks import SegmentationTask
 
 logger = logging.getLogger(__name__)
 

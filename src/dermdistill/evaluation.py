@@ -66,6 +66,7 @@ def evaluate(
     started = time.perf_counter()
     loaded = inference.load(run)
     prepared = inference.data_of(loaded, data, root, progress=progress)
+    prepared.need_masks()
     rows = prepared.indices(split)
     if not len(rows):
         raise DataError(

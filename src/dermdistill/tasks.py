@@ -1,4 +1,4 @@
-"""What one step computes: the supervised task, the distillation task, and the frozen teacher.
+"""What one step computes: the supervised task; distillation.py has the one with a teacher.
 
 A task is forward + loss and answers a dict of named terms; how long and on what it runs is training.py's.
 """
@@ -17,46 +17,11 @@ from dermdistill.augment import Augment
 from dermdistill.data.loader import Batch
 from dermdistill.errors import TrainingError
 from dermdistill.models.build import LesionNet
-from dermdistill.models.ensemble import Ensemble
-from dermdistill.models.fold import fold_batch_norm
 
 Terms = dict[str, Tensor]
 Masks = list[tuple[Tensor | None, Tensor]]
 """Masks [b, 1, h, w] with the share [b] that each has in the loss (None: all of it)."""
 Supervised = Callable[[Tensor, Tensor], Terms]
-Distilled = Callable[[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]], Terms]
-
-
-class FrozenTeacher(nn.Module):
-    """A network that stays in ``eval()`` and without gradients, whatever is called on its parent.
-
-    One ``module.train()`` would let its batch statistics move with every training batch.
-
-    Args:
-        net: The teacher as it was trained, or several that answer as one. It stays as it is: a copy
-            teaches, with batch norm folded (`models.fold`).
-    """
-
-    def __init__(self, net: LesionNet | Ensemble) -> None:
-        super().__init__()
-        self.net = (
-            Ensemble([fold_batch_norm(one) for one in net])
-            if isinstance(net, Ensemble)
-            else fold_batch_norm(net)
-        )
-        self.requires_grad_(False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> FrozenTeacher:
-        """Stay in evaluation mode; ``mode`` is ignored."""
-        super().train(False)
-        return self
-
-    # no_grad and not inference_mode: the student's loss keeps the teacher's output for its backward pass.
-    @torch.no_grad()
-    def forward(self, image: Tensor, features: bool) -> tuple[Tensor, list[Tensor]]:
-        """Logits [b, 1, h, w], and the feature maps where they are asked for."""
-        return self.net.forward_features(image) if features else (self.net(image), [])
 
 
 class SegmentationTask(L.LightningModule):
@@ -249,51 +214,6 @@ class SegmentationTask(L.LightningModule):
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(values)
         return values
-
-
-class DistillationTask(SegmentationTask):
-    """A student learns masks and a teacher's answer to the same view (online; Hinton et al. 2015).
-
-    Args:
-        net: The student.
-        teacher: The teacher, or the mean of several; frozen here.
-        distilled: (student logits, teacher logits, mask, student features, teacher features) → terms.
-        adaptors: 1×1 adaptors of feature distillation, trained beside the student, or None.
-        **task: As for SegmentationTask.
-    """
-
-    def __init__(
-        self,
-        net: LesionNet,
-        teacher: LesionNet | Ensemble,
-        *,
-        distilled: Distilled,
-        adaptors: nn.Module | None = None,
-        **task: Any,
-    ) -> None:
-        super().__init__(net, **task)
-        self.teacher = FrozenTeacher(teacher)
-        self.distilled, self.adaptors = distilled, adaptors
-
-    def terms(self, image: Tensor, masks: Masks) -> tuple[Terms, Tensor, Tensor | None]:
-        """Supervised and distilled terms; teacher and student see the same tensor.
-
-        Supervised terms are of the images with a mask, distilled ones of all. Where a distilled term needs an
-        outline and there is no mask, it is the teacher's.
-        """
-        net = self.net if self.training else self.deployed
-        features = self.adaptors is not None
-        logits, student_features = net.forward_features(image) if features else (net(image), [])
-        teacher_logits, teacher_features = self.teacher(image, features)
-        if self.adaptors is not None:
-            student_features, teacher_features = self.adaptors(student_features, teacher_features)
-        mask = masks[0][1]
-        count = len(mask)
-        terms = shared_terms(self.supervised, logits[:count], masks)
-        if count < len(image):
-            mask = torch.cat([mask, (teacher_logits[count:] > 0).to(mask.dtype)])
-        terms |= self.distilled(logits, teacher_logits, mask, student_features, teacher_features)
-        return terms, logits, teacher_logits
 
 
 def shared_terms(supervised: Supervised, logits: Tensor, masks: Masks) -> Terms:

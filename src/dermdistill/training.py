@@ -24,6 +24,7 @@ from dermdistill.config import OptimSettings, Recipe
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.loader import EpochBatches, PackDataset, make_loader
 from dermdistill.data.prepare import ensure_prepared
+from dermdistill.distillation import DistillationTask
 from dermdistill.errors import ConfigError, TrainingError
 from dermdistill.feed import Feed, find_unlabelled, make_feed, world_of
 from dermdistill.models.adaptors import Adaptors
@@ -31,7 +32,7 @@ from dermdistill.models.build import LesionNet, build_model, count_parameters
 from dermdistill.models.ensemble import Ensemble, one_teacher_only
 from dermdistill.objective import distilled_terms, supervised_terms
 from dermdistill.schedules import CosineSchedule, PlateauSchedule
-from dermdistill.tasks import DistillationTask, SegmentationTask
+from dermdistill.tasks import SegmentationTask
 from dermdistill.teachers import check_same_teacher, find_teacher
 from dermdistill.trainer import make_trainer, quiet_lightning
 
@@ -58,6 +59,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
             "Use dermdistill distill, or set data.unlabelled: null (--data.unlabelled None).",
         )
     data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
+    data.need_masks()
     run = runs.open_run(recipe, resume=resume, overwrite=overwrite)
     if run.finished.exists():
         logger.info("%s is finished: nothing to do", run.path)
@@ -83,6 +85,7 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
             f"The recipe {recipe.name} trains a teacher.", "role: student", "Use dermdistill train."
         )
     data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
+    data.need_masks()
     fine_tune = functools.partial(train, resume=True, progress=progress)
     unlabelled = find_unlabelled(recipe, data, progress=progress)
     teacher, described = find_teacher(recipe, data, fine_tune=fine_tune)

@@ -27,6 +27,7 @@ def command() -> Callable[..., int]:
         archives: Path | None = None,
         images: Path | None = None,
         masks: Path | None = None,
+        unlabelled: bool = False,
         test_images: Path | None = None,
         test_masks: Path | None = None,
         manifest: Path | None = None,
@@ -52,6 +53,7 @@ def command() -> Callable[..., int]:
             archives: Take the archives from this folder; nothing is downloaded.
             images: Folder of images (JPEG, PNG, BMP, TIFF).
             masks: Folder of masks, matched by stem (_Segmentation, _segmentation, _mask, _lesion or none).
+            unlabelled: The images have no masks, and need none: they are for --data.unlabelled of distill.
             test_images: Folder of test images, kept apart.
             test_masks: Folder of their masks.
             manifest: CSV with image_id and any of split, diagnosis, group (else patient_id or lesion_id: one
@@ -75,7 +77,17 @@ def command() -> Callable[..., int]:
             raise UsageError(f"--val-fraction is {val_fraction}.", "more than 0 and less than 1")
         if source == "phantom" and exclude is not None:
             raise UsageError("--exclude does not go with phantom.", "images of the catalogue or one's own")
-        if source == "phantom":
+        if unlabelled:
+            given = (masks, test_images, test_masks, manifest)
+            if source != "own" or images is None or any(path is not None for path in given):
+                raise UsageError(
+                    "--unlabelled goes with --images alone (and --name, --root, --size, --exclude).",
+                    "dermdistill prepare --unlabelled --images DIR",
+                )
+            data = stage.prepare_unlabelled(
+                name or images.resolve().name, root, images, size=size, exclude=exclude, progress=progress
+            )
+        elif source == "phantom":
             data = stage.prepare_phantom(
                 root, count=count, size=size, seed=seed, name=name or "phantom", progress=progress
             )
@@ -99,6 +111,7 @@ def command() -> Callable[..., int]:
             raise UsageError(
                 "Neither a data set of the catalogue nor folders of one's own were given.",
                 "dermdistill prepare isic2016, or dermdistill prepare --images DIR --masks DIR",
+                "For images without masks: dermdistill prepare --unlabelled --images DIR",
             )
         else:
             data = stage.prepare_folder(
@@ -119,7 +132,8 @@ def command() -> Callable[..., int]:
                 progress=progress,
             )
         counts = ", ".join(f"{len(data.indices(split))} {split}" for split in ("train", "val", "test"))
-        print(f"{data.folder}: {counts}, {data.size}×{data.size}")
+        without = ", without masks" if unlabelled else ""
+        print(f"{data.folder}: {counts}{without}, {data.size}×{data.size}")
         return 0
 
     return prepare

@@ -96,7 +96,8 @@ def assemble(job: Job, root: Path, size: int, *, progress: bool) -> PreparedData
     pack = build_pack(job.pairs, folder, size, allow_empty=job.allow_empty, progress=progress)
     rows = [_row(pair, record, folder) for pair, record in zip(job.pairs, pack.records, strict=True)]
     given = any(row.split == "val" for row in rows)
-    if not given:
+    masks = any(pair.mask is not None for pair in job.pairs)
+    if not given and masks:
         train = [index for index, row in enumerate(rows) if row.split == "train"]
         for place in carve_validation([rows[i] for i in train], job.val_fraction, job.seed).tolist():
             rows[train[place]] = dataclasses.replace(rows[train[place]], split="val")
@@ -119,7 +120,8 @@ def assemble(job: Job, root: Path, size: int, *, progress: bool) -> PreparedData
         "counts": {split: sum(row.split == split for row in rows) for split in SPLITS},
         "validation": _validation(job, rows, given),
         "masks_thresholded": sum(record.thresholded for record in pack.records),
-        "masks_empty": sum(row.mask_fraction == 0 for row in rows),
+        "masks": masks,
+        "masks_empty": sum(row.mask_fraction == 0 for row in rows) if masks else 0,
         "groups_across_splits": crossing,
         "unmatched": dict(job.unmatched),
         "settings": dict(job.settings),
@@ -147,7 +149,7 @@ def add_pack(folder: Path, size: int, *, progress: bool) -> PreparedData:
     """
     info = read_info(folder)
     rows = read_manifest(folder / "manifest.csv")
-    pairs = [Pair(row.image_id, folder / row.image, folder / row.mask) for row in rows]
+    pairs = [Pair(row.image_id, folder / row.image, folder / row.mask if row.mask else None) for row in rows]
     logger.info("%s: adding a pack of size %d.", folder, size)
     pack = build_pack(pairs, folder, size, allow_empty=True, progress=progress)
     if pack.content_sha256 != info["content_sha256"]:
@@ -178,7 +180,7 @@ def _row(pair: Pair, record: Record, folder: Path) -> Row:
         image_id=pair.image_id,
         split=pair.split,
         image=_relative(pair.image, folder),
-        mask=_relative(pair.mask, folder),
+        mask="" if pair.mask is None else _relative(pair.mask, folder),
         width=record.width,
         height=record.height,
         mask_fraction=record.mask_fraction,
@@ -194,6 +196,8 @@ def _validation(job: Job, rows: Sequence[Row], given: bool) -> str:
     if any(row.split == "val" for row in rows):
         share = f"{job.val_fraction:g} of the training images"
         return f"carved: {share}, seed {job.seed}, stratified, whole groups together"
+    if not any(row.mask for row in rows):
+        return "none: images without masks are learnt from beside others, and score nothing"
     if any(row.split == "train" for row in rows):
         logger.warning(
             "%s: the training images are one image or one group: there is no validation.", job.name

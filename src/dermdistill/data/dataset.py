@@ -39,9 +39,9 @@ class Row:
     image: str
     """Path relative to the data set's folder, or absolute."""
     mask: str
-    """As ``image``."""
+    """As ``image``; empty where there is none."""
     width: int
-    """Of the mask file: the size at which the official protocol scores."""
+    """Of the mask file (else the image): the size at which the official protocol scores."""
     height: int
     mask_fraction: float
     """Lesion pixels over all pixels, at native size."""
@@ -64,7 +64,7 @@ class PreparedData:
     images: NDArray[np.uint8]
     """Memory map, uint8 [n, size, size, 3], RGB."""
     masks: NDArray[np.uint8]
-    """Memory map, uint8 {0, 1} [n, size, size]."""
+    """Memory map, uint8 {0, 1} [n, size, size]; all 0 where the data set has no masks (`need_masks`)."""
     fingerprint: str
     """sha256 of the source files' bytes and of every column of the manifest except the paths. The same
     images with the same split have the same fingerprint on every machine and at every pack size."""
@@ -84,6 +84,19 @@ class PreparedData:
             raise DataError(f"There is no split {split!r}.", f"one of {', '.join(SPLITS)}")
         return np.array([i for i, row in enumerate(self.manifest) if row.split == split], np.int64)
 
+    def need_masks(self) -> None:
+        """Refuse a data set that was prepared without masks.
+
+        Raises:
+            DataError: It was.
+        """
+        if not self.info.get("masks", True):
+            raise DataError(
+                f"{self.name} was prepared without masks.",
+                "a data set with masks, to learn them or to score on them",
+                f"Use it beside one that has them: dermdistill distill RECIPE --data.unlabelled {self.name}",
+            )
+
     def image_path(self, index: int) -> Path:
         """The original image file of a row."""
         return self.folder / self.manifest[index].image  # an absolute path replaces the folder
@@ -96,8 +109,10 @@ class PreparedData:
         """The mask at native size, uint8 {0, 1} [height, width].
 
         Raises:
-            DataError: The file is gone, broken, or has another size than when it was prepared.
+            DataError: There are no masks, or the file is gone, broken, or has another size than when it was
+                prepared.
         """
+        self.need_masks()
         row, path = self.manifest[index], self.mask_path(index)
         if not path.is_file():
             raise DataError(

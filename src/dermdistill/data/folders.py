@@ -11,6 +11,7 @@ from dermdistill.data.dataset import PreparedData
 from dermdistill.data.exclude import exclude_pairs, read_exclusions
 from dermdistill.data.lock import locked
 from dermdistill.data.own import collect, digest
+from dermdistill.data.pairing import images_alone
 
 
 def prepare_folder(
@@ -96,5 +97,49 @@ def prepare_folder(
         job = Job(
             name, name, "the owner's", call, source | excluded, settings, pairs, own.unmatched,
             seed, val_fraction, allow_empty,
+        )  # fmt: skip
+        return assemble(job, root, size, progress=progress)
+
+
+def prepare_unlabelled(
+    name: str,
+    root: Path,
+    images: Path,
+    *,
+    size: int = 256,
+    exclude: Path | None = None,
+    progress: bool = True,
+) -> PreparedData:
+    """Prepare images without masks, for ``data.unlabelled``: all of them are training images.
+
+    Training on them alone and scoring on them is refused. They stay where they are, and must stay there.
+
+    Args:
+        name: Name of the data set; not one of the catalogue's.
+        root: Folder of the prepared data sets.
+        images: Folder of images (JPEG, PNG, BMP, TIFF), searched to any depth.
+        size: Side of the pack's squares in pixels.
+        exclude: audit.csv, or a CSV with a column ``image_id``: images to leave out.
+        progress: Show a bar.
+
+    Raises:
+        UsageError: The name cannot be used.
+        DataError: There are no images, or some are broken or of one name (all are listed).
+        MismatchError: ``name`` was prepared from other files or with other settings.
+    """
+    check_own_name(name)
+    folder = check_arguments(name, root, size, 0.15)
+    exclusions = read_exclusions(exclude, [name, images.resolve().name]) if exclude is not None else None
+    pairs, excluded = exclude_pairs(images_alone(images), exclusions)
+    settings: dict[str, Any] = {"pairs": digest(pairs), "images": len(pairs), "masks": False}
+    places = {"images": images, "exclude": exclude}
+    source = {key: str(path.resolve()) for key, path in places.items() if path is not None}
+    with locked(folder):
+        if (data := reuse(folder, size, settings, progress=progress)) is not None:
+            return data
+        call = command_line("prepare", "--unlabelled", name=name, **source)
+        job = Job(
+            name, name, "the owner's", call, source | excluded, settings, pairs, {},
+            seed=0, val_fraction=0.15, allow_empty=True,
         )  # fmt: skip
         return assemble(job, root, size, progress=progress)

@@ -69,7 +69,7 @@ def digest(pairs: Sequence[Pair]) -> str:
     """Hash of all that is known without reading the files: whether a second call is about the same pairs."""
     facts = [
         [p.image_id, p.split, p.diagnosis, p.group]
-        + [[str(path.resolve()), path.stat().st_size] for path in (p.image, p.mask)]
+        + [[str(path.resolve()), path.stat().st_size] for path in filter(None, (p.image, p.mask))]
         for p in pairs
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

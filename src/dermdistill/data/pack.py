@@ -61,7 +61,7 @@ def build_pack(
             problems |= {
                 record.row: f"{pairs[record.row].mask}: no pixel is above 127: an empty mask"
                 for record in work.records.values()
-                if record.mask_fraction == 0
+                if record.mask_fraction == 0 and pairs[record.row].mask is not None
             }
         _refuse(folder, len(pairs), [problems[row] for row in sorted(problems)])
         hashes = {f"{kind}_sha256": hash_file(partial / f"{kind}.npy") for kind in ("images", "masks")}

@@ -102,6 +102,10 @@ class PackWork:
         pair = self.pairs[row]
         try:
             stamp = _file_stamp(pair)
+            if pair.mask is None:
+                width, height = image_size(pair.image)
+                self.images[row] = resize_image(read_image(pair.image, near=self.size), self.size)
+                return Record(row, width, height, 0.0, False, hash_file(pair.image), "", stamp)
             mask, greys = read_mask(pair.mask)
             height, width = mask.shape
             found = image_size(pair.image)
@@ -116,7 +120,7 @@ class PackWork:
         except DataError as error:
             return error.found
         except OSError as error:
-            return f"{pair.image}, {pair.mask}: {error}"
+            return f"{pair.image}, {pair.mask or 'no mask'}: {error}"
 
     def _remember(self, records: list[Record]) -> None:
         """Rows first, then the log: a line in it means that the row is on disk."""
@@ -147,7 +151,7 @@ class PackWork:
 
 def _file_stamp(pair: Pair) -> str:
     facts: list[Any] = []
-    for path in (pair.image, pair.mask):
+    for path in filter(None, (pair.image, pair.mask)):
         status = path.stat()
         facts += [str(path), status.st_size, status.st_mtime_ns]
     return json.dumps(facts)

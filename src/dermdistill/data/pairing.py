@@ -21,7 +21,8 @@ class Pair:
 
     image_id: str
     image: Path
-    mask: Path
+    mask: Path | None
+    """None where there is none: an image for `data.unlabelled`."""
     split: str = "train"
     diagnosis: str = ""
     group: str = ""
@@ -83,6 +84,23 @@ def pair_folders(images: Path, masks: Path, split: str = "train") -> Pairing:
         )
     pairs.sort(key=lambda pair: pair.image_id)
     return Pairing(pairs, lonely, [path for path in mask_files if path not in used])
+
+
+def images_alone(folder: Path) -> list[Pair]:
+    """The images of a folder at any depth, without masks, for training; sorted by name.
+
+    Raises:
+        DataError: No such folder, no images, or two of one name.
+    """
+    files = _list_images(folder, folder)
+    if not files:
+        raise DataError(f"There are no images in {folder}.", f"files {', '.join(IMAGE_SUFFIXES)}")
+    names: dict[str, list[Path]] = {}
+    for path in files:
+        names.setdefault(path.stem.lower(), []).append(path)
+    if twice := [f"{name}: {listed(same)}" for name, same in names.items() if len(same) > 1]:
+        raise DataError(f"Names are ambiguous: {listed(twice, LISTED)}", "one image per name", "Rename some.")
+    return sorted((Pair(path.stem, path, None) for path in files), key=lambda pair: pair.image_id)
 
 
 def pair_ph2(folder: Path) -> Pairing:

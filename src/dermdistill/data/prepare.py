@@ -15,14 +15,14 @@ from dermdistill.data.assemble import Job, add_pack, assemble, discard_archives,
 from dermdistill.data.dataset import PreparedData, is_prepared, open_dataset, read_info
 from dermdistill.data.exclude import exclude_pairs, read_exclusions
 from dermdistill.data.fetch import fetch_source
-from dermdistill.data.folders import prepare_folder
+from dermdistill.data.folders import prepare_folder, prepare_unlabelled
 from dermdistill.data.lock import locked
 from dermdistill.data.official import official_pairs, ph2_pairs, phantom_pairs
 from dermdistill.data.phantom import write_phantoms
 from dermdistill.data.sources import PHANTOM, SOURCES, find_source
 from dermdistill.errors import UsageError
 
-__all__ = ["ensure_prepared", "prepare_folder", "prepare_phantom", "prepare_source"]
+__all__ = ["ensure_prepared", "prepare_folder", "prepare_phantom", "prepare_source", "prepare_unlabelled"]
 
 PHANTOM_TEST_FRACTION = 0.2
 PHANTOM_SIDE = 256
