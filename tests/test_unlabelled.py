@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +180,37 @@ def test_a_run_is_resumed_exactly_and_its_card_tells(
 def _weights(folder: Path) -> dict[str, Tensor]:
     state = torch.load(folder / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     return {name: value for name, value in state.items() if value.is_floating_point()}
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_scores_of_one(root: Path, teacher: Path, tmp_path: Path) -> None:
+    """Group norm and no augmentation: what is left must agree, whoever computed which image."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
+    tables = []
+    for where, devices in (("one", "1"), ("two", "2")):
+        command = [
+            *(
+                sys.executable,
+                "-m",
+                "dermdistill",
+                "distill",
+                "phantom",
+                "--runs-root",
+                str(tmp_path / where),
+            ),
+            *("--data.size", str(SIZE), "--data.batch-size", "4"),
+            *("--data.unlabelled", "phantom", "--data.train-limit", "8", "--teacher", str(teacher)),
+            *("--student.arch", "unet-w4", "--student.norm", "group", "--augment.no-enabled"),
+            *("--trainer.epochs", "2", "--trainer.accelerator", "cpu", "--trainer.devices", devices),
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=900, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        tables.append(read_csv(tmp_path / where / "phantom-student-distilled" / "metrics.csv"))
+    for one, two in zip(*tables, strict=True):
+        for column in ("step", "train_loss", "val_loss", "val_dice", "val_agreement"):
+            assert float(two[column]) == pytest.approx(float(one[column]), abs=2e-4), column
 
 
 def test_images_without_masks_serve_and_are_refused_where_masks_are_needed(

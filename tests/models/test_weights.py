@@ -11,6 +11,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
+import torchvision
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
@@ -112,6 +113,21 @@ def test_local_file_by_name(tmp_path, prefix, suffix):
     save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
     loaded = build_model("Unet", "resnet18", str(path)).net.encoder.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in source.items())
+
+
+def test_a_torchvision_file_gives_an_smp_encoder_torchvisions_features(tmp_path, images):
+    """Names agree but for the classifier: every map equals, to the last bit, the one of its origin."""
+    torch.manual_seed(0)
+    origin = torchvision.models.resnet18(weights=None).eval()
+    torch.save(origin.state_dict(), tmp_path / "resnet18.pth")
+    encoder = build_model("Unet", "resnet18", str(tmp_path / "resnet18.pth")).eval().net.encoder
+    with torch.no_grad():
+        found = encoder(images)[1:]
+        x = origin.relu(origin.bn1(origin.conv1(images)))
+        expected = [x, x := origin.layer1(origin.maxpool(x))]
+        expected += [x := layer(x) for layer in (origin.layer2, origin.layer3, origin.layer4)]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("part", ["whole", "backbone"])
