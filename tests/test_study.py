@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import yaml
 
-from dermdistill import cli, study, study_clock
+from dermdistill import cli, study, study_clock, training
 from dermdistill.config import load_recipe, shipped_studies, to_tree
 from dermdistill.data.dataset import open_dataset
 from dermdistill.data.prepare import prepare_phantom
 from dermdistill.errors import ConfigError, DataError, MismatchError, UsageError
 from dermdistill.files import read_csv, read_json, write_json
+from dermdistill.report import records
+from dermdistill.report.collect import collect
 from dermdistill.study_config import (
     StudySettings,
     base_recipe,
@@ -154,6 +156,42 @@ def test_an_arm_that_cannot_be_run_is_told_and_stops_no_other(
     path.write_text(yaml.safe_dump(plain), encoding="utf-8")
     assert cli.main(["study", str(path), "--collect"]) == 1
     assert not read_json(tmp_path / "tiny" / "study.json")["complete"]
+
+
+def test_arms_with_other_teachers_unlabelled_images_and_another_size(root: Path, tmp_path: Path) -> None:
+    """Arms that change more than a loss: lists as values, weights of the same teacher, another pack."""
+    more = {
+        "data.root": str(root), "data.size": SIZE, "data.batch_size": 4, "trainer.epochs": 1,
+        "trainer.accelerator": "cpu", "teacher.arch": "unet-w4", "runs_root": str(tmp_path),
+    }  # fmt: skip
+    teachers = [
+        str(training.train(load_recipe("teacher-phantom", {**more, "seed": seed, "name": f"t{seed}"})))
+        for seed in (5, 6)
+    ]
+    arms = {
+        "base": {},
+        "mean": {"teacher": "own", "overrides": {"teacher.runs": teachers}},
+        "last": {"overrides": {"teacher.weights": "last"}},
+        "unlabelled": {"overrides": {"data.unlabelled": "phantom"}},
+        "larger": {"overrides": {"data.size": 2 * SIZE}},
+    }
+    given = {"run": teachers[0]}
+    settings = tiny(root, tmp_path, arms=arms, baseline="base", seeds=[0], teacher=given)
+    result = study.run_study(settings, progress=False)
+    assert result["complete"]
+    assert [arm["arm"] for arm in result["arms"]] == ["teacher", *arms]
+    assert len({arm["cells"][0]["weights_sha256"] for arm in result["arms"]}) >= 5
+    assert len({arm["steps"] for arm in result["arms"][1:]}) == 1
+    cards = {arm: read_json(settings.folder / "cells" / f"{arm}-seed0" / "card.json") for arm in arms}
+    assert len(cards["mean"]["teacher"]["mean_of"]) == 2
+    assert cards["last"]["teacher"]["best_sha256"] == cards["base"]["teacher"]["weights_sha256"]
+    assert cards["unlabelled"]["dataset"]["unlabelled"]["images"] == 10
+    assert cards["larger"]["input_size"] == 2 * SIZE
+    table = records.difference_table(collect(settings.folder).report)
+    assert table is not None
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert ", ".join(teachers) in rows["teacher.runs"]
+    assert "phantom" in rows["data.unlabelled"]
 
 
 def test_cells_that_do_not_belong_together_are_refused(

@@ -222,7 +222,8 @@ def test_images_without_masks_serve_and_are_refused_where_masks_are_needed(
         path.rename(path.with_name(f"NEW_{path.name}"))
     prepare_unlabelled("maskless", root, raw / "images", size=SIZE, progress=False)
     more = {"data.unlabelled": "maskless", "data.train_limit": 4, "trainer.epochs": 1}
-    taught = {**more, "teacher.run": str(teacher)}
+    terms = {"augment.mixup": 0.4, "kd.boundary": 0.5, "kd.attention": 0.5}
+    taught = {**more, **terms, "teacher.run": str(teacher)}
     folder = training.distill(tiny("phantom", root, tmp_path, **taught), progress=False)
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     assert card["dataset"]["unlabelled"]["images"] == 4
