@@ -2,7 +2,8 @@
 
 Flips, rotation, scale and shift are one affine resampling; brightness, contrast, saturation and hue are one
 3×4 matrix per image. That is about a tenth of the cost of a container of separate transforms (kornia's own:
-10.6 ms per image of 256² on two CPU cores, this: 1.2). Nothing here loops over images.
+10.6 ms per image of 256² on two CPU cores, this: 1.2). Nothing here loops over images, and nothing waits for
+the device: the small matrices are made on the CPU, where they are drawn, and sent there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
+
+from dermdistill.devices import send
 
 Views = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
@@ -75,17 +78,16 @@ class Augment(nn.Module):
             return image, mask, None, None
         with torch.autocast(image.device.type, enabled=False):
             image = image.float()
-            drawn = torch.rand(_DRAWS, len(image))
-            draws = drawn.to(image.device)
+            draws = torch.rand(_DRAWS, len(image))
             image, mask = self._move(image, mask, draws[:6])
             if self.color > 0:
                 image = jitter_color(image, self.color * (2 * draws[6:10] - 1))
             if self.blur > 0:
-                # Which images are blurred is decided by the CPU's copy: no wait for the device.
-                chosen = (drawn[10] < self.blur).nonzero().squeeze(1)
-                image = blur(image, chosen.to(image.device), 0.1 + 1.4 * draws[11])
+                chosen = (draws[10] < self.blur).nonzero().squeeze(1)
+                image = blur(image, chosen, 0.1 + 1.4 * draws[11])
             if self.cutout > 0:
-                image = erase(image, draws[12] < self.cutout, draws[13:17])
+                there = send(draws, image.device)
+                image = erase(image, there[12] < self.cutout, there[13:17])
             return self._mix(image, mask)
 
     def _move(self, image: Tensor, mask: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +98,7 @@ class Augment(nn.Module):
         from kornia.geometry.transform import get_affine_matrix2d
 
         height, width = image.shape[-2:]
-        side = image.new_tensor([width, height])
+        side = torch.tensor([width, height], dtype=draws.dtype)
         signed = 2 * draws - 1
         # A negative scale mirrors.
         mirror = torch.where(draws[:2] < self.flip, -1.0, 1.0)
@@ -108,7 +110,7 @@ class Augment(nn.Module):
         )
         # The grid asks where each pixel of the view comes from, so the move is inverted.
         theta = torch.linalg.inv(normalize_homography(matrix, (height, width), (height, width)))
-        grid = _affine_grid(theta, height, width)
+        grid = _affine_grid(send(theta, image.device), height, width)
         moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
         moved_mask = F.grid_sample(
             mask.float(), grid, mode="nearest", padding_mode="reflection", align_corners=True
@@ -118,8 +120,8 @@ class Augment(nn.Module):
     def _mix(self, image: Tensor, mask: Tensor) -> Views:
         if self.mixup == 0:
             return image, mask, None, None
-        lam = torch.distributions.Beta(self.mixup, self.mixup).sample((len(image),)).to(image.device)
-        partner = torch.randperm(len(image)).to(image.device)
+        lam = send(torch.distributions.Beta(self.mixup, self.mixup).sample((len(image),)), image.device)
+        partner = send(torch.randperm(len(image)), image.device)
         share = lam.view(-1, 1, 1, 1)
         return share * image + (1 - share) * image[partner], mask, mask[partner], lam
 
@@ -139,35 +141,40 @@ _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3
 def jitter_color(image: Float[Tensor, "b 3 h w"], jitter: Float[Tensor, "4 b"]) -> Float[Tensor, "b 3 h w"]:
     """Change brightness, contrast, saturation (relative, 0 is none) and hue (tenths of a circle) per image.
 
-    Contrast turns about the image's own mean brightness. The result is clamped to [0, 1].
+    Contrast turns about the image's own mean brightness. The result is clamped to [0, 1]. ``jitter`` is on
+    the CPU, the image anywhere.
     """
     brightness, contrast, saturation, hue = jitter
     bright, angle = 1 + brightness, hue * 0.1 * 2 * math.pi
     chroma = 1 + saturation
-    to_yiq = image.new_tensor(_YIQ)
-    turn = torch.zeros(len(angle), 3, 3, device=image.device)
+    to_yiq = torch.tensor(_YIQ)
+    turn = torch.zeros(len(angle), 3, 3)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = chroma * angle.cos()
     turn[:, 2, 1] = chroma * angle.sin()
     turn[:, 1, 2] = -turn[:, 2, 1]
     matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq
     # Saturation and hue keep Y, so its mean is that of the original.
-    level = (image.mean(dim=(2, 3)) * to_yiq[0]).sum(dim=1)
+    level = (image.mean(dim=(2, 3)) * send(to_yiq[0], image.device)).sum(dim=1)
     gain = (bright * (1 + contrast)).view(-1, 1, 1)
-    offset = (-bright * contrast * level).view(-1, 1, 1)
-    changed = torch.bmm(gain * matrix, image.flatten(2)).add_(offset)
+    offset = (send(-bright * contrast, image.device) * level).view(-1, 1, 1)
+    changed = torch.bmm(send(gain * matrix, image.device), image.flatten(2)).add_(offset)
     return changed.view(image.shape).clamp_(0, 1)
 
 
 def blur(
     image: Float[Tensor, "b 3 h w"], chosen: Tensor, deviation: Float[Tensor, " b"]
 ) -> Float[Tensor, "b 3 h w"]:
-    """Blur the chosen images (indices), each with its own standard deviation in pixels (up to 1.5)."""
+    """Blur the chosen images (indices), each with its own standard deviation in pixels (up to 1.5).
+
+    Both are on the CPU, the image anywhere.
+    """
     if len(chosen) == 0:
         return image
     from kornia.filters import gaussian_blur2d
 
-    sigma = deviation[chosen].unsqueeze(1).expand(-1, 2)
+    sigma = send(deviation[chosen].unsqueeze(1).expand(-1, 2), image.device)
+    chosen = send(chosen, image.device)
     # 9 pixels reach 2.7 deviations of the widest; replicate works on images of any size.
     blurred = gaussian_blur2d(image[chosen], 9, sigma, border_type="replicate")
     return image.index_copy(0, chosen, blurred.clamp_(0, 1))

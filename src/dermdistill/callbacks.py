@@ -98,6 +98,8 @@ class EpochLog(Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop the clock of training: validation is not counted as speed."""
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # what was handed to the GPU is not yet done
         self._seconds = time.perf_counter() - self._started
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dermdistill.compiled import Answer, CompiledAnswer, answer
 from dermdistill.models.build import LesionNet
 from dermdistill.models.ensemble import Ensemble
 from dermdistill.models.fold import fold_batch_norm
@@ -43,9 +44,9 @@ class FrozenTeacher(nn.Module):
 
     # no_grad and not inference_mode: the student's loss keeps the teacher's output for its backward pass.
     @torch.no_grad()
-    def forward(self, image: Tensor, features: bool) -> tuple[Tensor, list[Tensor]]:
-        """Logits [b, 1, h, w], and the feature maps where they are asked for."""
-        return self.net.forward_features(image) if features else (self.net(image), [])
+    def forward(self, image: Tensor, features: bool, call: Answer = answer) -> tuple[Tensor, list[Tensor]]:
+        """Logits [b, 1, h, w], and the feature maps where they are asked for; by ``call``."""
+        return call(self.net, image, features)
 
 
 class DistillationTask(SegmentationTask):
@@ -71,6 +72,12 @@ class DistillationTask(SegmentationTask):
         super().__init__(net, **task)
         self.teacher = FrozenTeacher(teacher)
         self.distilled, self.adaptors = distilled, adaptors
+        self.compiled_teacher: CompiledAnswer | None = None
+
+    def compile_steps(self, mode: str, batch: int) -> None:
+        """As of the other task; student and teacher each on their own."""
+        super().compile_steps(mode, batch)
+        self.compiled_teacher = CompiledAnswer(mode, batch)
 
     def terms(self, image: Tensor, masks: Masks) -> tuple[Terms, Tensor, Tensor | None]:
         """Supervised and distilled terms; teacher and student see the same tensor.
@@ -78,10 +85,10 @@ class DistillationTask(SegmentationTask):
         Supervised terms are of the images with a mask, distilled ones of all. Where a distilled term needs an
         outline and there is no mask, it is the teacher's.
         """
-        net = self.net if self.training else self.deployed
         features = self.adaptors is not None
-        logits, student_features = net.forward_features(image) if features else (net(image), [])
-        teacher_logits, teacher_features = self.teacher(image, features)
+        logits, student_features = self.answer(image, features)
+        call = self.compiled_teacher if self.training and self.compiled_teacher else answer
+        teacher_logits, teacher_features = self.teacher(image, features, call)
         if self.adaptors is not None:
             student_features, teacher_features = self.adaptors(student_features, teacher_features)
         mask = masks[0][1]

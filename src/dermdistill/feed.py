@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
@@ -79,6 +80,22 @@ def make_feed(
     loader = loader_of(MixedDataset(labelled, unlabelled), batches)
     told = {"name": others.name, "fingerprint": others.fingerprint, "images": count}
     return Feed(loader, batches, len(rows), count, facts | {"unlabelled": told})
+
+
+def place(loader: DataLoader[Batch], device: torch.device, wanted: str) -> None:
+    """Put a loader's images where the device gets at them soonest; see ``data.on_device``.
+
+    On a GPU they stay there as a whole, or each batch is copied from pinned memory, which waits for nothing.
+    """
+    dataset = cast("PackDataset | MixedDataset", loader.dataset)
+    if wanted == "auto" and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        wanted = "always" if dataset.nbytes <= free // 4 else "never"
+    if wanted == "always":
+        dataset.keep_on(device)
+        logger.info("%d MB of images and masks stay on %s", dataset.nbytes // 10**6, device)
+    else:
+        loader.pin_memory = device.type == "cuda"
 
 
 def world_of(recipe: Recipe) -> tuple[int, int]:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 # The teachers' folders may have moved; that their weights are the same is checked by teachers.py.
 MAY_CHANGE = (
     *("runs_root", "data.root", "trainer.accelerator", "trainer.checkpoint_steps"),
-    *("teacher.run", "teacher.runs"),
+    *("teacher.run", "teacher.runs", "data.on_device", "trainer.compile"),
 )
 
 

@@ -35,6 +35,9 @@ class DataSettings(Settings):
     batch_size: Count = 16
     """Labelled images per optimiser step, over all devices together: their number does not change the
     result."""
+    on_device: Literal["auto", "always", "never"] = "auto"
+    """Keep the split's images in the device's memory. auto: on a GPU where they take at most a quarter of
+    what is free. Changes speed only."""
     exclude: Path | None = None
     """audit.csv, or a CSV with a column image_id: training images that are left out."""
     unlabelled: str | None = None
@@ -196,6 +199,9 @@ class TrainerSettings(Settings):
     """Nodes (torchrun or SLURM start them)."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """auto: bf16-mixed where the device has it in hardware, else 32-true. Losses are always in fp32."""
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    """Mode of torch.compile for the forward passes of training steps (reduce-overhead: CUDA graphs).
+    Compiling took about a minute per network on a CPU: for long runs."""
     grad_clip: Weight = 1.0
     """Largest gradient norm; 0 is off."""
     early_stop: Count | None = None

@@ -11,10 +11,11 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dermdistill.augment import Augment
+from dermdistill.compiled import CompiledAnswer, answer
 from dermdistill.data.loader import Batch
+from dermdistill.devices import Lookout, MovingAverage
 from dermdistill.errors import TrainingError
 from dermdistill.models.build import LesionNet
 
@@ -36,6 +37,9 @@ class SegmentationTask(L.LightningModule):
         seed: Seed of the views.
         val_count: Images in the validation split.
         ema: Decay of the averaged weights; 0 is off.
+
+    Attributes:
+        compiled: What answers for the network in training steps in place of `compiled.answer`, or None.
     """
 
     def __init__(
@@ -55,9 +59,9 @@ class SegmentationTask(L.LightningModule):
         self.augment, self.supervised = augment, supervised
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.seed, self.val_count = seed, val_count
-        self.averaged = (
-            AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
-        )
+        self.averaged = MovingAverage(net, ema) if ema else None
+        self.compiled: CompiledAnswer | None = None
+        self.lookout = Lookout()
         self.strict_loading = False  # the frozen teacher is left out of checkpoints
         self._validation: dict[str, Tensor] = {}
         self._schedule_state: dict[str, Any] | None = None
@@ -76,7 +80,8 @@ class SegmentationTask(L.LightningModule):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the schedule; leave the teacher out."""
+        """Keep the schedule; leave the teacher out. Nothing is kept that a loss of NaN has touched."""
+        self.lookout.settle()
         checkpoint["schedule"] = self.schedule.state_dict()
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("teacher.")}
@@ -97,9 +102,9 @@ class SegmentationTask(L.LightningModule):
         image, mask = batch["image"].float() / 255, batch["mask"]
         if self.augment is None:
             return image, [(None, mask)]
-        devices = [image.device] if image.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
+        # The CPU's generator draws for every device (Augment): a GPU's own is left alone.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
             count = len(mask)
             labelled, mask, other, share = self.augment(image[:count], mask)
             image = (
@@ -118,37 +123,64 @@ class SegmentationTask(L.LightningModule):
 
     def terms(self, image: Tensor, masks: Masks) -> tuple[Terms, Tensor, Tensor | None]:
         """Named terms per image that each concerns, the network's logits, and the teacher's if it has one."""
-        logits = (self.net if self.training else self.deployed)(image)
+        logits, _ = self.answer(image, features=False)
         return shared_terms(self.supervised, logits, masks), logits, None
+
+    def answer(self, image: Tensor, features: bool) -> tuple[Tensor, list[Tensor]]:
+        """The logits, and features where wanted, of the network in training, of what is deployed outside."""
+        if not self.training:
+            return answer(self.deployed, image, features)
+        return (self.compiled or answer)(self.net, image, features)
+
+    def compile_steps(self, mode: str, batch: int) -> None:
+        """Have ``torch.compile`` make the forward passes of full batches."""
+        self.compiled = CompiledAnswer(mode, batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one augmented batch: the sum of the terms, each the mean over the images it concerns.
 
         So the size of a distillation term does not depend on how many unlabelled images there are.
         """
+        if self.compiled is not None:
+            torch.compiler.cudagraph_mark_step_begin()  # what the step before answered is done with
         image, masks = self.view(batch)
         terms = {name: values.mean() for name, values in self.terms(image, masks)[0].items()}
         loss = torch.stack(list(terms.values())).sum()
-        self._check_finite(loss, terms, batch)
-        for name, value in {"loss": loss, **terms}.items():
+        told = {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
+        names = {"row": batch["row"], "position": batch["position"]}  # images would fill the device's memory
+        when = (self.global_step, self.current_epoch)
+        self.lookout.look(told["loss"], lambda: self._complain(told, names, *when))
+        for name, value in told.items():
             self.log(
-                f"train/{name}", value.detach(),
+                f"train/{name}", value,
                 on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["row"]),
             )  # fmt: skip
         return loss
 
-    def _check_finite(self, loss: Tensor, terms: Mapping[str, Tensor], batch: Batch) -> None:
-        if torch.isfinite(loss):
-            return
+    def _complain(
+        self, told: Mapping[str, Tensor], names: Mapping[str, Tensor], step: int, epoch: int
+    ) -> None:
         loader: Any = self.trainer.train_dataloader
-        ids = loader.dataset.image_ids(batch)
-        listed = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
+        ids = loader.dataset.image_ids(names)
+        listed = ", ".join(f"{name} {value.item():.4g}" for name, value in told.items() if name != "loss")
         raise TrainingError(
-            f"The loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}).\n"
+            f"The loss is {told['loss'].item()} at step {step} (epoch {epoch}).\n"
             f"  terms:  {listed}\n  images: {', '.join(ids)}",
             "a finite loss",
             "Lower --optim.lr, or set --trainer.precision 32-true; the run before this step can be resumed.",
         )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As Lightning's, which refuses a fused optimiser, although nothing is unscaled outside 16-mixed."""
+        if gradient_clip_val and optimizer.param_groups[0].get("fused"):
+            torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Average the weights and step the schedule, once per optimiser step."""
@@ -160,6 +192,7 @@ class SegmentationTask(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """One row per image: an image that two processes saw would show as a count above one."""
+        self.lookout.settle()
         self._validation = {}
 
     def _keep(self, name: str, positions: Tensor, values: Tensor) -> None:

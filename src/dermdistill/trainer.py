@@ -68,6 +68,7 @@ def make_trainer(
         else "auto",
         sync_batchnorm=several and on_gpu,
         precision=_precision(t.precision, on_gpu),
+        benchmark=on_gpu,  # all batches but the last have one size: cuDNN's search pays
         gradient_clip_val=t.grad_clip or None,
         logger=board,
         callbacks=callbacks,

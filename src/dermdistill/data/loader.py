@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from typing import TypedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dermdistill.data.dataset import PreparedData
+from dermdistill.devices import send
 from dermdistill.errors import TrainingError
 
 
@@ -35,10 +36,14 @@ class Batch(TypedDict):
 
 
 class PackDataset(Dataset[Batch]):
-    """The rows of one split; ``__getitems__`` cuts a whole batch out of the memory map at once."""
+    """The rows of one split; ``__getitems__`` cuts a whole batch out of the memory map at once.
+
+    After `keep_on` it cuts it out of the device's memory: then no image passes through the CPU any more.
+    """
 
     def __init__(self, data: PreparedData, rows: NDArray[np.int64]) -> None:
         self.data, self.rows = data, rows
+        self._resident: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,21 +55,42 @@ class PackDataset(Dataset[Batch]):
         # A sorted read walks the file forwards; the order inside a batch does not matter to any loss.
         order = np.argsort(self.rows[positions])
         rows, image = self.cut(positions)
+        where = torch.from_numpy(np.asarray(positions)[order])
+        if self._resident is None:
+            mask = torch.from_numpy(self.data.masks[rows])
+        else:
+            mask = self._resident[1][send(where, image.device)]
         return {
             "image": image,
-            "mask": torch.from_numpy(self.data.masks[rows]).unsqueeze(1),
+            "mask": mask.unsqueeze(1),
             "row": torch.from_numpy(rows),
-            "position": torch.from_numpy(np.asarray(positions)[order]),
+            "position": where,
         }
 
     def cut(self, positions: list[int]) -> tuple[NDArray[np.int64], Tensor]:
         """Rows, ascending, and images (as in `Batch`) of some positions; no mask is read."""
-        rows = np.sort(self.rows[positions])
+        order = np.argsort(self.rows[positions])
+        rows = self.rows[positions][order]
+        if self._resident is None:
+            image = torch.from_numpy(self.data.images[rows])
+        else:
+            images = self._resident[0]
+            image = images[send(torch.from_numpy(np.asarray(positions)[order]), images.device)]
         # A permuted NHWC array is what torch calls channels-last: no copy is needed for it.
-        return rows, torch.from_numpy(self.data.images[rows]).permute(0, 3, 1, 2)
+        return rows, image.permute(0, 3, 1, 2)
 
-    def image_ids(self, batch: Batch) -> list[str]:
-        """Names of a batch's images, in its order."""
+    @property
+    def nbytes(self) -> int:
+        """Of images and masks."""
+        return len(self) * self.data.size**2 * 4
+
+    def keep_on(self, device: torch.device) -> None:
+        """Copy the rows' images and masks to the device."""
+        images, masks = (torch.from_numpy(a[self.rows]) for a in (self.data.images, self.data.masks))
+        self._resident = images.to(device), masks.to(device)
+
+    def image_ids(self, batch: Mapping[str, Any]) -> list[str]:
+        """Names of a batch's images, in its order; of the batch ``row`` is read."""
         return [self.data.manifest[row].image_id for row in batch["row"].tolist()]
 
 
@@ -123,6 +149,12 @@ class EpochBatches(Sampler[list[int]]):
         if self.shuffle and len(edges) > 2 and edges[-1] - edges[-2] < self.min_batch * self.world:
             del edges[-2]
         return list(itertools.pairwise(edges))
+
+    @property
+    def full(self) -> int:
+        """Images of this process in a full batch."""
+        low, high = self.bounds()[0]
+        return (high - low) // self.world
 
     def __len__(self) -> int:
         if self.shuffle:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,9 +54,19 @@ class MixedDataset(Dataset[Batch]):
             "position": with_mask["position"],
         }
 
-    def image_ids(self, batch: Batch) -> list[str]:
-        """Names of a batch's images, in its order."""
-        rows, count = batch["row"].tolist(), len(batch["mask"])
+    @property
+    def nbytes(self) -> int:
+        """Of both data sets' images and masks."""
+        return self.labelled.nbytes + self.unlabelled.nbytes
+
+    def keep_on(self, device: torch.device) -> None:
+        """Copy both to the device."""
+        self.labelled.keep_on(device)
+        self.unlabelled.keep_on(device)
+
+    def image_ids(self, batch: Mapping[str, Any]) -> list[str]:
+        """Names of a batch's images, in its order; of the batch ``row`` and ``position`` are read."""
+        rows, count = batch["row"].tolist(), len(batch["position"])
         sides = ((self.labelled, rows[:count]), (self.unlabelled, rows[count:]))
         return [side.data.manifest[row].image_id for side, own in sides for row in own]
 
@@ -84,6 +95,12 @@ class MixedBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return len(self.labelled)
+
+    @property
+    def full(self) -> int:
+        """Images of this process in a full batch, both kinds."""
+        own, world = self.labelled.full, self.labelled.world
+        return own + self.unlabelled_beside(own * world) // world
 
     def seek(self, step: int) -> None:
         """Make the next iteration start at the global training step ``step``."""

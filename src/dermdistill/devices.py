@@ -1,0 +1,97 @@
+"""Keep a GPU busy: hand it work without waiting for it.
+
+A plain ``tensor.to("cuda")`` or ``loss.item()`` lets the CPU wait until the GPU has done all that it was
+given; then the GPU waits until the CPU has thought of more.
+On a CPU nothing here does anything that the plain call would not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+AHEAD = 16
+"""Steps after which a loss on a GPU is looked at: by then it has long been computed."""
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on ``device``; to a GPU through pinned memory, so that nobody waits."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+class Lookout:
+    """Watches for losses that are not finite, on a GPU some steps late and so without waiting.
+
+    Each call of `look` queues a question and asks the one queued ``ahead`` calls before; `settle` asks all.
+    Whoever keeps a result (a checkpoint, the best weights) calls `settle` before: nothing is kept that a step
+    with such a loss has touched, and that step can be named however late.
+
+    Args:
+        ahead: Calls of `look` between question and answer; None: 0 on a CPU, `AHEAD` on a GPU.
+    """
+
+    def __init__(self, ahead: int | None = None) -> None:
+        self.ahead = ahead
+        self._waiting: deque[tuple[Tensor, torch.cuda.Event | None, Callable[[], None]]] = deque()
+
+    def look(self, value: Tensor, complain: Callable[[], None]) -> None:
+        """Have ``complain()`` called, at once or later, if ``value`` (one number) is not finite."""
+        on_gpu = value.device.type == "cuda"
+        finite, event = torch.isfinite(value.detach()), None
+        if on_gpu:
+            answer = torch.empty((), dtype=torch.bool, pin_memory=True)
+            answer.copy_(finite, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+            finite = answer
+        self._waiting.append((finite, event, complain))
+        ahead = self.ahead if self.ahead is not None else AHEAD * on_gpu
+        while len(self._waiting) > ahead:
+            self._ask()
+
+    def settle(self) -> None:
+        """Answer all that waits."""
+        while self._waiting:
+            self._ask()
+
+    def _ask(self) -> None:
+        finite, event, complain = self._waiting.popleft()
+        if event is not None:
+            event.synchronize()
+        if not finite:
+            complain()
+
+
+class MovingAverage(AveragedModel):
+    """torch's exponential moving average of parameters and buffers, without its questions to the device.
+
+    ``AveragedModel`` keeps its count on the device and asks for it at every step. Integer buffers are copied.
+    """
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        super().__init__(net, use_buffers=True)
+        self.decay = decay
+        self._begun = False
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take one step of the average; the first one copies."""
+        self._begun = self._begun or bool(self.n_averaged > 0)
+        pairs = [
+            *zip(self.module.parameters(), model.parameters(), strict=True),
+            *zip(self.module.buffers(), model.buffers(), strict=True),
+        ]
+        real = [(mine, new) for mine, new in pairs if self._begun and mine.is_floating_point()]
+        if real:
+            torch._foreach_lerp_([m for m, _ in real], [n for _, n in real], 1 - self.decay)
+        for mine, new in pairs:
+            if not (self._begun and mine.is_floating_point()):
+                mine.copy_(new)
+        self.n_averaged += 1
+        self._begun = True

@@ -1,0 +1,52 @@
+"""What keeps a GPU busy does on a CPU what the plain call would; and nothing is overlooked for being late."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dermdistill.devices import Lookout, MovingAverage, send
+
+
+def test_send_on_a_cpu_is_no_copy():
+    tensor = torch.arange(3)
+    assert send(tensor, torch.device("cpu")) is tensor
+
+
+@pytest.mark.parametrize("ahead", [None, 0, 3])
+def test_every_bad_loss_is_found_in_order(ahead):
+    lookout, found = Lookout(ahead), []
+    losses = [1.0, float("nan"), 2.0, float("inf"), 3.0, float("-inf")]
+    for step, loss in enumerate(losses):
+        lookout.look(torch.tensor(loss), lambda step=step: found.append(step))
+        assert found == [s for s in (1, 3, 5) if s <= step - (ahead or 0)]
+    lookout.settle()
+    assert found == [1, 3, 5]
+    lookout.settle()
+    assert found == [1, 3, 5]
+
+
+def test_the_moving_average_is_torchs():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    reference = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    ours: nn.Module = MovingAverage(net, 0.9)
+    for step in range(6):
+        net(torch.randn(2, 3, 4, 4))
+        with torch.no_grad():
+            net[0].weight.add_(0.1)
+        reference.update_parameters(net)
+        if step == 3:  # as a run that is resumed
+            state = copy.deepcopy(ours.state_dict())
+            ours = MovingAverage(net, 0.9)
+            ours.load_state_dict(state)
+        ours.update_parameters(net)
+    assert ours.state_dict().keys() == reference.state_dict().keys()
+    for name, value in reference.state_dict().items():
+        if value.is_floating_point():
+            assert torch.equal(ours.state_dict()[name], value), name
+    assert int(ours.n_averaged) == 6

@@ -1,0 +1,191 @@
+"""Settings that change only the speed of training change nothing else."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+
+from dermdistill import objective, training
+from dermdistill.config import Recipe, load_recipe
+from dermdistill.data.loader import PackDataset
+from dermdistill.data.prepare import open_dataset, prepare_phantom
+from dermdistill.data.unlabelled import MixedDataset
+from dermdistill.devices import Lookout
+from dermdistill.errors import TrainingError
+
+SIZE = 32
+
+
+@pytest.fixture
+def no_shape_checks() -> Iterator[None]:
+    """torch.compile cannot see through the checks of annotations that tests switch on."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    prepare_phantom(root, count=22, size=SIZE, seed=0, name="phantom", progress=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def teacher(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    return training.train(
+        tiny("teacher-phantom", root, runs, **{"teacher.arch": "unet-w4", "trainer.epochs": 1}),
+        progress=False,
+    )
+
+
+def tiny(recipe: str, root: Path, runs_root: Path, **more: Any) -> Recipe:
+    overrides = {
+        "runs_root": str(runs_root),
+        "data.root": str(root),
+        "data.size": SIZE,
+        "data.batch_size": 4,
+        "trainer.epochs": 2,
+        "trainer.accelerator": "cpu",
+    }
+    return load_recipe(recipe, overrides | more)
+
+
+def state(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def plain(root: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = tiny("phantom", root, tmp_path_factory.mktemp("plain"), **{"teacher.run": str(teacher)})
+    return training.distill(recipe, progress=False)
+
+
+def test_images_on_the_device_are_the_same_images(root: Path) -> None:
+    data = open_dataset("phantom", root, SIZE)
+    train, val = PackDataset(data, data.indices("train")), PackDataset(data, data.indices("val"))
+    resident = PackDataset(data, data.indices("train"))
+    resident.keep_on(torch.device("cpu"))
+    mixed, mixed_resident = MixedDataset(train, val), MixedDataset(resident, val)
+    mixed_resident.keep_on(torch.device("cpu"))
+    positions = np.random.default_rng(0).permutation(len(train))[:5].tolist()
+    both = [*positions, len(train), len(train) + 1]
+    pairs = [
+        (train.__getitems__(positions), resident.__getitems__(positions)),
+        (mixed.__getitems__(both), mixed_resident.__getitems__(both)),
+    ]
+    for expected, found in pairs:
+        assert expected.keys() == found.keys()
+        for name in expected:
+            assert torch.equal(expected[name], found[name]), name  # type: ignore[literal-required]
+        assert found["image"].is_contiguous(memory_format=torch.channels_last)
+    assert resident.nbytes == sum(t.nbytes for t in resident._resident or ())
+
+
+def test_a_run_with_images_on_the_device_is_the_same_run(
+    root: Path, teacher: Path, plain: Path, tmp_path: Path
+) -> None:
+    more = {"teacher.run": str(teacher), "data.on_device": "always"}
+    found = state(training.distill(tiny("phantom", root, tmp_path, **more), progress=False))
+    expected = state(plain)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+@pytest.mark.parametrize("attention", [0.0, 0.1])
+def test_compiled_steps_train_the_same_network(
+    attention: float, root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through torch.compile's front end (``backend="eager"``: its code generator takes a minute)."""
+    batches: list[tuple[int, bool]] = []
+    compile_ = torch.compile
+
+    def front_end_only(function: Any, mode: str, dynamic: bool) -> Any:
+        assert mode == "reduce-overhead"
+        compiled = compile_(function, backend="eager", dynamic=dynamic)
+
+        def call(net: torch.nn.Module, image: torch.Tensor, features: bool) -> Any:
+            batches.append((len(image), net.training))
+            return compiled(net, image, features)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", front_end_only)
+    more = {"teacher.run": str(teacher), "kd.attention": attention}
+    fast = tiny("phantom", root, tmp_path / "a", **more, **{"trainer.compile": "reduce-overhead"})
+    slow = tiny("phantom", root, tmp_path / "b", **more)
+    found = state(training.distill(fast, progress=False))
+    expected = state(training.distill(slow, progress=False))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)
+    assert {size for size, _ in batches} == {4}  # the last batch of an epoch is smaller, and plain
+    assert [training_ for _, training_ in batches] == [True, False] * (len(batches) // 2)
+
+
+@pytest.mark.usefixtures("no_shape_checks")
+def test_a_compiler_that_fails_is_reported(
+    root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no C++ compiler")
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, mode, dynamic: real(f, backend=broken, dynamic=dynamic))
+    more = {"teacher.run": str(teacher), "trainer.compile": "default"}
+    with pytest.raises(TrainingError, match=r"no C\+\+ compiler[\s\S]*--trainer.compile off"):
+        training.distill(tiny("phantom", root, tmp_path, **more), progress=False)
+
+
+def test_a_loss_looked_at_late_is_named_and_never_kept(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: the answer is read steps after the question."""
+    calls = 0
+    original = objective.losses.soft_dice_loss
+
+    def nan_in_the_second_step(*args: Any, **kwargs: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return original(*args, **kwargs) * (float("nan") if calls == 2 else 1.0)
+
+    monkeypatch.setattr(objective.losses, "soft_dice_loss", nan_in_the_second_step)
+    monkeypatch.setattr("dermdistill.tasks.Lookout", functools.partial(Lookout, 100))
+    recipe = tiny("student-phantom", root, tmp_path)
+    with pytest.raises(TrainingError, match=r"loss is nan at step 1 \(epoch 0\)[\s\S]*images: PHANTOM"):
+        training.train(recipe, progress=False)
+    folder = tmp_path / recipe.name
+    assert calls > 2, "it was looked at in the same step: this test would prove nothing"
+    assert not (folder / "last.ckpt").exists()
+    assert not (folder / "best_student_model.pth").exists()
+
+
+def test_a_fused_optimiser_is_clipped_in_bf16(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[float] = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def fused(parameters: list[torch.nn.Parameter], **_: Any) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=1e-3, fused=True)
+
+    def recorded(parameters: Any, limit: float) -> torch.Tensor:
+        parameters = list(parameters)
+        clip(parameters, limit)
+        norms.append(float(torch.stack([p.grad.norm() for p in parameters]).norm()))
+        return torch.tensor(0.0)
+
+    monkeypatch.setattr(training, "make_optimizer", fused)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", recorded)
+    more = {"trainer.precision": "bf16-mixed", "trainer.grad_clip": 1e-3, "trainer.epochs": 1}
+    training.train(tiny("student-phantom", root, tmp_path, **more), progress=False)
+    assert norms
+    assert max(norms) <= 1e-3 * 1.01
