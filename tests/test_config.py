@@ -58,7 +58,7 @@ def test_settings_that_make_no_sense_are_refused(tree: dict[str, object], told: 
 
 def test_a_shipped_recipe_is_found_by_name_and_typos_are_helped() -> None:
     assert config.find_recipe("isic2016").samefile(config.find_recipe("recipes/isic2016.yaml"))
-    with pytest.raises(ConfigError, match="perhaps you meant isic2016"):
+    with pytest.raises(ConfigError, match="Perhaps you meant isic2016"):
         config.find_recipe("isic2061")
 
 

@@ -117,7 +117,7 @@ def test_table_and_figure(frontier, tiny_run, tmp_path, capsys):
         (["--module", "peer.py:Pear"], "one of Peer, TwoClasses"),
         (["--module", "peer.py:TwoClasses"], "one logit per pixel"),
         (["--model", "nano", "--model", "nano"], "names are not unique"),
-        (["--model", "nanno"], "perhaps you meant nano"),
+        (["--model", "nanno"], "Perhaps you meant nano"),
         (["--model", "nano", "--line", "nanno"], "there is no network 'nanno'"),
     ],
 )

@@ -195,7 +195,7 @@ def test_usage_errors_exit_with_2_and_no_traceback(capsys: pytest.CaptureFixture
             code = int(str(error.code))
         assert code == 2, arguments
     told = capsys.readouterr().err
-    assert "perhaps you meant 'distill'" in told
+    assert "Perhaps you meant 'distill'" in told
     assert "--batch-size is 0." in told
     assert "Traceback" not in told
 

@@ -182,8 +182,8 @@ def test_a_file_of_ones_own_is_explained_too(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["isic2061"], "perhaps you meant isic2016"),
-        (["study-phantm", "--explain"], "perhaps you meant study-phantom"),
+        (["isic2061"], "Perhaps you meant isic2016"),
+        (["study-phantm", "--explain"], "Perhaps you meant study-phantom"),
         (["--explain"], "--explain needs a recipe"),
         (["phantom", "--all"], "--all goes with --explain"),
     ],

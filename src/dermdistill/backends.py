@@ -46,7 +46,11 @@ def open_model(model: Path | str | None = None, threads: int | None = None) -> t
         UsageError: Fewer than one thread.
     """
     if threads is not None and threads < 1:
-        raise UsageError(f"{threads} threads are asked for.", "1 or more")
+        raise UsageError(
+            f"{threads} threads are asked for.",
+            "1 or more",
+            "Set --threads to 1 or more, or leave it out: one per core.",
+        )
     if model is None:
         if not SHIPPED.is_file():
             raise WeightsError(
@@ -57,7 +61,11 @@ def open_model(model: Path | str | None = None, threads: int | None = None) -> t
         model = SHIPPED
     path = Path(model)
     if not path.exists():
-        raise WeightsError(f"{path} does not exist.", _WHAT)
+        raise WeightsError(
+            f"{path} does not exist.",
+            _WHAT,
+            "Check the path, or leave --model out for the student that comes with the package.",
+        )
     if path.is_dir() or path.suffix == ".pth":
         return _open_run(path, threads)
     backend = OnnxBackend(path, threads)

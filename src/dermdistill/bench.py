@@ -123,7 +123,11 @@ def dice_per_image(
     prepared: PreparedData = ensure_prepared(data, root, size)
     rows = prepared.indices(split)[:limit]
     if not len(rows):
-        raise DataError(f"{data} has no {split} images.", "a split with images")
+        raise DataError(
+            f"{data} has no {split} images.",
+            "a split with images",
+            "Choose another --split, or other --data.",
+        )
     counted = []
     for row in rows.tolist():
         image = prepared.images[row : row + 1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
@@ -145,7 +149,11 @@ def open_candidate(model: str, size: int | None = None) -> Candidate:
     if model.endswith(".onnx"):
         return _open_onnx(Path(model), size)
     if not (".py:" in model or Path(model).exists()):
-        raise UsageError(f"{model} does not exist.", "an ONNX file, a run folder, or file.py:factory")
+        raise UsageError(
+            f"{model} does not exist.",
+            "an ONNX file, a run folder, or file.py:factory",
+            "Check the path; dermdistill export RUN makes ONNX files.",
+        )
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError(
             f"{model} is run by torch, which is not installed.",
@@ -157,11 +165,19 @@ def open_candidate(model: str, size: int | None = None) -> Candidate:
 
 def _open_onnx(path: Path, size: int | None) -> Candidate:
     if not path.is_file():
-        raise UsageError(f"{path} does not exist.", "an ONNX file")
+        raise UsageError(
+            f"{path} does not exist.",
+            "an ONNX file",
+            "Check the path; dermdistill export RUN makes ONNX files.",
+        )
     try:
         session = open_session(path)
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
-        raise WeightsError(f"{path} cannot be opened: {str(error).splitlines()[0]}", "an ONNX file") from None
+        raise WeightsError(
+            f"{path} cannot be opened: {str(error).splitlines()[0]}",
+            "an ONNX file",
+            "Export it again: dermdistill export RUN.",
+        ) from None
     try:
         card = ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
     except DataError:
@@ -169,7 +185,11 @@ def _open_onnx(path: Path, size: int | None) -> Candidate:
     fixed = session.get_inputs()[0].shape[-1]
     side = size or (fixed if isinstance(fixed, int) else card.input_size if card else DEFAULT_SIZE)
     if isinstance(fixed, int) and side != fixed:
-        raise UsageError(f"{path} takes images of {fixed}×{fixed} only.", f"--size {fixed}, or none")
+        raise UsageError(
+            f"{path} takes images of {fixed}×{fixed} only.",
+            f"--size {fixed}, or none",
+            f"Add --size {fixed}, or export with --dynamic-size.",
+        )
     parameters, macs = card.parameters if card else None, None
     if importlib.util.find_spec("onnx") is not None:
         from dermdistill.onnx_tensors import graph_cost
@@ -210,7 +230,11 @@ def _names(candidates: Sequence[Candidate]) -> list[str]:
     parents = [Path(one.source).resolve().parent.name for one in candidates]
     full = [n if names.count(n) == 1 else f"{p}/{n}" for n, p in zip(names, parents, strict=True)]
     if len(set(full)) < len(full):
-        raise UsageError(f"Two models have one name: {', '.join(full)}.", "each model once")
+        raise UsageError(
+            f"Two models have one name: {', '.join(full)}.",
+            "each model once",
+            "Name each once; rename one of two files of one name.",
+        )
     return full
 
 

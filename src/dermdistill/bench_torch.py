@@ -45,6 +45,7 @@ def from_factory(source: str) -> nn.Module:
         raise UsageError(
             f"{source}: there is no Python file {path!r}.",
             "FILE.py:FACTORY, a function that answers a torch module",
+            "Check the path before the colon.",
         )
     spec = importlib.util.spec_from_file_location(f"dermdistill_bench_{file.stem}", file)
     assert spec is not None  # a .py file always has one
@@ -59,11 +60,19 @@ def from_factory(source: str) -> nn.Module:
     make = getattr(module, factory, None)
     if not callable(make):
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == spec.name]
-        raise UsageError(f"{path} has no function {factory!r}.", f"one of {', '.join(own) or 'none'}")
+        raise UsageError(
+            f"{path} has no function {factory!r}.",
+            f"one of {', '.join(own) or 'none'}",
+            "Name a function of that file, which is called without arguments.",
+        )
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
         net: Any = make()
     if not isinstance(net, nn.Module):
-        raise UsageError(f"{source} answers {type(net).__name__}.", "a torch.nn.Module for [n, 3, h, w]")
+        raise UsageError(
+            f"{source} answers {type(net).__name__}.",
+            "a torch.nn.Module for [n, 3, h, w]",
+            "Let the function answer the network itself.",
+        )
     return net
 
 

@@ -67,9 +67,17 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(
+            f"{path} is not valid YAML: {error}",
+            "YAML: settings as name: value, one a line",
+            "Mend the file at the place named; indent with spaces.",
+        ) from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds {type(tree).__name__}.", "a mapping of settings (name: …, data: …)")
+        raise ConfigError(
+            f"{path} holds {type(tree).__name__}.",
+            "a mapping of settings (name: …, data: …)",
+            "Write settings as name: value; dermdistill recipes prints the shipped ones to begin from.",
+        )
     for dotted, value in (overrides or {}).items():
         _set(tree, dotted, value)
     return parse_recipe(tree, str(path))
@@ -81,7 +89,11 @@ def parse_recipe(tree: Mapping[str, Any], source: str) -> Recipe:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         problems = "\n".join(f"  - {line}" for line in _explain(error))
-        raise ConfigError(f"{source}:\n{problems}") from None
+        raise ConfigError(
+            f"{source}:\n{problems}",
+            "settings that exist, with values in range",
+            "Mend the lines named above, in the file or on the command line.",
+        ) from None
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -97,11 +109,11 @@ def find_recipe(name: str | Path) -> Path:
     if path.stem in shipped and path.parent in (Path(), Path("recipes")):
         return shipped[path.stem]
     near = difflib.get_close_matches(path.stem, shipped, n=1)
-    hint = f"perhaps you meant {near[0]}; " if near else ""
+    hint = f"Perhaps you meant {near[0]}; shipped" if near else "Shipped"
     raise ConfigError(
         f"There is no recipe {str(name)!r}.",
         "a YAML file, or the name of a shipped recipe",
-        f"{hint}shipped are: {', '.join(sorted(shipped))}.",
+        f"{hint} are: {', '.join(sorted(shipped))}.",
     )
 
 

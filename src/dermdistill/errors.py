@@ -14,7 +14,9 @@
     └── TrainingError           training cannot go on (NaN loss, batch too small …)
         └── Interrupted         stopped on request; everything is saved (exit code 130)
 
-Each message says what was found, what was expected, and what to do next.
+Each message says what was found, what was expected, and what to do next (a test reads every raise site).
+The sections ``Cause`` and ``Mend`` of a class make its row in the documentation
+(``docs/reference/errors.md``).
 """
 
 from __future__ import annotations
@@ -23,12 +25,18 @@ from typing import Any, ClassVar
 
 
 class DermDistillError(Exception):
-    """Base of all errors raised on purpose.
+    """Base of all errors raised on purpose; by itself, a step that another program or library refused.
+
+    Cause:
+        A process of its own ended with an error, or a library here cannot do what is asked.
+
+    Mend:
+        The message names the program or version, and what works instead.
 
     Args:
         found: What was found, as a sentence.
-        expected: What was expected instead, as a sentence (may be empty).
-        mend: What the user can do now, as a sentence (may be empty).
+        expected: What was expected instead, as a sentence (empty for a stop on request).
+        mend: What the user can do now, as a sentence.
     """
 
     exit_code: ClassVar[int] = 1
@@ -47,33 +55,87 @@ class DermDistillError(Exception):
 
 
 class UsageError(DermDistillError):
-    """The command line asks for something that does not exist or does not go together."""
+    """The command line asks for something that does not exist or does not go together.
+
+    Cause:
+        A flag, name or combination that is unknown or out of range, a missing argument, a folder that is in
+        use.
+
+    Mend:
+        Correct the command as the message says; ``dermdistill VERB --help`` lists the flags.
+    """
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """A recipe or flag has an unknown field or a value outside its range."""
+    """A recipe or flag has an unknown field or a value outside its range.
+
+    Cause:
+        A misspelt setting, a value outside its range, settings that exclude each other, a recipe that is not
+        there.
+
+    Mend:
+        Correct each line that is listed, in the file or as a flag; the settings' page has the ranges.
+    """
 
 
 class DataError(DermDistillError):
-    """An image, mask, manifest or prepared data set is not as expected."""
+    """An image, mask, manifest or prepared data set is not as expected.
+
+    Cause:
+        A file that is missing, broken, of another format, too large or empty, or names that do not match.
+
+    Mend:
+        Put the named file right and run the same command again.
+    """
 
 
 class ArchiveError(DataError):
-    """A download or archive is incomplete, does not match its checksum, or is unsafe to unpack."""
+    """A download or archive is incomplete, does not match its checksum, or is unsafe to unpack.
+
+    Cause:
+        A download that broke off, an archive whose checksum differs, or one that would write outside its
+        folder.
+
+    Mend:
+        Delete the archive and run the command again. If you trust a changed file: ``--no-verify``.
+    """
 
 
 class MismatchError(DataError):
-    """Two stages were made from different data, settings or models."""
+    """Two stages were made from different data, settings or models.
+
+    Cause:
+        A data set prepared again with other settings, a teacher of other data, weights that are not the
+        card's.
+
+    Mend:
+        Run the command that the message names, or take both files from the same run.
+    """
 
 
 class WeightsError(DermDistillError):
-    """Pretrained or trained weights cannot be found, read, or do not fit the model."""
+    """Pretrained or trained weights cannot be found, read, or do not fit the model.
+
+    Cause:
+        No connection to a hub, a package that is not installed, or weights of another architecture.
+
+    Mend:
+        Name a local file, ``package:NAME`` or ``none`` with ``--student.encoder-weights`` (teacher:
+        ``--teacher.encoder-weights``), or build the network that the weights are of.
+    """
 
 
 class ParityError(DermDistillError):
     """An exported file does not answer as the network it was made from.
+
+    Cause:
+        An operation that a precision or another runtime computes differently. No file is written.
+
+    Mend:
+        Leave that precision or target out (``--precisions fp32``); the message names the first layer that
+        differs.
 
     Attributes:
         facts: What was measured, as plain values (``parity-failed.json``).
@@ -85,14 +147,37 @@ class ParityError(DermDistillError):
 
 
 class MissingExtraError(DermDistillError):
-    """A package of an optional extra (``[train]``) is not installed."""
+    """A package of an optional extra (``[train]``) is not installed.
+
+    Cause:
+        The core alone is installed, and the verb trains, serves, audits or exports to another format.
+
+    Mend:
+        Install the extra that the message names, such as ``pip install 'dermdistill[train]'``.
+    """
 
 
 class TrainingError(DermDistillError):
-    """Training cannot go on."""
+    """Training cannot go on.
+
+    Cause:
+        A loss that is not finite, a batch too small for the network or the number of devices, no validation
+        images.
+
+    Mend:
+        Set the field that the message names (a lower ``--optim.lr``, another ``--data.batch-size``), then
+        ``--resume``.
+    """
 
 
 class Interrupted(TrainingError):  # noqa: N818 (it is a request that was met, not an error)
-    """Training was stopped by Ctrl-C or SIGTERM; ``last.ckpt`` holds everything to go on."""
+    """Training was stopped by Ctrl-C or SIGTERM; ``last.ckpt`` holds everything to go on.
+
+    Cause:
+        Somebody pressed Ctrl-C, or the system asked the process to end.
+
+    Mend:
+        The same command with ``--resume`` (a study: the same command) goes on from there.
+    """
 
     exit_code = 130

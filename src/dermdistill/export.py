@@ -104,6 +104,7 @@ def export(
         raise DataError(
             f"{prepared.name} has {len(training)} training and {len(validation)} validation images.",
             "some of both: int8 is calibrated on training images, all is compared on validation",
+            "Prepare more images, or name another data set with --data.",
         )
     chosen = np.sort(np.random.default_rng(seed).permutation(training)[:calibration])
     out.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,11 @@ class Job:
             graph.write_card(path, own)
             session = OnnxLogits(path).session
             if ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map, str(path)) != own:
-                raise DataError(f"{path.name} does not give back the card that was written into it.")
+                raise DataError(
+                    f"{path.name} does not give back the card that was written into it.",
+                    "the same card, read from the file's metadata",
+                    "Export again; if it stays, report it with the output of dermdistill info.",
+                )
         write_json(self.work / "parity.json", self._parity(seed))
         return cards["fp32"]
 

@@ -56,9 +56,15 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
+        raise DataError(
+            f"{path} does not exist.", "a JSON file", "Check the path, or run the stage that writes the file."
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid JSON: {error}.") from error
+        raise DataError(
+            f"{path} is not valid JSON: {error}.",
+            "JSON as dermdistill writes it",
+            "Delete it and run the stage that writes it again.",
+        ) from error
 
 
 def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
@@ -84,9 +90,17 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             return list(csv.DictReader(stream))
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
+        raise DataError(
+            f"{path} does not exist.",
+            "a CSV file with a header",
+            "Check the path, or run the stage that writes the file.",
+        ) from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}.") from error
+        raise DataError(
+            f"{path} cannot be read as CSV: {error}.",
+            "a CSV file in UTF-8 with a header",
+            "Save it as CSV in UTF-8.",
+        ) from error
 
 
 def hash_file(path: Path, algorithm: str = "sha256") -> str:

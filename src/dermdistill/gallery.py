@@ -86,6 +86,7 @@ def figure_of_run(
             raise UsageError(
                 f"{', '.join(absent)} is not in the {split} split of {prepared.name}.",
                 f"ids such as {', '.join(list(known)[:3])}",
+                "Choose ids of this split, or another --split.",
             )
         rows = np.array([known[name] for name in ids])
     else:

@@ -80,7 +80,9 @@ def trace(net: LesionNet, path: Path, size: int, *, dynamic_size: bool = False) 
         )
     if "dynamo" not in inspect.signature(torch.onnx.export).parameters:
         raise DermDistillError(
-            f"torch {torch.__version__} has no TorchScript exporter.", "torch 2.6 to 2.15 (tried)"
+            f"torch {torch.__version__} has no TorchScript exporter.",
+            "torch 2.6 to 2.15 (tried)",
+            "Install a torch of that range.",
         )
     free = {0: "n"} | ({2: "height", 3: "width"} if dynamic_size else {})
     wrapped = ExportNet(net.cpu().eval(), None if dynamic_size else size).eval()

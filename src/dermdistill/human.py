@@ -85,6 +85,7 @@ def human_line(wanted: str | None, info: dict[str, Any]) -> HumanLine | None:
     raise UsageError(
         f"There is no human line {wanted!r}.",
         f"one of {', '.join(PUBLISHED)}, none, a CSV file, or a folder with several masks per image",
+        "Name one of these, or leave --human out.",
     )
 
 
@@ -117,8 +118,16 @@ def read_human(path: Path) -> HumanLine:
             label, source = row.get("label") or "human against human", row.get("source") or path.name
             return HumanLine(label, mean / unit, low / unit, high / unit, int(row["n"]), source)
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is no table of human agreement: {error!r}.", expected) from None
-    raise DataError(f"{path} is no table of human agreement ({len(rows)} rows).", expected)
+        raise DataError(
+            f"{path} is no table of human agreement: {error!r}.",
+            expected,
+            "Correct the table, or leave --human out.",
+        ) from None
+    raise DataError(
+        f"{path} is no table of human agreement ({len(rows)} rows).",
+        expected,
+        "Correct the table, or leave --human out.",
+    )
 
 
 def agreement_of_masks(folder: Path) -> HumanLine:
@@ -139,6 +148,7 @@ def agreement_of_masks(folder: Path) -> HumanLine:
         raise DataError(
             f"No image in {folder} has two masks.",
             "files such as IMAGE_Segmentation_1.png, IMAGE_Segmentation_2.png",
+            "Give the folder with several masks per image, or leave --human out.",
         )
     values = np.array([_mean_pair_dice(paths) for paths in several.values()])
     interval = mean_interval(values)
@@ -151,11 +161,17 @@ def _mean_pair_dice(paths: list[Path]) -> float:
     masks = [read_mask(path)[0] for path in paths]
     if len({mask.shape for mask in masks}) > 1:
         sizes = ", ".join(f"{p.name} {m.shape[1]}×{m.shape[0]}" for p, m in zip(paths, masks, strict=True))
-        raise DataError(f"Masks of one image differ in size: {sizes}.", "masks of one size")
+        raise DataError(
+            f"Masks of one image differ in size: {sizes}.",
+            "masks of one size",
+            "Bring the masks of an image to one size, that of the image.",
+        )
     pairs = np.array([count(a, b) for a, b in itertools.combinations(masks, 2)], dtype=np.int64)
     return float(scores(Counts(*pairs.T))["dice"].mean())
 
 
 def _check(path: Path, values: list[float]) -> None:
     if wrong := [v for v in values if not 0 <= v <= 1]:
-        raise DataError(f"{path} holds {wrong[0]} as Dice.", "values in 0–1, or in 0–100 throughout")
+        raise DataError(
+            f"{path} holds {wrong[0]} as Dice.", "values in 0–1, or in 0–100 throughout", "Correct the value."
+        )

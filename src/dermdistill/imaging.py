@@ -197,10 +197,14 @@ def _opened(source: Source) -> Iterator[ImageFile.ImageFile]:
     except DataError:
         raise
     except FileNotFoundError:
-        raise DataError(f"{name} does not exist.") from None
+        raise DataError(f"{name} does not exist.", "an image file", "Check the path.") from None
     except Exception as error:  # decoders raise nearly every kind on broken bytes
         reason = str(error) or type(error).__name__
-        raise DataError(f"{name} cannot be read: {reason}.", "a complete image file") from error
+        raise DataError(
+            f"{name} cannot be read: {reason}.",
+            "a complete image file",
+            "Fetch or copy it again, or leave it out.",
+        ) from error
 
 
 def _in_memory(source: bytes | BinaryIO) -> io.BytesIO:
@@ -214,7 +218,11 @@ def _reader(stream: BinaryIO | io.BytesIO, name: str) -> type[ImageFile.ImageFil
         if start.startswith(magic):
             return reader
     found = f"starts with {start!r}" if start else "is empty"
-    raise DataError(f"{name} is not an image that can be read: it {found}.", "a JPEG, PNG, BMP or TIFF file")
+    raise DataError(
+        f"{name} is not an image that can be read: it {found}.",
+        "a JPEG, PNG, BMP or TIFF file",
+        "Convert it to one of these, or leave it out.",
+    )
 
 
 def _check_size(image: ImageFile.ImageFile, name: str) -> None:
@@ -223,7 +231,11 @@ def _check_size(image: ImageFile.ImageFile, name: str) -> None:
     if isinstance(image, TiffImagePlugin.TiffImageFile):  # its decoder warns beyond Pillow's own limit
         most = min(most, Image.MAX_IMAGE_PIXELS or most)
     if width * height > most:
-        raise DataError(f"{name} has {width} × {height} pixels.", f"at most {most:,} pixels")
+        raise DataError(
+            f"{name} has {width} × {height} pixels.",
+            f"at most {most:,} pixels",
+            "Make the picture smaller, or cut it to the lesion.",
+        )
 
 
 def _oriented(image: Image.Image) -> Image.Image:

@@ -151,7 +151,11 @@ def cold_start(arguments: Sequence[str], *, repeats: int = 3, timeout: float = 3
         seconds.append(time.perf_counter() - start)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise DermDistillError(f"{arguments[0]} cannot be run in a process of its own: {last}")
+            raise DermDistillError(
+                f"{arguments[0]} cannot be run in a process of its own: {last}",
+                "a model that runs and answers",
+                "Run the model alone (dermdistill predict --model FILE) to see the whole message.",
+            )
         told.append(json.loads(done.stdout.splitlines()[-1]))
 
     def middle(key: str) -> float | None:

@@ -65,7 +65,9 @@ def check_scale(mm_per_pixel: float | None) -> None:
     """Raise UsageError where a pixel's side is not a positive number of millimetres."""
     if mm_per_pixel is not None and not (0 < mm_per_pixel < math.inf):
         raise UsageError(
-            f"A pixel of {mm_per_pixel} mm is impossible.", "millimetres per pixel, above 0, such as 0.02"
+            f"A pixel of {mm_per_pixel} mm is impossible.",
+            "millimetres per pixel, above 0, such as 0.02",
+            "Correct --mm-per-pixel, or leave it out to measure in pixels.",
         )
 
 

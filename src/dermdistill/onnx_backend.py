@@ -39,7 +39,11 @@ class OnnxBackend:
 
     def __init__(self, path: Path | str, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
-            raise UsageError(f"{threads} threads are asked for.", "1 or more")
+            raise UsageError(
+                f"{threads} threads are asked for.",
+                "1 or more",
+                "Set --threads to 1 or more, or leave it out: one per core.",
+            )
         self.path, self.threads = Path(path), threads
         self._session = _open(self.path, threads)
         self.card = _read_card(self._session, self.path)
@@ -63,7 +67,9 @@ def _open(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
         content = path.read_bytes()
     except OSError as error:
         raise WeightsError(
-            f"{path} cannot be read: {error.strerror}.", "an ONNX file, as dermdistill export writes it"
+            f"{path} cannot be read: {error.strerror}.",
+            "an ONNX file, as dermdistill export writes it",
+            "Check the path and your right to read it.",
         ) from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is told by the exceptions
@@ -85,6 +91,7 @@ def _open(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
             f"{path} is not an ONNX model that ONNX Runtime {onnxruntime.__version__} opens: "
             f"{_first_line(error)}",
             "an ONNX file, as dermdistill export writes it",
+            "Export it again (dermdistill export RUN), or install a newer onnxruntime.",
         ) from None
 
 

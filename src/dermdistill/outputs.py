@@ -45,7 +45,7 @@ def read_kinds(text: str, *, views: bool = False) -> tuple[Kind, ...]:
             kinds.append(KINDS[KINDS.index(name)])
         else:
             near = difflib.get_close_matches(name, KINDS, n=1)
-            hint = f"Perhaps you meant {near[0]!r}." if near else ""
+            hint = f"Perhaps you meant {near[0]!r}." if near else "Choose some of these, with commas."
             raise UsageError(f"There is no output {name!r}.", f"of {', '.join(KINDS)}, or all", hint)
     return tuple(dict.fromkeys(kinds))
 

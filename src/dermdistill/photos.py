@@ -38,7 +38,9 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
             inside = [p for p in matches if _is_image(p)]
         if not inside:
             raise UsageError(
-                f"{given} names no image.", f"a file, a folder or a glob of {', '.join(SUFFIXES)} files"
+                f"{given} names no image.",
+                f"a file, a folder or a glob of {', '.join(SUFFIXES)} files",
+                "Check the path; folders are searched to any depth.",
             )
         for each in sorted(inside, key=_natural):
             found.setdefault(each.resolve(), each)

@@ -143,9 +143,15 @@ class Predictor:
         size = self.card.input_size
         if isinstance(source, np.ndarray):
             if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
-                raise DataError(f"An array {source.dtype} {source.shape} is no image.", "RGB uint8 [h, w, 3]")
+                raise DataError(
+                    f"An array {source.dtype} {source.shape} is no image.",
+                    "RGB uint8 [h, w, 3]",
+                    "Convert it to RGB, 8 bits a channel, height before width.",
+                )
             if not source.size:
-                raise DataError(f"An array {source.shape} has no pixels.", "RGB uint8 [h, w, 3]")
+                raise DataError(
+                    f"An array {source.shape} has no pixels.", "RGB uint8 [h, w, 3]", "Leave it out."
+                )
             image, (height, width) = source, source.shape[:2]
         else:
             found: Path | bytes = Path(source) if isinstance(source, str) else source

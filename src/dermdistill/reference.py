@@ -101,7 +101,9 @@ def fit_reference(
     table = np.array(list(rows), dtype=np.float64).reshape(-1, len(FEATURES))
     if len(table) < MIN_IMAGES:
         raise DataError(
-            f"A reference cannot be fitted on {len(table)} images.", f"{MIN_IMAGES} training images or more"
+            f"A reference cannot be fitted on {len(table)} images.",
+            f"{MIN_IMAGES} training images or more",
+            "Use a data set with more training images.",
         )
     fold = np.arange(len(table)) % _FOLDS
     away = np.empty(len(table))

@@ -63,7 +63,11 @@ def release(
     )
     if shipped is None:
         sizes = ", ".join(f"{p.name} {p.stat().st_size:,} bytes" for p in found.files.values())
-        raise DataError(f"No file is small enough to be shipped: {sizes}.", f"under {MOST_BYTES:,} bytes")
+        raise DataError(
+            f"No file is small enough to be shipped: {sizes}.",
+            f"under {MOST_BYTES:,} bytes",
+            "Train a smaller student.",
+        )
     card = ModelCard.from_metadata(OnnxLogits(shipped).session.get_modelmeta().custom_metadata_map)
     place = target / "student.onnx"
     with atomic_path(place) as temporary:

@@ -121,7 +121,11 @@ def read_config(folder: Path) -> Recipe:
     """The recipe that a run folder was made by."""
     path = folder / "config.yaml"
     if not path.is_file():
-        raise UsageError(f"{folder} is not a run folder.", "a folder with config.yaml in it")
+        raise UsageError(
+            f"{folder} is not a run folder.",
+            "a folder with config.yaml in it",
+            "Name a folder that train, distill or study made (below runs, as a rule).",
+        )
     return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 

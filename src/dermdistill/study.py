@@ -46,7 +46,11 @@ class Share:
         except ValueError:
             part = parts = 0
         if not 1 <= part <= parts:
-            raise UsageError(f"--slice {text} is no share.", "PART/PARTS, such as 2/5")
+            raise UsageError(
+                f"--slice {text} is no share.",
+                "PART/PARTS, such as 2/5",
+                "Write it as in --slice 2/5: the second of five shares.",
+            )
         return cls(part, parts)
 
 
@@ -145,7 +149,9 @@ class _Running:
 def _check_names(settings: StudySettings, only: list[str] | None) -> None:
     known = [TEACHER, *settings.arms]
     if only and (wrong := [name for name in only if name not in known]):
-        raise UsageError(f"The study has no arm {wrong[0]!r}.", f"one of {', '.join(known)}")
+        raise UsageError(
+            f"The study has no arm {wrong[0]!r}.", f"one of {', '.join(known)}", "Correct --only."
+        )
 
 
 def _need_teachers(settings: StudySettings) -> None:

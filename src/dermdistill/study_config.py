@@ -148,13 +148,18 @@ def load_study(name: str | Path) -> StudySettings:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(
+            f"{path} is not valid YAML: {error}",
+            "YAML: settings as name: value, one a line",
+            "Mend the file at the place named; indent with spaces.",
+        ) from error
     if isinstance(tree, dict) and "arms" not in tree:
         recipe = load_recipe(name)
         if recipe.role != "student":
             raise ConfigError(
                 f"The recipe {recipe.name} trains a teacher.",
                 "a student's recipe, or a study (a YAML file with arms)",
+                "Name the student's recipe; the teacher's goes to --teacher-recipe.",
             )
         where = str(path) if Path(name).is_file() else path.stem
         tree = {"name": f"study-{recipe.name}", "recipe": where, "arms": DEFAULT_ARMS}
@@ -170,7 +175,11 @@ def parse_study(tree: Any, source: str) -> StudySettings:
         for problem in error.errors():
             field = ".".join(map(str, problem["loc"])) or "study"
             lines.append(f"  - {field}: {problem['msg'].removeprefix('Value error, ')}")
-        raise ConfigError(f"{source}:\n" + "\n".join(lines)) from None
+        raise ConfigError(
+            f"{source}:\n" + "\n".join(lines),
+            "settings of a study that exist, with values in range",
+            "Mend the lines named above, in the file or on the command line.",
+        ) from None
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any], source: str) -> Recipe:
@@ -186,7 +195,11 @@ def with_values(recipe: Recipe, values: Mapping[str, Any], source: str) -> Recip
         for parent in parents:
             branch = branch.setdefault(parent, {}) if isinstance(branch, dict) else {}
         if not isinstance(branch, dict):
-            raise ConfigError(f"{source}: {dotted} is not a setting.")
+            raise ConfigError(
+                f"{source}: {dotted} is not a setting.",
+                "a setting of the recipe, such as kd.temperature",
+                "Correct the name; the page of the settings lists all of them.",
+            )
         branch[last] = value
     return parse_recipe(tree, source)
 

@@ -107,7 +107,9 @@ def _coreml(net: LesionNet, path: Path, size: int) -> tuple[Path, Run]:
 
     if platform.system() != "Darwin":
         raise DermDistillError(
-            f"Core ML cannot be compared with PyTorch on {platform.system()}.", "macOS, where it can be run"
+            f"Core ML cannot be compared with PyTorch on {platform.system()}.",
+            "macOS, where it can be run",
+            "Export there, or leave coreml out of --targets.",
         )
     example = torch.rand(1, 3, size, size)
     traced = torch.jit.trace(ExportNet(net, size).eval(), example)

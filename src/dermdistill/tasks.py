@@ -218,7 +218,11 @@ class SegmentationTask(L.LightningModule):
         """Means over the images of all processes; then the schedule takes its epoch step."""
         kept = {name: self._sum_over_processes(values) for name, values in self._validation.items()}
         if not bool((kept["seen"] == 1).all()):
-            raise TrainingError("A validation image was evaluated twice or not at all.", "each exactly once")
+            raise TrainingError(
+                "A validation image was evaluated twice or not at all.",
+                "each exactly once",
+                "Start anew with --overwrite; if it stays, report it with the output of dermdistill info.",
+            )
         means = {name: values.mean().item() for name, values in kept.items() if name != "seen"}
         jaccard = kept["dice"] / (2 - kept["dice"])
         scores = {

@@ -49,6 +49,7 @@ def find_teacher(
         raise ConfigError(
             f"A {wanted.arch} that was not fine-tuned has a random head: it teaches noise.",
             "teacher.run or teacher.recipe; only deeplabv3-torchvision has pretrained classes",
+            "Name one of these, or choose that architecture.",
         )
     logger.warning("the teacher is not fine-tuned: its 21 VOC classes hold no lesion (an ablation)")
     net = build_model(wanted.arch, wanted.encoder, wanted.encoder_weights or "coco", head="voc")
@@ -111,6 +112,7 @@ def _mean_of(
             raise ConfigError(
                 f"The teachers {one['run']} and {other['run']} have the same weights.",
                 "different ones: a mean over copies is the same teacher, and costs more",
+                "Leave one of them out.",
             )
     return Ensemble([net for net, _ in loaded]), {"run": None, "fine_tuned": True, "mean_of": described}
 

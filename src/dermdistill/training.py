@@ -152,7 +152,9 @@ def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) ->
     val_count = len(data.indices("val"))
     if val_count == 0:
         raise TrainingError(
-            f"{data.name} has no validation images.", "at least one, to choose the best weights by"
+            f"{data.name} has no validation images.",
+            "at least one, to choose the best weights by",
+            "Prepare the data set again with a larger --val-fraction.",
         )
     return {
         "augment": Augment(**views) if enabled else None,

@@ -21,9 +21,9 @@ LITE = "tu-tf_efficientnet_lite0"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("unet-w",), "perhaps you meant unet-w8"),
-        (("DeepLabV3+", "resnet18"), "perhaps you meant DeepLabV3"),
-        (("Unet", "resnet102"), "perhaps you meant .*resnet101"),
+        (("unet-w",), "Perhaps you meant unet-w8"),
+        (("DeepLabV3+", "resnet18"), "Perhaps you meant DeepLabV3"),
+        (("Unet", "resnet102"), "Perhaps you meant .*resnet101"),
         (("Unet", "tu-tf_efficientnet_lite00"), "tu-tf_efficientnet_lite0"),
         (("Unet",), "Unet needs an encoder"),
         (("DPT", "tu-vit_tiny_patch16_224"), "one size only"),

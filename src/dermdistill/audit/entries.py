@@ -50,7 +50,11 @@ class Entry:
                 return hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             if self.packed is None:
-                raise DataError(f"{self.path} cannot be read: {error}.") from None
+                raise DataError(
+                    f"{self.path} cannot be read: {error}.",
+                    "the image file that the data set names",
+                    "Put the image back, or prepare the data set again.",
+                ) from None
             return "pixels-" + hashlib.sha256(self.packed.tobytes()).hexdigest()
 
     def proportion(self) -> float:
@@ -98,11 +102,17 @@ def collect(
         found = _prepared(argument, root) or _folder(argument, root, table)
         if any(entry.set_name == found[0].set_name for entry in entries):
             raise UsageError(
-                f"Two of the data sets are called {found[0].set_name!r}.", "each once, with a name of its own"
+                f"Two of the data sets are called {found[0].set_name!r}.",
+                "each once, with a name of its own",
+                "Name it once; of two folders with one name, rename one.",
             )
         entries += found
     if not entries:
-        raise UsageError("There is nothing to audit.", "names of prepared data sets, or folders of images")
+        raise UsageError(
+            "There is nothing to audit.",
+            "names of prepared data sets, or folders of images",
+            "Name a prepared data set, or a folder of images.",
+        )
     return entries
 
 
@@ -132,6 +142,7 @@ def _folder(argument: str, root: Path, table: Table | None) -> list[Entry]:
         raise UsageError(
             f"{argument} is neither a prepared data set below {root} nor a folder of images.",
             f"one of {', '.join(near) or '(none is prepared)'}, or a folder, or FOLDER=train, =val, =test",
+            "Prepare it under this name (dermdistill prepare), or give the folder that holds it as --root.",
         )
     paths = find_images([folder])
     stems = Counter(path.stem for path in paths)

@@ -58,7 +58,11 @@ def audit(
         for problem in unreadable[:20]:
             logger.warning("left out: %s", problem)
         if not any(contents):
-            raise DataError(f"None of {len(entries)} images can be read.", "at least one", unreadable[0])
+            raise DataError(
+                f"None of {len(entries)} images can be read. The first: {unreadable[0]}",
+                "at least one image that decodes",
+                "Check the folders, or prepare the data set again.",
+            )
         lap("describe")
         # Of equal pictures one is looked up; the others are found by being equal.
         different = {content.pixels: content.key for content in contents if content is not None}

@@ -111,7 +111,7 @@ def _verb(name: str) -> Callable[[list[str]], int]:
     if name in VERBS:
         return functools.partial(_call, name)
     near = difflib.get_close_matches(name, VERBS, n=1)
-    hint = f"perhaps you meant {near[0]!r}." if near else "dermdistill --help lists them."
+    hint = f"Perhaps you meant {near[0]!r}." if near else "dermdistill --help lists them."
     raise UsageError(f"There is no verb {name!r}.", f"one of {', '.join(VERBS)}", hint)
 
 

@@ -49,9 +49,14 @@ def command() -> Callable[..., int]:
             raise UsageError(
                 "dermdistill audit needs something to look at.",
                 "dermdistill audit DATA…, the names of prepared data sets or folders of images",
+                "Name one: dermdistill audit isic2016",
             )
         if pages < 0:
-            raise UsageError(f"--pages is {pages}.", "0 or more")
+            raise UsageError(
+                f"--pages is {pages}.",
+                "0 or more",
+                "Set --pages to 0 for no pictures, or to how many pages you want.",
+            )
         found = entries.collect(data, root, manifest=manifest, split_column=split_column)
         result = do_audit(found, out, cache=cache, pages=pages, progress=show_progress())
         if as_json:

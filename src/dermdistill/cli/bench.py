@@ -52,7 +52,9 @@ def command() -> Callable[..., int]:
             ("--limit", limit),
         ):
             if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}.", "1 or more")
+                raise UsageError(
+                    f"{name} is {value}.", "1 or more", f"Set {name} to 1 or more, or leave it out."
+                )
         from dermdistill import bench as stage
         from dermdistill.bench_table import to_text
 

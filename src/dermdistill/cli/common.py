@@ -27,7 +27,7 @@ def need_train_extra(verb: str) -> None:
 def need_positive(flag: str, value: int) -> None:
     """Raise UsageError where a count is below 1."""
     if value < 1:
-        raise UsageError(f"{flag} is {value}.", "1 or more")
+        raise UsageError(f"{flag} is {value}.", "1 or more", f"Set {flag} to 1 or more, or leave it out.")
 
 
 def take(arguments: list[str], flag: str) -> bool:

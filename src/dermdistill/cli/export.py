@@ -50,7 +50,11 @@ def command() -> Callable[..., int]:
             remark: Sentences for the top of the model card.
         """
         if calibration < 1:
-            raise UsageError(f"--calibration is {calibration}.", "at least 1 training image")
+            raise UsageError(
+                f"--calibration is {calibration}.",
+                "at least 1 training image",
+                "Set --calibration to 1 or more (128 is the default).",
+            )
         need_train_extra("export")
         if release is not None:
             _check_release(out, data, precisions, targets, dynamic_size)
@@ -95,4 +99,5 @@ def _check_release(out: Path | None, data: str | None, *others: object) -> None:
         raise UsageError(
             "--release goes with none of --out, --data, --precisions, --targets and --dynamic-size.",
             "a release is always made in the same way, from the run's own data",
+            "Leave these out, or leave --release out.",
         )

@@ -49,7 +49,8 @@ def learn(verb: str, arguments: list[str]) -> int:
         raise UsageError(
             f"dermdistill {verb} needs a recipe.",
             f"dermdistill {verb} RECIPE [--field value …] [--resume | --overwrite]",
-            f"shipped are: {', '.join(path.stem for path in config.shipped_recipes())}.",
+            "Name a YAML file, or one of the shipped recipes: "
+            f"{', '.join(path.stem for path in config.shipped_recipes())}.",
         )
     recipe = tyro.cli(
         config.Recipe,

@@ -49,10 +49,18 @@ def command() -> Callable[..., int]:
 
         need_positive("--batch-size", batch_size)
         if not paths:
-            raise UsageError("No image was named.", "dermdistill predict PATH…")
+            raise UsageError(
+                "No image was named.",
+                "dermdistill predict PATH…",
+                "Name files, folders or globs: dermdistill predict photo.jpg",
+            )
         kinds = read_kinds(outputs, views=tta)
         if "uncertainty" in kinds and not tta:
-            raise UsageError("A map of uncertainty needs several views of each image.", "--tta beside it")
+            raise UsageError(
+                "A map of uncertainty needs several views of each image.",
+                "--tta beside it",
+                "Add --tta, or leave uncertainty out of --outputs.",
+            )
         found = find_images(paths)
         predictions = Predictor(model, threads=threads, tta=tta).predict_many(found, batch_size)
         failed = warned = 0

@@ -72,17 +72,30 @@ def command() -> Callable[..., int]:
 
         progress = show_progress()
         if not 32 <= size <= 2048:
-            raise UsageError(f"--size is {size}.", "32 to 2048 pixels")
+            raise UsageError(
+                f"--size is {size}.",
+                "32 to 2048 pixels",
+                "Set --size to a side within that range (256 is the default).",
+            )
         if not 0 < val_fraction < 1:
-            raise UsageError(f"--val-fraction is {val_fraction}.", "more than 0 and less than 1")
+            raise UsageError(
+                f"--val-fraction is {val_fraction}.",
+                "more than 0 and less than 1",
+                "Set --val-fraction to a share such as 0.15.",
+            )
         if source == "phantom" and exclude is not None:
-            raise UsageError("--exclude does not go with phantom.", "images of the catalogue or one's own")
+            raise UsageError(
+                "--exclude does not go with phantom.",
+                "images of the catalogue or one's own",
+                "Leave --exclude out.",
+            )
         if unlabelled:
             given = (masks, test_images, test_masks, manifest)
             if source != "own" or images is None or any(path is not None for path in given):
                 raise UsageError(
                     "--unlabelled goes with --images alone (and --name, --root, --size, --exclude).",
                     "dermdistill prepare --unlabelled --images DIR",
+                    "Leave the others out.",
                 )
             data = stage.prepare_unlabelled(
                 name or images.resolve().name, root, images, size=size, exclude=exclude, progress=progress

@@ -49,6 +49,7 @@ def command() -> Callable[..., int]:
             raise UsageError(
                 f"There is no format {', '.join(unknown)}.",
                 f"some of {', '.join(FORMATS)}, separated by commas",
+                "Correct --format, or leave it out for all four.",
             )
         formats = [known for known in FORMATS if known in wanted]
         for path in write_report(folder, out=out, formats=formats, audit=audit, on=on)[: len(formats)]:

@@ -93,7 +93,7 @@ def run(arguments: list[str]) -> int:
 
     settings = parse_study(_tree(given, rest), "the command line")
     if given.jobs < 1:
-        raise UsageError(f"--jobs is {given.jobs}.", "at least 1")
+        raise UsageError(f"--jobs is {given.jobs}.", "at least 1", "Set --jobs to 1 or more.")
     if given.collect:
         found = study.collect(settings)
     else:
@@ -130,7 +130,11 @@ def _tree(given: Arguments, rest: list[str]) -> dict[str, Any]:
     if given.arms is not None:
         chosen = given.arms.split(",")
         if absent := [name for name in chosen if name not in tree["arms"]]:
-            raise UsageError(f"There is no arm {absent[0]!r}.", f"some of {', '.join(tree['arms'])}")
+            raise UsageError(
+                f"There is no arm {absent[0]!r}.",
+                f"some of {', '.join(tree['arms'])}",
+                "Correct --arms, or leave it out for all of them.",
+            )
         tree["arms"] = {name: tree["arms"][name] for name in chosen}
     teacher = tree["teacher"]
     if given.teacher is not None:
@@ -162,5 +166,7 @@ def _seeds(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(
-            f"--seeds {text} are no seeds.", "whole numbers with commas, such as 0,1,2"
+            f"--seeds {text} are no seeds.",
+            "whole numbers with commas, such as 0,1,2",
+            "Write them as in --seeds 0,1,2.",
         ) from None

@@ -24,9 +24,15 @@ def check_arguments(name: str, root: Path, size: int, val_fraction: float) -> Pa
             "Choose --name.",
         )
     if not 1 <= size <= 8192:
-        raise UsageError(f"The size is {size}.", "1 to 8192 pixels")
+        raise UsageError(
+            f"The size is {size}.", "1 to 8192 pixels", "Set --size to a side within that range."
+        )
     if not 0.0 < val_fraction < 1.0:
-        raise UsageError(f"The validation fraction is {val_fraction}.", "more than 0 and less than 1")
+        raise UsageError(
+            f"The validation fraction is {val_fraction}.",
+            "more than 0 and less than 1",
+            "Set --val-fraction to a share such as 0.15.",
+        )
     return root / name
 
 

@@ -81,7 +81,9 @@ class PreparedData:
             DataError: There is no split of that name.
         """
         if split not in SPLITS:
-            raise DataError(f"There is no split {split!r}.", f"one of {', '.join(SPLITS)}")
+            raise DataError(
+                f"There is no split {split!r}.", f"one of {', '.join(SPLITS)}", "Name one of these."
+            )
         return np.array([i for i, row in enumerate(self.manifest) if row.split == split], np.int64)
 
     def need_masks(self) -> None:
@@ -224,7 +226,11 @@ def read_manifest(path: Path) -> list[Row]:
             for row in read_csv(path)
         ]
     except (KeyError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}.", f"the columns {', '.join(COLUMNS)}") from None
+        raise DataError(
+            f"{path} cannot be read: {error}.",
+            f"the columns {', '.join(COLUMNS)}",
+            "Delete the folder and prepare the data set again.",
+        ) from None
 
 
 def fingerprint(rows: Sequence[Row], content_sha256: str) -> str:

@@ -99,7 +99,11 @@ def disk_error(error: OSError, path: Path) -> DataError:
             "enough space for the archives, the unpacked images and the pack",
             "Free some space, or choose another --root; the same command goes on where it stopped.",
         )
-    return DataError(f"{path} cannot be written: {error}.", "", "The same command goes on where it stopped.")
+    return DataError(
+        f"{path} cannot be written: {error}.",
+        "a folder that can be written to",
+        "The same command goes on where it stopped.",
+    )
 
 
 def _differences(path: Path, checksum: Checksum | None, size: int | None) -> tuple[str, str] | None:

@@ -53,6 +53,7 @@ def read_exclusions(path: Path, names: Collection[str]) -> Exclusions:
         raise DataError(
             f"{path} has no column {', '.join(sorted(missing))}.",
             "audit.csv as dermdistill audit writes it, or a CSV with a column image_id",
+            "Give the audit.csv of this data set, or add the column image_id.",
         )
     audited = {row[key] for row in rows for key in ("set_a", "set_b")}
     rows = [row for row in rows if row["level"] != "same name"]

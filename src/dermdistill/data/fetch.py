@@ -57,7 +57,11 @@ class BytesBar:
         with self._lock:
             self._bar.update(count)
         if self._stop.is_set():
-            raise DataError("Fetching was stopped.")
+            raise DataError(
+                "Fetching was stopped.",
+                "downloads that are left to finish",
+                "Run the same command again: it goes on where it stopped.",
+            )
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -186,7 +190,11 @@ def _find_archives(
 ) -> dict[str, Path]:
     """Every file's path below a folder of hand-fetched archives."""
     if not archives.is_dir():
-        raise DataError(f"{archives} is not a folder.", f"a folder with the files of {source.name}")
+        raise DataError(
+            f"{archives} is not a folder.",
+            f"a folder with the files of {source.name}",
+            "Check --archives, or leave it out to download them.",
+        )
     there = {path.name: path for path in sorted(archives.rglob("*"), reverse=True) if path.is_file()}
     absent = [file for file in files if file.file not in there]
     if absent:

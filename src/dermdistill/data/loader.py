@@ -126,7 +126,11 @@ class EpochBatches(Sampler[list[int]]):
         min_batch: int = 1,
     ) -> None:
         if count < 1:
-            raise TrainingError("There are no images in this split.", "at least one image")
+            raise TrainingError(
+                "There are no images in this split.",
+                "at least one image",
+                "Prepare the data set with more images, or choose another split.",
+            )
         if shuffle and batch_size % world:
             raise TrainingError(
                 f"A batch of {batch_size} images cannot be shared evenly by {world} devices.",

@@ -41,7 +41,11 @@ def official_pairs(source: Source, folder: Path) -> Pairing:
     ids = [pair.image_id for pair in pairs]
     if len(set(ids)) < len(ids):
         twice = sorted({image_id for image_id in ids if ids.count(image_id) > 1})
-        raise DataError(f"{source.name} has images in two splits: {', '.join(twice[:20])}", "each in one")
+        raise DataError(
+            f"{source.name} has images in two splits: {', '.join(twice[:20])}",
+            "each in one",
+            "Delete the unpacked files and fetch the archives again.",
+        )
     return Pairing(sorted(pairs, key=lambda pair: pair.image_id), images, masks)
 
 

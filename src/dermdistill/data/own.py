@@ -47,11 +47,23 @@ def collect(
         DataError: Nothing matches, names collide, or folder and manifest disagree about a split.
     """
     if (test_images is None) != (test_masks is None):
-        raise UsageError("Only one of --test-images and --test-masks is given.", "both or none")
+        raise UsageError(
+            "Only one of --test-images and --test-masks is given.",
+            "both or none",
+            "Add the other folder, or leave both out.",
+        )
     if manifest is None and (split_column or diagnosis_column):
-        raise UsageError("A column of the manifest is named, but no manifest.", "", "Add --manifest CSV.")
+        raise UsageError(
+            "A column of the manifest is named, but no manifest.",
+            "a manifest that has the column",
+            "Add --manifest CSV.",
+        )
     if test_images is not None and (_inside(images, test_images) or _inside(test_images, images)):
-        raise UsageError(f"{images} and {test_images} lie in one another.", "folders that share no images")
+        raise UsageError(
+            f"{images} and {test_images} lie in one another.",
+            "folders that share no images",
+            "Move the test images into a folder of their own.",
+        )
     pairing = pair_folders(images, masks)
     if test_images is not None and test_masks is not None:
         pairing = _join(pairing, pair_folders(test_images, test_masks, "test"))
@@ -89,6 +101,7 @@ def _join(train: Pairing, test: Pairing) -> Pairing:
             raise DataError(
                 f"Test images have the names of training images: {listed(sorted(clash))}",
                 "names of their own",
+                "Rename one of each pair of files.",
             )
         logger.warning(
             "%d names are in the training and in the test folder (%s); the test images are called test_…. "
@@ -118,11 +131,14 @@ def _apply(pairing: Pairing, table: Table, manifest: Path, unmatched: dict[str, 
         raise DataError(
             f"{manifest} puts images of the test folder into other splits: {listed(against)}",
             "test, or an empty cell to leave them out",
+            "Correct the manifest, or move these images out of the test folder.",
         )
     if not pairs:
         examples = f"{next(iter(table.entries), '(none)')} and {next(iter(by_id))}"
         raise DataError(
-            f"No id of {manifest} matches a pair of files; for example {examples}.", "the same names"
+            f"No id of {manifest} matches a pair of files; for example {examples}.",
+            "the same names",
+            "Write the ids as the files are named, without their ending.",
         )
     left_out = set(table.left_out)
     # Files that the manifest leaves out on purpose are no news; neither are their missing partners.

@@ -94,7 +94,9 @@ def images_alone(folder: Path) -> list[Pair]:
     """
     files = _list_images(folder, folder)
     if not files:
-        raise DataError(f"There are no images in {folder}.", f"files {', '.join(IMAGE_SUFFIXES)}")
+        raise DataError(
+            f"There are no images in {folder}.", f"files {', '.join(IMAGE_SUFFIXES)}", "Check the path."
+        )
     names: dict[str, list[Path]] = {}
     for path in files:
         names.setdefault(path.stem.lower(), []).append(path)
@@ -120,7 +122,11 @@ def pair_ph2(folder: Path) -> Pairing:
     used = {pair.mask for pair in pairs}
     masks = sorted(folder.rglob("IMD*_lesion/IMD*_lesion.bmp"))
     if not pairs:
-        raise DataError(f"No image of PH2 below {folder} has its mask.", "IMDxxx_lesion/IMDxxx_lesion.bmp")
+        raise DataError(
+            f"No image of PH2 below {folder} has its mask.",
+            "IMDxxx_lesion/IMDxxx_lesion.bmp",
+            "Give the folder that holds PH2 as it was unpacked, and do not rename in it.",
+        )
     return Pairing(pairs, lonely, [path for path in masks if path not in used])
 
 
@@ -143,7 +149,7 @@ def _list_images(folder: Path, other: Path) -> list[Path]:
     """Images at any depth, without those of the other folder if that one lies inside this one."""
     nested = other.resolve() != folder.resolve() and other.resolve().is_relative_to(folder.resolve())
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder.", "a folder of images")
+        raise DataError(f"{folder} is not a folder.", "a folder of images", "Check the path.")
     return sorted(
         path
         for path in folder.rglob("*")

@@ -154,7 +154,9 @@ def prepare_phantom(
     """
     if count < 3:
         raise UsageError(
-            f"The number of phantoms is {count}.", "at least 3: one to train, validate and test on"
+            f"The number of phantoms is {count}.",
+            "at least 3: one to train, validate and test on",
+            "Set --count to 3 or more.",
         )
     if name != PHANTOM:
         check_own_name(name)

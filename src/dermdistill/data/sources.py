@@ -222,7 +222,11 @@ def find_source(name: str, part: str = "1") -> Source:
     if part.lower() == "3b" and name in ("isic2016", "isic2016-3b"):
         name = "isic2016-3b"
     elif part != "1":
-        raise UsageError(f"There is no part {part!r} of {name}.", "isic2016 with --part 1 or --part 3b")
+        raise UsageError(
+            f"There is no part {part!r} of {name}.",
+            "isic2016 with --part 1 or --part 3b",
+            "Leave --part out, or name isic2016.",
+        )
     if name in SOURCES:
         return SOURCES[name]
     near = difflib.get_close_matches(name, known, n=1)

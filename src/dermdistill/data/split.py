@@ -57,7 +57,11 @@ def carve_validation(rows: Sequence[Splittable], fraction: float, seed: int) -> 
         DataError: The fraction is not between 0 and 1.
     """
     if not 0 < fraction < 1:
-        raise DataError(f"The validation fraction is {fraction}.", "more than 0 and less than 1")
+        raise DataError(
+            f"The validation fraction is {fraction}.",
+            "more than 0 and less than 1",
+            "Set --val-fraction to a share such as 0.15.",
+        )
     units = _units(rows)
     if len(units) < 2:
         return np.zeros(0, dtype=np.int64)

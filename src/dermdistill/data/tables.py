@@ -66,11 +66,17 @@ def read_table(path: Path, split_column: str | None = None, diagnosis_column: st
     """
     rows = read_csv(path)
     if not rows:
-        raise DataError(f"{path} has no rows.", "a header and one row per image")
+        raise DataError(
+            f"{path} has no rows.", "a header and one row per image", "Add the rows, or leave the table out."
+        )
     columns = [column for column in rows[0] if column is not None]
     id_column = next((column for column in ID_COLUMNS if column in columns), None)
     if id_column is None:
-        raise DataError(f"{path} has the columns {', '.join(columns)}.", f"one of {', '.join(ID_COLUMNS)}")
+        raise DataError(
+            f"{path} has the columns {', '.join(columns)}.",
+            f"one of {', '.join(ID_COLUMNS)}",
+            "Rename the column that holds the ids.",
+        )
     split_column = _choose(path, columns, split_column, ("split",), "_split", "--split-column")
     if diagnosis_column is None and split_column is not None:
         twin = split_column.removesuffix("split") + "diagnosis"
@@ -96,12 +102,15 @@ def read_table(path: Path, split_column: str | None = None, diagnosis_column: st
             )
     if doubles:
         raise DataError(
-            f"{path} has ids that are empty or stand there twice: {listed(doubles)}", "each id once"
+            f"{path} has ids that are empty or stand there twice: {listed(doubles)}",
+            "each id once",
+            "Fill in the empty ids and remove the double rows.",
         )
     if unknown:
         raise DataError(
             f"{path} has unknown splits in {split_column}: {listed(unknown)}",
             "train, val, test, or empty to leave the image out",
+            "Correct these cells, or name another column with --split-column.",
         )
     return Table(entries, left_out, split_column, diagnosis_column, group_column)
 
@@ -120,11 +129,17 @@ def read_labels(path: Path) -> dict[str, str]:
                 value = cells[1].strip().lower().removesuffix(".0") if len(cells) == 2 else ""
                 if value not in names:
                     raise DataError(
-                        f"{path}, line {line}: {cells}.", "an image id, and benign, malignant, 0 or 1"
+                        f"{path}, line {line}: {cells}.",
+                        "an image id, and benign, malignant, 0 or 1",
+                        "Fetch the file again: this may be an error page saved under its name.",
                     )
                 labels[cells[0].strip()] = names[value]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}.") from error
+        raise DataError(
+            f"{path} cannot be read as CSV: {error}.",
+            "a CSV file of ids and diagnoses, in UTF-8",
+            "Fetch the file again.",
+        ) from error
     return labels
 
 
@@ -140,7 +155,11 @@ def read_ph2_labels(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
+        raise DataError(
+            f"{path} cannot be read: {error}.",
+            "PH2_dataset.txt as it was unpacked",
+            "Check the file, or remove it to prepare the images without diagnosis.",
+        ) from error
     labels: dict[str, str] = {}
     place = 2  # of the clinical diagnosis, where no header says otherwise
     for line in lines:
@@ -165,7 +184,11 @@ def _choose(
     """The named column, else one of the usual ones, else the only one with the ending, else none."""
     if named is not None:
         if named not in columns:
-            raise UsageError(f"{path} has no column {named!r}.", f"one of {', '.join(columns)}")
+            raise UsageError(
+                f"{path} has no column {named!r}.",
+                f"one of {', '.join(columns)}",
+                "Correct the name of the column.",
+            )
         return named
     for column in usual:
         if column in columns:

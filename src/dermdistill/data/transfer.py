@@ -124,7 +124,11 @@ class Transfer:
                     raise
                 logger.debug("%s: %s; trying again", url, error)
                 if self.stop.wait(self.backoff * 2 ** (attempt - 1)):
-                    raise DataError(f"The download of {self.part.stem} was stopped.") from error
+                    raise DataError(
+                        f"The download of {self.part.stem} was stopped.",
+                        "a download that is left to finish",
+                        "Run the same command again: it goes on where it stopped.",
+                    ) from error
 
     def _attempt(self, url: str) -> None:
         """One request, for what is missing."""
@@ -195,7 +199,11 @@ class Transfer:
             self.counted += len(block)
             self.progress.advance(len(block))
             if self.stop.is_set():
-                raise DataError(f"The download of {self.part.stem} was stopped.")
+                raise DataError(
+                    f"The download of {self.part.stem} was stopped.",
+                    "a download that is left to finish",
+                    "Run the same command again: it goes on where it stopped.",
+                )
 
     def _have(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0

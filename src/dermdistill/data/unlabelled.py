@@ -89,7 +89,11 @@ class MixedBatches(Sampler[list[int]]):
 
     def __init__(self, labelled: EpochBatches, count: int, share: float) -> None:
         if count < 1:
-            raise DataError("There are no unlabelled images.", "at least one image in the training split")
+            raise DataError(
+                "There are no unlabelled images.",
+                "at least one image in the training split",
+                "Name a data set with training images, or leave the unlabelled one out.",
+            )
         self.labelled, self.count, self.share = labelled, count, share
         self._pass: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
 

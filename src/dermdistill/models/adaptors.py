@@ -25,7 +25,7 @@ def match_stages(student_strides: Sequence[int], teacher_strides: Sequence[int])
         raise ConfigError(
             f"The student has features at strides {sorted(student)}, the teacher at {sorted(teacher)}.",
             "at least one stride in common",
-            "switch feature distillation off (--kd.attention 0), or choose another student.",
+            "Switch feature distillation off (--kd.attention 0), or choose another student.",
         )
     return pairs
 

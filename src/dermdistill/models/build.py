@@ -140,9 +140,17 @@ def build_model(
     """
     encoder_weights = None if encoder_weights == "none" else encoder_weights
     if head == "voc" and arch != TORCHVISION:
-        raise ConfigError(f"{arch} has no VOC classes.", f"head voc goes with {TORCHVISION} only")
+        raise ConfigError(
+            f"{arch} has no VOC classes.",
+            f"head voc goes with {TORCHVISION} only",
+            f"Set the head to lesion, or choose {TORCHVISION}.",
+        )
     if norm != "batch" and arch not in WIDTHS:
-        raise ConfigError(f"{arch} has batch norm only.", f"norm {norm} goes with {', '.join(WIDTHS)}")
+        raise ConfigError(
+            f"{arch} has batch norm only.",
+            f"norm {norm} goes with {', '.join(WIDTHS)}",
+            "Set norm to batch, or choose one of these.",
+        )
     if arch in STUDENTS:
         return _build_student(arch, encoder, encoder_weights, statistics)
     if arch in WIDTHS:
@@ -159,7 +167,7 @@ def _build_student(
         raise ConfigError(
             f"{arch} has its own encoder, EfficientNet-Lite0 cut short; found encoder {encoder}.",
             "encoder empty",
-            "leave it out, or choose an smp architecture (Unet, DeepLabV3Plus …).",
+            "Leave it out, or choose an smp architecture (Unet, DeepLabV3Plus …).",
         )
     net = LiteUNet(*STUDENTS[arch])
     if encoder_weights is not None:
@@ -176,7 +184,7 @@ def _build_unet(
         raise ConfigError(
             f"{arch} is one piece: it has no encoder to choose and no pretrained weights.",
             "encoder and encoder_weights empty",
-            "leave them out, or choose nano, small, base, or an smp architecture (Unet, DeepLabV3Plus …).",
+            "Leave them out, or choose nano, small, base, or an smp architecture (Unet, DeepLabV3Plus …).",
         )
     net = UNet(WIDTHS[arch], norm=norm)
     return LesionNet(
@@ -193,7 +201,9 @@ def _build_torchvision(
 ) -> LesionNet:
     if encoder not in teacher.BACKBONES:
         raise ConfigError(
-            f"{TORCHVISION} has no encoder {encoder!r}.", f"one of {', '.join(teacher.BACKBONES)}"
+            f"{TORCHVISION} has no encoder {encoder!r}.",
+            f"one of {', '.join(teacher.BACKBONES)}",
+            "Choose one of these.",
         )
     if head == "voc" and encoder_weights is None:
         logger.warning("%s with head voc and no weights: a random teacher, of use in tests only", TORCHVISION)
@@ -217,13 +227,21 @@ def _build_smp(
         raise ConfigError(
             f"There is no architecture {arch!r}.",
             f"one of {', '.join(names)}",
-            f"perhaps you meant {near[0]}." if near else "",
+            f"Perhaps you meant {near[0]}." if near else "Choose one of these.",
         )
     arch = known[arch.lower()]
     if arch == "DPT":
-        raise ConfigError("DPT takes images of one size only.", "an architecture for images of any size")
+        raise ConfigError(
+            "DPT takes images of one size only.",
+            "an architecture for images of any size",
+            "Choose another, such as Unet or DeepLabV3Plus.",
+        )
     if encoder is None:
-        raise ConfigError(f"{arch} needs an encoder.", "resnet18, resnet101, tu-tf_efficientnet_lite0 …")
+        raise ConfigError(
+            f"{arch} needs an encoder.",
+            "resnet18, resnet101, tu-tf_efficientnet_lite0 …",
+            "Name one with --student.encoder (of a teacher: --teacher.encoder).",
+        )
     teacher.check_encoder(encoder)
     hub = pretrained.hub_name(encoder, encoder_weights)
     net = pretrained.reach(lambda: teacher.build_smp(arch, encoder, hub), f"{encoder_weights} of {encoder}")

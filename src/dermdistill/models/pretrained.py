@@ -85,7 +85,7 @@ def reach(fetch: Callable[[], T], what: str) -> T:
         raise WeightsError(
             f"The pretrained weights {what} cannot be fetched ({cause})",
             "a reachable hub, or a cached copy of an earlier download",
-            "go without them (--teacher.encoder-weights none, or --student.encoder-weights none for a "
+            "Go without them (--teacher.encoder-weights none, or --student.encoder-weights none for a "
             "student), or name a local state_dict (--teacher.encoder-weights PATH.pth) or weights inside an "
             "installed package (package:NAME).",
         ) from error
@@ -171,4 +171,5 @@ def _unknown(encoder: str, encoder_weights: str, known: list[str]) -> WeightsErr
     return WeightsError(
         f"There are no weights {encoder_weights!r} for the encoder {encoder}.",
         f"none, {', '.join(known)}, a local file ({', '.join(SUFFIXES)}) or {PACKAGE}NAME",
+        "Choose one of these with --student.encoder-weights (of a teacher: --teacher.encoder-weights).",
     )

@@ -50,7 +50,7 @@ def check_encoder(encoder: str) -> None:
     raise ConfigError(
         f"segmentation_models_pytorch has no encoder {encoder!r}.",
         "resnet18, resnet101, mobilenet_v2, mit_b0 …, or tu- and the name of a timm model",
-        f"perhaps you meant {' or '.join(near)}." if near else "",
+        f"Perhaps you meant {' or '.join(near)}." if near else "Choose one of smp's encoders, or of timm's.",
     )
 
 

@@ -49,7 +49,11 @@ def load_run(path: Path) -> tuple[LesionNet, ModelCard]:
     """
     folder = path if path.is_dir() else path.parent
     if not path.exists():
-        raise WeightsError(f"{path} does not exist.", "a run folder, or a .pth file with card.json beside it")
+        raise WeightsError(
+            f"{path} does not exist.",
+            "a run folder, or a .pth file with card.json beside it",
+            "Check the path; dermdistill train and distill make run folders.",
+        )
     if not (folder / "card.json").is_file():
         raise WeightsError(
             f"{folder} has no card.json.",
@@ -59,7 +63,11 @@ def load_run(path: Path) -> tuple[LesionNet, ModelCard]:
     card = ModelCard.read(folder / "card.json")
     weights = folder / card.weights if path.is_dir() else path
     if not weights.is_file():
-        raise WeightsError(f"{weights} does not exist.", f"the weights that {folder / 'card.json'} names")
+        raise WeightsError(
+            f"{weights} does not exist.",
+            f"the weights that {folder / 'card.json'} names",
+            "Put the file back beside its card, or train again.",
+        )
     found = hash_file(weights)
     if found != card.weights_sha256:
         raise MismatchError(

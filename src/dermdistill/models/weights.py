@@ -30,7 +30,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         WeightsError: Missing, broken, or holding more than tensors.
     """
     if not path.is_file():
-        raise WeightsError(f"There are no weights at {path}.", "a file .pth, .pt or .safetensors")
+        raise WeightsError(
+            f"There are no weights at {path}.", "a file .pth, .pt or .safetensors", "Check the path."
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -44,11 +46,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read as weights: {cause}",
             "a plain state_dict, as torch.save(net.state_dict(), path) writes it (files that would run code "
             "when loaded are refused)",
+            "Save it again as a plain state_dict, or as safetensors.",
         ) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds {type(state).__name__}.", "a mapping from names to tensors")
+        raise WeightsError(
+            f"{path} holds {type(state).__name__}.",
+            "a mapping from names to tensors",
+            "Save the state_dict alone: torch.save(net.state_dict(), path).",
+        )
     return dict(state)
 
 
@@ -77,7 +84,7 @@ def load_strictly(net: nn.Module, state: Mapping[str, Tensor], source: str) -> N
         raise WeightsError(
             f"{source} does not fit the model: {'; '.join(problems[:3])}{more}.",
             f"{len(own)} tensors of {type(net).__name__}",
-            "build the model with the architecture, encoder and norm that these weights were trained with.",
+            "Build the model with the architecture, encoder and norm that these weights were trained with.",
         )
     net.load_state_dict(dict(state))
 
@@ -133,7 +140,7 @@ def find_in_package(name: str) -> Path:
         raise WeightsError(
             f"The package {name!r} holds {len(found)} files of weights ({listed}).",
             f"exactly one file {', '.join(SUFFIXES)}",
-            "name the file itself by its path instead of package:…",
+            "Name the file itself by its path instead of package:…",
         )
     return found[0]
 
@@ -163,7 +170,9 @@ def match_by_order(own: Mapping[str, Tensor], state: Mapping[str, Tensor], sourc
     sources = [name for name in state if not name.endswith("num_batches_tracked")]
     if len(sources) < len(targets):
         raise WeightsError(
-            f"{source} holds {len(sources)} tensors.", f"at least {len(targets)}, those of the encoder"
+            f"{source} holds {len(sources)} tensors.",
+            f"at least {len(targets)}, those of the encoder",
+            "Use weights of the same encoder, or go without (none).",
         )
     mapped = dict(own)
     for target, name in zip(targets, sources, strict=False):
@@ -173,6 +182,7 @@ def match_by_order(own: Mapping[str, Tensor], state: Mapping[str, Tensor], sourc
                 f"{source} is of another network: {name} {list(state[name].shape)} stands where the encoder "
                 f"has {target} {list(own[target].shape)}.",
                 "weights of the same architecture as the encoder",
+                "Use weights of the same encoder, or go without (none).",
             )
         mapped[target] = state[name]
     return mapped

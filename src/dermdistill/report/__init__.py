@@ -46,7 +46,11 @@ def write_report(
     from dermdistill.report.markdown import to_markdown
 
     if not formats:
-        raise UsageError("No format is asked for.", f"some of {', '.join(FORMATS)}")
+        raise UsageError(
+            "No format is asked for.",
+            f"some of {', '.join(FORMATS)}",
+            "Name one with --format, or leave it out for all.",
+        )
     collected = collect(folder, audit=audit, on=on)
     report, out = collected.report, out or folder / "report"
     drawn = list(figures(report)) if {"md", "tex"} & set(formats) else []

@@ -29,7 +29,11 @@ def read_audit(path: Path) -> Audit:
     """
     path = path / NAME if path.is_dir() else path
     if not path.is_file():
-        raise UsageError(f"{path} does not exist.", "audit.json of dermdistill audit, or its folder")
+        raise UsageError(
+            f"{path} does not exist.",
+            "audit.json of dermdistill audit, or its folder",
+            "Check --audit, or run dermdistill audit first.",
+        )
     found = read_json(path)
     try:
         leaks = int(found["leaks"])

@@ -88,7 +88,11 @@ def read_run(folder: Path) -> RunFiles:
         DataError: A file in it is broken.
     """
     if not is_run(folder):
-        raise UsageError(f"{folder} is not a run folder.", "a folder with config.yaml or card.json in it")
+        raise UsageError(
+            f"{folder} is not a run folder.",
+            "a folder with config.yaml or card.json in it",
+            "Name the folder that train, distill or study made.",
+        )
     config, card, metrics = folder / "config.yaml", folder / "card.json", folder / "metrics.csv"
     return RunFiles(
         folder=folder,
@@ -141,7 +145,11 @@ def read_per_image(path: Path) -> PerImage:
         if name not in _TEXT_COLUMNS and (values := _numbers([row[name] for row in rows])) is not None:
             columns[name] = values
     if "dice" not in columns:
-        raise DataError(f"{path}: the column dice holds something that is no number.", "numbers in 0 to 1")
+        raise DataError(
+            f"{path}: the column dice holds something that is no number.",
+            "numbers in 0 to 1",
+            "Run dermdistill evaluate on this run again.",
+        )
     return PerImage([row["image_id"] for row in rows], [row.get("diagnosis") or "" for row in rows], columns)
 
 
@@ -170,9 +178,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid YAML: {error}") from None
+        raise DataError(
+            f"{path} is not valid YAML: {error}",
+            "config.yaml as train and distill write it",
+            "Put back the config.yaml that the run was made with.",
+        ) from None
     if not isinstance(tree, dict):
-        raise DataError(f"{path} holds {type(tree).__name__}.", "a mapping of settings")
+        raise DataError(
+            f"{path} holds {type(tree).__name__}.",
+            "a mapping of settings",
+            "Put back the config.yaml that the run was made with.",
+        )
     return tree
 
 

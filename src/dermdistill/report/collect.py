@@ -47,7 +47,11 @@ def collect(folder: Path, *, audit: Path | None = None, on: str | None = None) -
     """
     if studies.is_study(folder):
         if on is not None:
-            raise UsageError("--on chooses an evaluation of a run; a study has one.", "no --on for a study")
+            raise UsageError(
+                "--on chooses an evaluation of a run; a study has one.",
+                "no --on for a study",
+                "Leave --on out, or name one of the study's run folders.",
+            )
         study = studies.read_study(folder)
         return _finished_study(folder, study, audit) if study else _unfinished_study(folder, audit)
     if cells.is_run(folder):
@@ -184,7 +188,11 @@ def _choose(run: RunFiles, on: str | None) -> Evaluation | None:
                 ", ".join(e.folder.name for e in run.evaluations)
                 or "none yet (dermdistill evaluate makes them)"
             )
-            raise UsageError(f"{run.folder} has no evaluation {on!r}.", f"one of: {there}")
+            raise UsageError(
+                f"{run.folder} has no evaluation {on!r}.",
+                f"one of: {there}",
+                "Choose one of these, or run dermdistill evaluate on that data first.",
+            )
         return chosen
     own = run.card.dataset.get("name") if run.card else None
     ranked = sorted(run.evaluations, key=lambda e: (e.split != "test", e.data != own))

@@ -73,10 +73,16 @@ def read_masks(path: Path) -> KeptMasks:
         with np.load(path, allow_pickle=False) as held:
             ids, packed, size = [str(v) for v in held["image_id"]], held["mask"], int(held["size"])
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as kept masks: {error}.") from None
+        raise DataError(
+            f"{path} cannot be read as kept masks: {error}.",
+            "masks.npz as dermdistill evaluate writes it",
+            "Run dermdistill evaluate on this run again.",
+        ) from None
     if packed.dtype != np.uint8 or packed.shape != (len(ids), size, -(-size // 8)):
         raise DataError(
-            f"{path} holds {packed.dtype} {packed.shape}.", f"uint8 ({len(ids)}, {size}, {-(-size // 8)})"
+            f"{path} holds {packed.dtype} {packed.shape}.",
+            f"uint8 ({len(ids)}, {size}, {-(-size // 8)})",
+            "Run dermdistill evaluate on this run again.",
         )
     return KeptMasks({name: place for place, name in enumerate(ids)}, packed, size)
 
@@ -114,7 +120,11 @@ def make_gallery(report: Report, evaluations: dict[str, Path]) -> Gallery:
 def _open(data: Data) -> PreparedData:
     """The largest pack there is: arms may have looked at different sizes."""
     if data.root is None:
-        raise DataError("the settings do not say where the prepared data lie")
+        raise DataError(
+            "The settings do not say where the prepared data lie.",
+            "data.root in config.yaml",
+            "Put back the config.yaml that the run was made with.",
+        )
     sizes = [int(size) for size in read_info(data.root / data.name)["packs"]]
     return open_dataset(data.name, data.root, max(sizes))
 

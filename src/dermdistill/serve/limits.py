@@ -28,7 +28,11 @@ class Limits:
     def __post_init__(self) -> None:
         for name, least in (("max_upload_bytes", 1), ("max_pixels", 1), ("workers", 1), ("queue", 0)):
             if getattr(self, name) < least:
-                raise UsageError(f"{name} is {getattr(self, name)}.", f"{least} or more")
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}.", f"{least} or more", "Raise it, or leave it out."
+                )
         for name in ("timeout_s", "upload_timeout_s"):
             if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name)}.", "more than 0 seconds")
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}.", "more than 0 seconds", "Raise it, or leave it out."
+                )

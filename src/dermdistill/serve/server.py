@@ -27,7 +27,11 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise UsageError(f"{host} is no address: {error.strerror}.", "such as 127.0.0.1") from None
+        raise UsageError(
+            f"{host} is no address: {error.strerror}.",
+            "such as 127.0.0.1",
+            "Choose another --host; 127.0.0.1 is this computer alone.",
+        ) from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
