@@ -1,5 +1,6 @@
 # make demo   distil a student on generated lesions, in a few minutes on two cores
 # make test   the whole check: lint, types, import rules, tests
+# make docs   the reference pages from the code, and the documentation's pages in site/
 # UPGRADE=1   install the newest versions in range, not those of constraints.txt
 VENV := .venv
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := $(if $(UPGRADE),,-c constraints.txt)
 STAMP := $(VENV)/.installed$(if $(UPGRADE),-upgraded,)
 
-.PHONY: demo test lint types imports pytest install constraints clean
+.PHONY: demo docs test lint types imports pytest install constraints clean
 
 install: $(STAMP)
 
@@ -19,6 +20,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/dermdistill demo
+
+docs: $(STAMP)
+	$(BIN)/python -m tools.reference
+	$(BIN)/python -m zensical build --strict --clean
 
 test: lint types imports pytest
 
@@ -39,4 +44,4 @@ constraints: # names and versions only: no addresses
 	$(BIN)/uv pip compile --quiet --universal --extra train --extra serve --extra audit --extra openvino --group dev --no-header --no-annotate -o constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) site .cache .mypy_cache .ruff_cache .pytest_cache

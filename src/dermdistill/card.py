@@ -30,11 +30,15 @@ class ModelCard(BaseModel):
         role: student or teacher.
         model: What `build_model` needs: arch, encoder, norm, head.
         input_size: Side in pixels of the square that images are resized to.
-        mean, std: Per channel, of RGB in [0, 1].
+        mean: Per channel, of RGB in [0, 1].
+        std: Likewise.
         threshold: A pixel is lesion where its probability is above this.
-        weights: File name beside the card; weights_sha256 its hash (empty until they are saved).
+        weights: File name beside the card.
+        weights_sha256: Their hash (empty until they are saved).
         dataset: Name and fingerprint of what it was trained on.
-        recipe, seed, epoch: How; the epoch (from 1) is the one whose weights were kept.
+        recipe: Name of the run.
+        seed: Of weights, order and views.
+        epoch: The one whose weights were kept, from 1.
         parameters: Number of trainable values.
         teacher: What taught it, or None.
         export: Of an exported file: precision, opset, parity with PyTorch, how int8 was reached and what
@@ -42,7 +46,8 @@ class ModelCard(BaseModel):
         scores: By split: ``{"val": {"dice": …}, "test:isic2016": {…}}``, in 0 to 1.
         reference: Statistics of the training images, to tell what is unlike them (`reference.fit_reference`);
             None: not fitted.
-        versions: Of the packages that made it. created: UTC, ISO 8601.
+        versions: Of the packages that made it.
+        created: When; UTC, ISO 8601.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -107,7 +112,11 @@ class ModelCard(BaseModel):
         try:
             tree = {key: json.loads(value) for key, value in found.items()}
         except json.JSONDecodeError as error:
-            raise DataError(f"{source} holds a broken model card: {error}.") from error
+            raise DataError(
+                f"{source} holds a broken model card: {error}.",
+                "a model card as dermdistill export writes it",
+                "Export the model again: dermdistill export RUN.",
+            ) from error
         return cls._validate(tree, source)
 
     @classmethod
@@ -117,7 +126,11 @@ class ModelCard(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "card"
-            raise DataError(f"{source} is not a model card: {where}: {first['msg']}.") from None
+            raise DataError(
+                f"{source} is not a model card: {where}: {first['msg']}.",
+                "a model card of this version, with nothing changed by hand",
+                "Take the file that train, distill or export wrote, or make it again.",
+            ) from None
         if card.format != FORMAT:
             raise DataError(
                 f"{source} is a model card of format {card.format}.",

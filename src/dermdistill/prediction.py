@@ -27,6 +27,7 @@ class Prediction:
     model: dict[str, str]
     """Recipe and hash of the weights."""
     threshold: float
+    """A pixel is lesion where its probability is above this."""
     look: Look
     """What the warnings are judged by."""
     uncertainty: float | None = None
