@@ -189,15 +189,8 @@ def test_two_processes_give_the_scores_of_one(root: Path, teacher: Path, tmp_pat
     tables = []
     for where, devices in (("one", "1"), ("two", "2")):
         command = [
-            *(
-                sys.executable,
-                "-m",
-                "dermdistill",
-                "distill",
-                "phantom",
-                "--runs-root",
-                str(tmp_path / where),
-            ),
+            *(sys.executable, "-m", "dermdistill", "distill", "phantom"),
+            *("--runs-root", str(tmp_path / where), "--data.root", str(root)),
             *("--data.size", str(SIZE), "--data.batch-size", "4"),
             *("--data.unlabelled", "phantom", "--data.train-limit", "8", "--teacher", str(teacher)),
             *("--student.arch", "unet-w4", "--student.norm", "group", "--augment.no-enabled"),
