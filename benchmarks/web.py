@@ -82,7 +82,8 @@ def in_node(folder: Path, *options: str) -> None:
         [node, OPTIMISED, HERE / "run.mjs", folder, *options], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise DermDistillError(f"onnxruntime-web failed: {done.stderr.strip().splitlines()[-1]}")
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise DermDistillError(f"onnxruntime-web failed: {last}")
 
 
 def by_node(folder: Path) -> tuple[str, Found]:
