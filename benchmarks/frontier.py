@@ -31,13 +31,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from frontier_figure import draw, pareto
 from frontier_networks import Entry, foreign, named, to_onnx, trained
+from frontier_table import Row, to_markdown
 
 from dermdistill.bench import dice_per_image
 from dermdistill.bench_table import machine
@@ -48,27 +49,17 @@ from dermdistill.latency import Latency, Setting, interleave, onnx_runner
 from dermdistill.metrics import Interval, mean_interval
 from dermdistill.models.build import count_macs, count_parameters
 
-
-@dataclass
-class Row:
-    """What was measured of one network; latency by `Setting.key`, Dice 0 to 1."""
-
-    name: str
-    parameters: int
-    macs: int
-    latency: dict[str, Latency]
-    dice: Interval | None = None
-    seeds: int = 0
-    quoted: float | None = None
+OWN = "own"
+WORDS = {"val": "validation", "test": "test"}
 
 
 def entries_of(options: argparse.Namespace) -> list[Entry]:
     """All networks; the baseline is the first, and is added where it was not named."""
-    entries = [named(text) for text in options.model]
-    entries += [foreign(text) for text in options.module]
-    entries += [trained(text, options.size) for text in options.run]
+    entries = [named(text, options.size) for text in options.model]
+    entries += [foreign(text, options.size) for text in options.module]
+    entries += [trained(text) for text in options.run]
     if options.baseline not in [entry.name for entry in entries]:
-        entries.append(named(options.baseline))
+        entries.append(named(options.baseline, options.size))
     names = [entry.name for entry in entries]
     if len(set(names)) < len(names):
         raise UsageError(f"names are not unique: {', '.join(names)}.", "each network once")
@@ -104,13 +95,13 @@ def latencies(entries: Sequence[Entry], options: argparse.Namespace) -> dict[str
         runners = {}
         for number, entry in enumerate(entries):
             path = Path(folder) / f"{number}.onnx"
-            to_onnx(entry.net, options.size, path)
+            to_onnx(entry.net, entry.size, path)
             # ONNX Runtime as it comes: a network is alone while it is timed, so its threads may spin.
             runners[entry.name] = functools.partial(onnx_runner, path, spin=True)
             progress(f"exported {entry.name}")
         quiet = functools.partial(real_time, options.realtime) if options.realtime else contextlib.nullcontext
         return interleave(
-                runners, dict.fromkeys(runners, options.size),
+                runners, {entry.name: entry.size for entry in entries},
                 settings=[Setting(threads, 1) for threads in options.threads],
                 rounds=options.rounds, repeats=options.repeats,
                 clock=time.thread_time if options.clock == "cpu" else time.perf_counter,
@@ -120,15 +111,15 @@ def latencies(entries: Sequence[Entry], options: argparse.Namespace) -> dict[str
 
 def dice_of(entry: Entry, options: argparse.Namespace) -> Interval | None:
     """Mean over the images of the mean over the seeds; None without weights or data."""
-    if not (entry.trained and options.name):
+    if not (entry.seeds and options.name):
         return None
-    found = [
-        dice_per_image(
-            torch_runner(net, 1), options.size, threshold, options.name,
-            root=options.root, split=options.split,
-        )
-        for net, threshold in entry.trained
-    ]  # fmt: skip
+    found = []
+    for net, threshold, own in entry.seeds:
+        data = own if options.name == OWN else options.name
+        if data is None:
+            raise UsageError(f"{entry.name} does not say on what it was trained.", "--data.name NAME")
+        run = torch_runner(net, 1)
+        found.append(dice_per_image(run, entry.size, threshold, data, root=options.root, split=options.split))
     progress(f"{entry.name}: Dice {', '.join(f'{100 * one.mean():.2f}' for one in found)}")
     return mean_interval(np.mean(found, axis=0))
 
@@ -140,32 +131,11 @@ def measure(options: argparse.Namespace) -> list[Row]:
     return [
         Row(
             options.label.get(entry.name, entry.name), count_parameters(entry.net),
-            count_macs(entry.net, options.size), found[entry.name], dice_of(entry, options),
-            len(entry.trained), options.quoted.get(entry.name),
+            count_macs(entry.net, entry.size), entry.size, found[entry.name], dice_of(entry, options),
+            len(entry.seeds), options.quoted.get(entry.name),
         )
         for entry in entries
     ]  # fmt: skip
-
-
-def to_markdown(rows: Sequence[Row]) -> str:
-    """The table; rows from the quickest on, ratios to the first that was given."""
-    keys = list(rows[0].latency)
-    threads = [f"{key.partition('x')[0]} thread{'s' * (key[:2] != '1x')}" for key in keys]
-    head = ["network", "parameters (M)", "GMACs"]
-    head += [f"{column}" for one in threads for column in (f"{one} (ms)", f"× {rows[0].name}")]
-    lines = [[*head, "Dice (95 % CI)"], ["---"] * (len(head) + 1)]
-    for row in sorted(rows, key=lambda row: row.latency[keys[0]].median_ms):
-        times = [f"{x:.{d}f}" for key in keys for x, d in _cells(row.latency[key])]
-        dice = f"{row.quoted:.2f} (quoted)" if row.quoted else ""
-        if row.dice:
-            dice = f"{100 * row.dice.mean:.2f} ({100 * row.dice.low:.2f} to {100 * row.dice.high:.2f})"
-            dice += f", {row.seeds} seeds" if row.seeds > 1 else ""
-        lines.append([row.name, f"{row.parameters / 1e6:.3f}", f"{row.macs / 1e9:.3f}", *times, dice])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _cells(latency: Latency) -> tuple[tuple[float, int], ...]:
-    return (latency.median_ms, 2), (latency.ratio, 3)
 
 
 def progress(text: str) -> None:
@@ -185,7 +155,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--label", action="append", default=[], metavar="NAME=LABEL", help="another name")
     parser.add_argument("--line", default="", metavar="NAME,NAME", help="joined by a line in the figure")
     parser.add_argument("--baseline", default="unet-w8", help="latencies are divided by this one's")
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--size", type=int, default=256, help="of images, but for runs: they know theirs")
     parser.add_argument("--threads", type=int, nargs="+", default=[2], help="the figure shows the first")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=10, help="per round and network")
@@ -197,7 +167,7 @@ def parse() -> argparse.Namespace:
         "--realtime", type=int, nargs="+", default=[], metavar="CPU",
         help="time with real-time priority on these processors, one per thread",
     )  # fmt: skip
-    parser.add_argument("--data.name", dest="name", help="prepared data set for Dice")
+    parser.add_argument("--data.name", dest="name", help=f"prepared data set for Dice; {OWN}: each run's")
     parser.add_argument("--data.root", dest="root", type=Path, default=Path("data"))
     parser.add_argument("--split", choices=("val", "test"), default="test")
     parser.add_argument("--title", help="of the figure; default: how it was measured")
@@ -232,8 +202,10 @@ def main() -> int:
         return error.exit_code
     clock = "processor time" if options.clock == "cpu" else "wall time"
     clock += " at real-time priority" if options.realtime else ""
-    about = f"{options.size}×{options.size}, fp32, ONNX Runtime {onnxruntime.__version__}, {clock}"
-    scored = f"{options.name}, {options.split} images" if options.name else ""
+    sizes = " and ".join(f"{size}×{size}" for size in sorted({row.size for row in rows}))
+    about = f"{sizes}, fp32, ONNX Runtime {onnxruntime.__version__}, {clock}"
+    images = max((row.dice.n for row in rows if row.dice), default=0)
+    scored = f"{images} {WORDS[options.split]} images" if images else ""
     turns = f"median of {options.rounds} × {options.repeats} in turns"
     table = to_markdown(rows)
     print(f"{about}; {turns}; {scored}\n\n{table}")

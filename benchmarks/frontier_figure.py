@@ -12,7 +12,7 @@ import numpy as np
 from dermdistill.files import atomic_path
 
 if TYPE_CHECKING:
-    from frontier import Row
+    from frontier_table import Row
     from matplotlib.figure import Figure
 
 OURS, OTHERS, QUOTED, INK = "#0072B2", "#444444", "#D55E00", "#222222"  # Okabe and Ito's

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,23 @@ from dermdistill.models.build import LesionNet, build_model, load_weights
 from dermdistill.models.torch_backend import load_run
 
 
+class Seed(NamedTuple):
+    """One trained network of an entry: what scores it."""
+
+    net: nn.Module
+    threshold: float
+    data: str | None
+    """The prepared data set that it was trained on."""
+
+
 @dataclass
 class Entry:
-    """One network of the comparison: what is timed, and what is scored (a network and threshold per seed)."""
+    """One network of the comparison: what is timed, at which side of the image, and what is scored."""
 
     name: str
     net: nn.Module
-    trained: list[tuple[nn.Module, float]] = field(default_factory=list)
+    size: int
+    seeds: list[Seed] = field(default_factory=list)
 
 
 class FirstLogits(nn.Module):
@@ -43,43 +54,35 @@ class FirstLogits(nn.Module):
         return logits
 
 
-def named(text: str) -> Entry:
+def named(text: str, size: int) -> Entry:
     """``nano`` or ``ARCH/ENCODER``, random weights."""
     arch, _, encoder = text.partition("/")
-    return Entry(text, build_model(arch, encoder or None))
+    return Entry(text, build_model(arch, encoder or None), size)
 
 
-def foreign(text: str) -> Entry:
+def foreign(text: str, size: int) -> Entry:
     """``FILE.py:FACTORY`` or ``FILE.py:FACTORY=WEIGHTS``."""
     source, _, weights = text.partition("=")
     net = from_factory(source)
     if weights:
         load_weights(net, Path(weights))
     whole = FirstLogits(net).eval()
-    return Entry(source.rpartition(":")[2], whole, [(whole, 0.5)] if weights else [])
+    return Entry(source.rpartition(":")[2], whole, size, [Seed(whole, 0.5, None)] if weights else [])
 
 
-def trained(text: str, size: int) -> Entry:
-    """``FOLDER`` or ``NAME=FOLDER,FOLDER…``, seeds of one network.
+def trained(text: str) -> Entry:
+    """``FOLDER`` or ``NAME=FOLDER,FOLDER…``, seeds of one network, at the size that they were trained at.
 
     Raises:
-        MismatchError: They do not take images of ``size``, or are not one network.
+        MismatchError: They are not seeds of one network.
     """
     name, _, folders = text.rpartition("=")
-    found, specs = [], set()
-    for folder in folders.split(","):
-        net, card = load_run(Path(folder))
-        if card.input_size != size:
-            raise MismatchError(
-                f"{folder} takes images of {card.input_size}×{card.input_size}, not {size}×{size}.",
-                "one size for latency and Dice",
-                f"give --size {card.input_size}, and runs of that size only.",
-            )
-        specs.add(net.spec)
-        found.append((net, card.threshold))
-    if len(specs) > 1:
-        raise MismatchError(f"{text} are not seeds of one network.", "runs of the same architecture")
-    return Entry(name or Path(folders).name, found[0][0], found)
+    loaded = [load_run(Path(folder)) for folder in folders.split(",")]
+    if len({(net.spec, card.input_size) for net, card in loaded}) > 1:
+        raise MismatchError(f"{text} are not seeds of one network.", "one architecture, one input size")
+    seeds = [Seed(net, card.threshold, card.dataset.get("name")) for net, card in loaded]
+    net, card = loaded[0]
+    return Entry(name or Path(folders).name, net, card.input_size, seeds)
 
 
 def to_onnx(net: nn.Module, size: int, path: Path) -> None:

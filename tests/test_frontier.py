@@ -75,12 +75,12 @@ def frontier(monkeypatch, tmp_path):
 def test_table_and_figure(frontier, tiny_run, tmp_path, capsys):
     from dermdistill.evaluation import evaluate
 
-    prepare_phantom(tmp_path, count=20, size=64, name="few", progress=False)
+    prepare_phantom(tmp_path, count=20, size=64, name="phantom", progress=False)
     code = frontier(
         "--model", "nano", "--module", "peer.py:Peer", "--run", str(tiny_run),
         "--run", f"twice={tiny_run},{tiny_run}", "--baseline", "nano", "--threads", "1", "2",
         "--quoted", "Peer=55.5", "--label", "Peer=A peer", "--line", "tiny,twice",
-        "--data.name", "few", "--data.root", str(tmp_path), "--out", "out/found",
+        "--data.name", "own", "--data.root", str(tmp_path), "--out", "out/found",
     )  # fmt: skip
     assert code == 0
     assert "no result" not in capsys.readouterr().out
@@ -96,7 +96,7 @@ def test_table_and_figure(frontier, tiny_run, tmp_path, capsys):
     assert rows["nano"]["dice"] is None
     assert (peer["dice"], peer["quoted"]) == (None, 55.5)
     own = shutil.copytree(tiny_run, tmp_path / "own")  # its card will hold the scores
-    summary = evaluate(own, data="few", root=tmp_path, out=tmp_path / "scored", progress=False)
+    summary = evaluate(own, data="phantom", root=tmp_path, out=tmp_path / "scored", progress=False)
     expected = summary.scores["dice_per_image_mean"].mean
     assert rows["tiny"]["dice"]["mean"] == pytest.approx(expected, abs=1e-6)
     assert rows["tiny"]["dice"]["n"] == 4
@@ -136,14 +136,34 @@ def test_wrong_usage(frontier, arguments):
     assert raised.value.code == 2
 
 
-def test_another_input_size_is_refused(frontier, tiny_run, capsys):
-    assert frontier("--run", str(tiny_run), "--size", "96") == 1
-    assert "give --size 64" in capsys.readouterr().err
+def test_a_run_is_timed_at_its_own_size(frontier, tiny_run):
+    assert frontier("--run", str(tiny_run), "--baseline", "tiny", "--size", "96", "--threads", "1") == 0
+    (row,) = json.loads(Path("frontier.json").read_text(encoding="utf-8"))["rows"]
+    assert row["size"] == 64
+    assert not Path("frontier.png").exists()
+
+
+def test_seeds_are_of_one_network(frontier, tiny_run, tmp_path, capsys):
+    import torch
+
+    from dermdistill.files import hash_file
+    from dermdistill.models.build import build_model
+
+    other = shutil.copytree(tiny_run, tmp_path / "other")
+    torch.save(build_model("nano").net.state_dict(), other / "best_student_model.pth")
+    card = json.loads((other / "card.json").read_text(encoding="utf-8"))
+    card |= {
+        "model": build_model("nano").spec.to_dict(),
+        "weights_sha256": hash_file(other / card["weights"]),
+    }
+    (other / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    assert frontier("--run", f"both={tiny_run},{other}") == 1
+    assert "not seeds of one network" in capsys.readouterr().err
 
 
 def row_of(module, name: str, ms: float, dice: float | None, quoted: float | None = None):
     interval = None if dice is None else Interval(dice, dice - 0.01, dice + 0.01, 9)
-    return module.Row(name, 1, 1, {"1x1": Latency(ms, ms, 1, 1.0)}, interval, 1, quoted)
+    return module.Row(name, 1, 1, 64, {"1x1": Latency(ms, ms, 1, 1.0)}, interval, 1, quoted)
 
 
 def test_frontier_is_what_nothing_beats(frontier):
