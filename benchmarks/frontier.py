@@ -103,7 +103,7 @@ def latencies(entries: Sequence[Entry], options: argparse.Namespace) -> dict[str
         return interleave(
                 runners, {entry.name: entry.size for entry in entries},
                 settings=[Setting(threads, 1) for threads in options.threads],
-                rounds=options.rounds, repeats=options.repeats,
+                rounds=options.rounds, warm_ups=5, repeats=options.repeats,
                 clock=time.thread_time if options.clock == "cpu" else time.perf_counter,
                 during=quiet,
             )  # fmt: skip

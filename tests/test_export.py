@@ -253,6 +253,20 @@ def test_a_fixed_size_is_padded_inside_the_graph(tmp_path: Path) -> None:
     assert session.get_outputs()[0].shape == ["n", 1, 40, 40]
 
 
+@pytest.mark.parametrize("size", [64, 90])
+def test_a_student_is_averaged_down_before_it_is_normalised(size: int, tmp_path: Path) -> None:
+    net = build_model("nano").eval()
+    graph.trace(net, tmp_path / "net.onnx", size)
+    image = torch.rand(2, 3, size, size)
+    with torch.inference_mode():
+        truth = net(image).numpy()
+    np.testing.assert_allclose(OnnxLogits(tmp_path / "net.onnx")(image.numpy()), truth, atol=1e-5)
+    kinds = [node.op_type for node in onnx.load(str(tmp_path / "net.onnx")).graph.node]
+    assert kinds.index("AveragePool") < kinds.index("Sub")
+    with torch.inference_mode():
+        np.testing.assert_array_equal(net(image).numpy(), truth)  # it was a copy that was changed
+
+
 @pytest.mark.parametrize(("arch", "encoder"), [("nano", None), ("DeepLabV3Plus", "tu-mobilenetv3_small_050")])
 def test_other_networks_are_traced_too(arch: str, encoder: str | None, tmp_path: Path) -> None:
     net = build_model(arch, encoder).eval()

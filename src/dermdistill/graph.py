@@ -22,6 +22,7 @@ from dermdistill.errors import DermDistillError, UsageError
 from dermdistill.files import atomic_path
 from dermdistill.models.build import LesionNet
 from dermdistill.models.lite import evenly_padded
+from dermdistill.models.student import LiteUNet
 
 OPSET = 17
 INPUT, OUTPUT = "image", "logits"
@@ -30,7 +31,9 @@ INPUT, OUTPUT = "image", "logits"
 class ExportNet(nn.Module):
     """A `LesionNet` without anything that depends on the size at run time: pads and crops are constants.
 
-    Its own network is a copy, evenly padded, where it is one of our students.
+    Its own network is a copy. One of our students' is evenly padded, and the image is averaged down before it
+    is normalised and not after it: the two commute, and at a quarter of the pixels normalising is nearly free
+    (benchmarks/README.md).
 
     Args:
         net: The network.
@@ -45,18 +48,23 @@ class ExportNet(nn.Module):
         self.net, self.extract, self.size = evenly_padded(net.net), net.extract, size
         self.register_buffer("mean", net.mean)
         self.register_buffer("std", net.std)
+        self.late = isinstance(self.net, LiteUNet)
+        if isinstance(self.net, LiteUNet):
+            self.net.encoder.register_forward_pre_hook(lambda _, given: (self.normalised(given[0]),))
         cells = max(net.min_cells, -(-size // net.stride)) if size else 0
         self.missing = cells * net.stride - size if size else 0
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Logits of RGB images in [0, 1]."""
-        x = (image - self.mean) / self.std
-        if self.missing:
-            x = F.pad(x, (0, self.missing, 0, self.missing), mode="replicate")
-        logits = self.extract(self.net, x)[0]
+        x = F.pad(image, (0, self.missing, 0, self.missing), mode="replicate") if self.missing else image
+        logits = self.extract(self.net, x if self.late else self.normalised(x))[0]
         if logits.shape[-2:] != x.shape[-2:]:
             logits = F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., : self.size, : self.size] if self.missing else logits
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """Per channel: minus the mean, by the standard deviation."""
+        return (x - self.mean) / self.std
 
 
 def trace(net: LesionNet, path: Path, size: int, *, dynamic_size: bool = False) -> None:
