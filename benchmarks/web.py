@@ -36,7 +36,7 @@ HERE = Path(__file__).parent / "web"
 TOLERANCE = 1e-4
 """Largest difference of a logit, relative to the largest logit where that is above 1."""
 OPTIMISED = "--no-liftoff"
-"""V8's flag, in Node: the optimising compiler at once, which a page reaches after a while in background threads.
+"""V8's flag, in Node: the optimising compiler at once, which a page reaches after a while, in other threads.
 On a busy machine these may never get to it, and half-compiled code would be timed (twice as slow)."""
 
 Found = dict[str, tuple[list[list[float]], NDArray[np.float32]]]
@@ -106,9 +106,7 @@ def by_browser(folder: Path, seconds: int = 300) -> tuple[str, Found]:
     serve = functools.partial(_Folder, folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server, sync_playwright() as playwright:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox"]
-        )
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{server.server_port}/page.html")
         page.wait_for_function("window.found || window.failed", timeout=1000 * seconds)
