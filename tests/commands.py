@@ -82,6 +82,7 @@ HOW: dict[str, How] = {
     "dermdistill prepare isic": Parse("it downloads"),
     "dermdistill prepare ph2": Parse("PH2 is not at hand"),
     "dermdistill prepare --images": Run(("--size", "32")),
+    "dermdistill prepare --unlabelled": Run(("--size", "32")),
     "dermdistill train teacher": Run((*SMALL, *TEACHER)),
     "dermdistill train student": Run((*SMALL, *STUDENT)),
     "dermdistill distill": Run((*SMALL, *STUDENT)),

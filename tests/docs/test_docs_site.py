@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from commands import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
-CARD = "src/dermdistill/weights/MODEL_CARD.md"
+INCLUDED = ("src/dermdistill/weights/MODEL_CARD.md", "benchmarks/README.md")
 CHROMIUM = Path(os.environ.get("DERMDISTILL_CHROMIUM", "/usr/bin/chromium"))
 needs_browser = pytest.mark.skipif(
     not CHROMIUM.exists(), reason=f"NO BROWSER: {CHROMIUM} does not exist; the built pages were NOT looked at"
@@ -46,8 +46,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(DOCS, folder / "docs")
     shutil.copytree(REPOSITORY / "tools", folder / "tools")
     shutil.copy(REPOSITORY / "zensical.toml", folder)
-    (folder / CARD).parent.mkdir(parents=True)
-    shutil.copy(REPOSITORY / CARD, folder / CARD)
+    for file in INCLUDED:
+        (folder / file).parent.mkdir(parents=True)
+        shutil.copy(REPOSITORY / file, folder / file)
     return folder
 
 

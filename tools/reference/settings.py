@@ -56,6 +56,6 @@ def _fields(model: Any, prefix: str, *, nested: bool = True) -> str:
 
 def _field_default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
-    if value is None or value in ("", {}):
+    if value is None or value in ("", {}, ()):
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else plain(value)}`"
