@@ -67,7 +67,7 @@ def main() -> int:
                 drop = found.dice_drop
                 print(
                     f"| {run.name} | {name} | {size / 1e6:.2f} | {100 * found.dice:.2f} "
-                    f"| {-100 * drop.mean:+.2f} ({-100 * drop.high:+.2f} to {-100 * drop.low:+.2f}) "
+                    f"| {0 - 100 * drop.mean:+.2f} ({0 - 100 * drop.high:+.2f} to {0 - 100 * drop.low:+.2f}) "
                     f"| {100 * found.changed_pixels:.2f} % |",
                     flush=True,
                 )
