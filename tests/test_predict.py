@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -221,10 +222,16 @@ def test_importing_and_predicting_do_not_import_torch() -> None:
 
 
 def test_the_public_names_are_these() -> None:
+    assert set(dermdistill.__all__) - {"__version__"} == set(dermdistill._HOMES)
     assert dermdistill.__all__ == [
-        "DermDistillError", "ModelCard", "Prediction", "Predictor", "Recipe", "__version__", "load_recipe",
+        "Comparison", "DermDistillError", "ModelCard", "Prediction", "Predictor", "PreparedData", "Recipe",
+        "__version__", "bench_models", "bernoulli_kl_loss", "build_model", "compare_runs", "count_macs",
+        "count_parameters", "distill", "ensure_prepared", "evaluate", "export_run", "figure_of_run",
+        "load_recipe", "load_run", "outlined", "overlay", "prepare_folder", "prepare_phantom",
+        "prepare_source", "read_image", "soft_dice_loss", "train",
     ]  # fmt: skip
-    assert all(getattr(dermdistill, name) is not None for name in dermdistill.__all__)
+    for name in dermdistill.__all__:
+        assert isinstance(getattr(dermdistill, name), str | Callable), f"{name} is hidden by a module"
     with pytest.raises(AttributeError):
         dermdistill.nothing  # noqa: B018
 

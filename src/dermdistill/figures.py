@@ -51,7 +51,7 @@ def panel(
         masks = [(truth[i], TRUTH), (student[i], STUDENT)]
         if teacher is not None:
             masks.insert(1, (teacher[i], TEACHER))
-        drawn.append(_outlined(image, masks, PANEL))
+        drawn.append(outlined(image, masks, PANEL))
     columns = min(4, len(images))
     while len(drawn) % columns:
         drawn.append(np.full_like(drawn[0], 255))
@@ -60,6 +60,30 @@ def panel(
     if teacher is None:
         named = {"truth": TRUTH, "prediction": STUDENT}
     return np.concatenate([*rows, _legend(named, rows[0].shape[1])], axis=0)
+
+
+def outlined(
+    image: UInt8Array, masks: Sequence[tuple[UInt8Array, tuple[int, int, int]]], at_least: int = DRAWN
+) -> UInt8Array:
+    """An image with outlines; a smaller one is enlarged first, so that the lines stay fine.
+
+    Args:
+        image: uint8 [h, w, 3].
+        masks: {0, 1} uint8 [h, w] with an RGB colour each, drawn in order.
+        at_least: Shortest side in pixels that needs no enlarging; a smaller image becomes a square of it.
+
+    Returns:
+        uint8 [H, W, 3], a new array.
+    """
+    if min(image.shape[:2]) >= at_least:
+        return overlay(image, masks)
+    side = (at_least, at_least)
+    large = np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BICUBIC))
+    grown = [
+        (np.asarray(Image.fromarray(m * np.uint8(255)).resize(side, Image.Resampling.BICUBIC)) > 127, color)
+        for m, color in masks
+    ]
+    return overlay(large, [(m.astype(np.uint8), color) for m, color in grown])
 
 
 def _legend(named: Mapping[str, tuple[int, int, int]], width: int) -> UInt8Array:
@@ -85,7 +109,7 @@ def case_grid(path: Path, groups: Mapping[str, Sequence[Case]]) -> None:
             axis.set_axis_off()
             if place < len(cases):
                 case = cases[place]
-                axis.imshow(_outlined(case.image, [(case.truth, TRUTH), (case.prediction, STUDENT)]))
+                axis.imshow(outlined(case.image, [(case.truth, TRUTH), (case.prediction, STUDENT)]))
                 axis.set_title(f"{case.image_id}   Dice {100 * case.dice:.1f}", fontsize=8)
         row[0].text(
             -0.06, 0.5, title, transform=row[0].transAxes, rotation=90, va="center", ha="center", fontsize=11
@@ -126,7 +150,7 @@ def failure_grid(path: Path, cases: Sequence[Case], title: str, columns: int = 6
         axis.set_axis_off()
         if place < len(cases):
             case = cases[place]
-            axis.imshow(_outlined(case.image, [(case.truth, TRUTH), (case.prediction, STUDENT)]))
+            axis.imshow(outlined(case.image, [(case.truth, TRUTH), (case.prediction, STUDENT)]))
             axis.set_title(f"{case.image_id}   Jaccard {100 * case.dice:.1f}", fontsize=8)
     handles = [Line2D([], [], color=_unit(c), lw=3) for c in (TRUTH, STUDENT)]
     figure.legend(handles, ["truth", "prediction"], loc="outside lower center", ncols=2, frameon=False)
@@ -189,20 +213,6 @@ def side_by_side(
     for axis, title in zip(axes[0], ["image", *(title for title, _ in columns)], strict=True):
         axis.set_title(title, fontsize=11)
     _save(figure, path)
-
-
-def _outlined(
-    image: UInt8Array, masks: Sequence[tuple[UInt8Array, tuple[int, int, int]]], at_least: int = DRAWN
-) -> UInt8Array:
-    if min(image.shape[:2]) >= at_least:
-        return overlay(image, masks)
-    side = (at_least, at_least)
-    large = np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BICUBIC))
-    grown = [
-        (np.asarray(Image.fromarray(m * np.uint8(255)).resize(side, Image.Resampling.BICUBIC)) > 127, color)
-        for m, color in masks
-    ]
-    return overlay(large, [(m.astype(np.uint8), color) for m, color in grown])
 
 
 def _unit(color: tuple[int, int, int]) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from dermdistill import config
 from dermdistill._version import __version__
@@ -131,15 +131,19 @@ def function_of(verb: str) -> Callable[..., int]:
 class _TqdmHandler(logging.StreamHandler[Any]):
     """Log lines that do not tear a progress bar."""
 
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__(stream)
+        self.to = stream
+
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        tqdm.write(self.format(record), file=self.to or sys.stderr)
 
 
-def set_up_logging() -> None:
-    """Our messages to stderr; called in a study's worker processes too."""
-    handler = _TqdmHandler()
+def set_up_logging(stream: TextIO | None = None) -> None:
+    """Our messages to ``stream`` (None: stderr); called in a study's worker processes too."""
+    handler = _TqdmHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("dermdistill")
     ours.handlers, ours.propagate = [handler], False
