@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := $(if $(UPGRADE),,-c constraints.txt)
 STAMP := $(VENV)/.installed$(if $(UPGRADE),-upgraded,)
 
-.PHONY: demo docs test lint types imports pytest install constraints clean
+.PHONY: demo docs notebook test lint types imports pytest install constraints clean
 
 install: $(STAMP)
 
@@ -24,6 +24,9 @@ demo: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m zensical build --strict --clean
+
+notebook: $(STAMP) # runs it on phantoms, and writes what it showed into docs/
+	$(BIN)/python -m tools.render_notebook
 
 test: lint types imports pytest
 

@@ -29,10 +29,11 @@ PATH = REPOSITORY / "notebooks" / "dermdistill_colab.ipynb"
 PAGE = REPOSITORY / "docs" / "notebook.md"
 WARNINGS_ARE_ERRORS = "import warnings\nwarnings.filterwarnings('error', module=r'dermdistill(\\.|$)')"
 
-sys.path.insert(0, str(REPOSITORY / "docs"))
-import render_notebook  # noqa: E402
+sys.path.insert(0, str(REPOSITORY))
+from tools import render_notebook  # noqa: E402
 
 sys.path.pop(0)
+pytestmark = pytest.mark.timeout(1800)  # minutes alone, more beside others
 
 
 def cells(kind: str = "code") -> dict[str, Any]:

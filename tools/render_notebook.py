@@ -1,6 +1,6 @@
 """Run the notebook in its offline setting and write what it showed as a page: docs/notebook.md.
 
-    python docs/render_notebook.py            (or: make notebook)
+    python -m tools.render_notebook            (or: make notebook)
 
 The notebook itself stays without outputs; this page is the copy that was executed. Figures become small files
 in docs/notebook_files/, named after their cells.
@@ -14,6 +14,7 @@ import io
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,8 +26,9 @@ from latex2mathml.converter import convert
 from nbclient import NotebookClient
 from PIL import Image
 
-HERE = Path(__file__).parent
-NOTEBOOK = HERE.parent / "notebooks" / "dermdistill_colab.ipynb"
+REPOSITORY = Path(__file__).parents[1]
+NOTEBOOK = REPOSITORY / "notebooks" / "dermdistill_colab.ipynb"
+PAGE = REPOSITORY / "docs" / "notebook.md"
 WIDEST = 1200
 """Pixels: wider figures are shrunk."""
 HEAD = """\
@@ -59,7 +61,7 @@ def read(path: Path = NOTEBOOK, *, mode: str = "offline") -> Any:
     return notebook
 
 
-def execute(notebook: Any, folder: Path, *, timeout: int = 600, before: str = "") -> None:
+def execute(notebook: Any, folder: Path, *, timeout: int = 1800, before: str = "") -> None:
     """Run every cell in ``folder``, in place; nothing that it started lives on.
 
     Args:
@@ -126,7 +128,7 @@ def _shown(cell: Any, save: Callable[[str, bytes], str]) -> Iterator[str]:
         elif output.output_type == "stream" and output.name == "stdout":
             printed += output.text
     if printed.strip():
-        yield f"```text\n{printed.rstrip()}\n```"
+        yield f"```text\n{printed.replace(sys.prefix, '…').rstrip()}\n```"
 
 
 def _formulas(text: str) -> str:
@@ -161,7 +163,7 @@ def write_page(notebook: Any, page: Path) -> None:
 def main() -> None:
     """Execute and write."""
     parser = argparse.ArgumentParser(description="Run the notebook offline and write docs/notebook.md.")
-    parser.add_argument("--page", type=Path, default=HERE / "notebook.md", help="where to write")
+    parser.add_argument("--page", type=Path, default=PAGE, help="where to write")
     page = parser.parse_args().page
     notebook = read()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
