@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import base64
 import contextlib
+import io
 import json
 import re
 import sys
@@ -98,6 +100,48 @@ def test_the_page_in_the_docs_is_a_copy_of_this_notebook() -> None:
     assert "NOTHING about real lesions" in page
 
 
+def test_a_page_from_a_notebook_made_by_hand(tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (2000, 500), (200, 30, 30)).save(picture, "PNG")
+    board = "<iframe id='tensorboard-frame-1'></iframe>"
+    outputs = [
+        nbformat.v4.new_output("stream", name="stderr", text="a bar"),
+        nbformat.v4.new_output("stream", name="stdout", text=f"one {sys.prefix}/lib\n"),
+        nbformat.v4.new_output("display_data", {"text/html": board}),
+        nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(picture.getvalue()).decode()}),
+        nbformat.v4.new_output("stream", name="stdout", text="two"),
+    ]
+    told = "# T\n\nHere $z > 0$, not `$HOME`.\n\n$$ x^2 $$"
+    made = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell(told, id="title"),
+            nbformat.v4.new_code_cell("f()", id="curves", outputs=outputs),
+        ]
+    )
+    (tmp_path / "notebook_files").mkdir()
+    (tmp_path / "notebook_files" / "old.webp").touch()
+    render_notebook.write_page(made, tmp_path / "notebook.md")
+    text = (tmp_path / "notebook.md").read_text(encoding="utf-8")
+    assert "Here <math" in text
+    assert "`$HOME`" in text
+    assert "```math\nx^2\n```" in text
+    assert text.index("# T") < text.index(render_notebook.HEAD) < text.index("```python\nf()\n```")
+    assert "```text\none …/lib\ntwo\n```" in text
+    assert "a bar" not in text
+    assert render_notebook.BOARD in text
+    assert f"![{render_notebook.ALT['curves']}](notebook_files/curves.webp)" in text
+    assert [path.name for path in (tmp_path / "notebook_files").iterdir()] == ["curves.webp"]
+    with Image.open(tmp_path / "notebook_files" / "curves.webp") as written:
+        assert written.size == (1200, 300)
+
+
+def test_a_notebook_without_its_switch_is_refused(tmp_path: Path) -> None:
+    text = PATH.read_text(encoding="utf-8").replace('MODE = \\"auto\\"', "MODE = mode")
+    (tmp_path / "other.ipynb").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="must set MODE once"):
+        render_notebook.read(tmp_path / "other.ipynb")
+
+
 # -- run from top to bottom -------------------------------------------------------------------------------
 
 
@@ -178,8 +222,8 @@ def test_the_page_is_written_from_it(ran: tuple[Any, Path], tmp_path: Path) -> N
     figures = re.findall(r"\]\((notebook_files/[\w.-]+)\)", text)
     assert len(figures) == len(render_notebook.ALT)
     for path in figures:
-        picture = np.asarray(Image.open(tmp_path / path).convert("L"))
-        assert picture.std() > 5, f"{path} is empty"
+        with Image.open(tmp_path / path) as picture:
+            assert np.asarray(picture.convert("L")).std() > 5, f"{path} is empty"
     assert render_notebook.BOARD in text
     assert "$$" not in text
     assert "<math" in text
