@@ -1,6 +1,7 @@
 # make demo   distil a student on generated lesions, in a few minutes on two cores
 # make test   the whole check: lint, types, import rules, tests
 # make docs   the reference pages from the code, and the documentation's pages in site/
+# make notebook   the notebook run on phantoms, and what it showed as docs/notebook.md
 # UPGRADE=1   install the newest versions in range, not those of constraints.txt
 VENV := .venv
 PYTHON ?= python3

@@ -63,7 +63,9 @@ def compare_runs(
     """
     for name in [baseline, *([teacher] if teacher else [])]:
         if name not in runs:
-            raise UsageError(f"There is no arm {name!r}.", f"one of {', '.join(runs)}")
+            raise UsageError(
+                f"There is no arm {name!r}.", f"one of {', '.join(runs)}", "Name one of them, or add it."
+            )
     arms = {name: _cells([one] if isinstance(one, Path) else one, on) for name, one in runs.items()}
     study_table.check_together([cell for cells in arms.values() for cell in cells])
     _need_common_seeds(arms, baseline, teacher)
@@ -122,4 +124,5 @@ def _need_common_seeds(
             raise UsageError(
                 f"{name} has seeds {sorted(seeds)}, {baseline} has {sorted(wanted)}.",
                 "runs with the same seeds: other seeds differ by chance as well",
+                f"Train {name} with {baseline}'s seeds (--seed), or leave it out.",
             )

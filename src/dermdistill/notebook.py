@@ -80,7 +80,9 @@ def set_up(mode: Mode = "auto", *, dataset: str = "isic2017", root: Path = Path(
         UsageError: There is no such mode or data set.
     """
     if mode not in get_args(Mode):
-        raise UsageError(f"MODE is {mode!r}.", f"one of {', '.join(get_args(Mode))}")
+        raise UsageError(
+            f"MODE is {mode!r}.", f"one of {', '.join(get_args(Mode))}", "Set it in the first cell."
+        )
     set_up_logging(sys.stdout)
     # tqdm.auto, which some libraries use, asks for ipywidgets; the bars do without.
     warnings.filterwarnings("ignore", message="IProgress not found")

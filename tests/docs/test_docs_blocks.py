@@ -50,7 +50,8 @@ from dermdistill.serve.app import make_app
 from dermdistill.study_config import parse_study
 
 DOCS = REPOSITORY / "docs"
-PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+NOTEBOOK = DOCS / "notebook.md"  # executed as a whole by tests/test_notebook.py
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md") if path != NOTEBOOK)
 LANGUAGES = ("sh", "python", "yaml", "js", "math", "text")
 
 
