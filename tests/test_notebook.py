@@ -123,7 +123,7 @@ def test_a_page_from_a_notebook_made_by_hand(tmp_path: Path) -> None:
     (tmp_path / "notebook_files" / "old.webp").touch()
     render_notebook.write_page(made, tmp_path / "notebook.md")
     text = (tmp_path / "notebook.md").read_text(encoding="utf-8")
-    assert "Here <math" in text
+    assert "Here <span><math" in text
     assert "`$HOME`" in text
     assert "```math\nx^2\n```" in text
     assert text.index("# T") < text.index(render_notebook.HEAD) < text.index("```python\nf()\n```")

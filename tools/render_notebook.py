@@ -134,9 +134,12 @@ def _shown(cell: Any, save: Callable[[str, bytes], str]) -> Iterator[str]:
 def _formulas(text: str) -> str:
     """``$$…$$`` becomes a ``math`` block of the documentation, ``$…$`` MathML in the line."""
     text = re.sub(r"\$\$(.+?)\$\$", lambda found: f"```math\n{found[1].strip()}\n```", text, flags=re.DOTALL)
+    # In a span: Markdown takes a line that begins with <math> for a block, and breaks the paragraph there.
     pieces = re.split(r"(```.*?```|`[^`]*`)", text, flags=re.DOTALL)
     return "".join(
-        piece if place % 2 else re.sub(r"\$([^$\n]+)\$", lambda found: convert(found[1]), piece)
+        piece
+        if place % 2
+        else re.sub(r"\$([^$\n]+)\$", lambda found: f"<span>{convert(found[1])}</span>", piece)
         for place, piece in enumerate(pieces)
     )
 
