@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
+from scipy import ndimage
 
 from dermdistill import imaging
 from dermdistill.backends import SHIPPED
+from dermdistill.contours import polygons
 from dermdistill.data.phantom import make_phantom
 from dermdistill.files import read_csv
 from dermdistill.metrics import count
@@ -56,6 +59,21 @@ def test_it_finds_real_lesions_of_the_test_split(real_data: Path) -> None:
         truth, _ = imaging.read_mask(folder / "masks" / f"{row['image_id']}.png")
         found.append(dice(predictor(folder / "images" / f"{row['image_id']}.jpg").mask, truth))
     assert np.mean(found) > FLOOR_REAL
+
+
+def test_outlines_of_blurred_lesions_have_no_teeth() -> None:
+    """Smoothing the probability hardly shortens an outline; a staircase would lose a fifth or more."""
+    predictor = Predictor(threads=1)
+    ratios = []
+    for index in range(8):
+        blurred = Image.fromarray(make_phantom(5, index, 256).image).filter(ImageFilter.GaussianBlur(3))
+        prob = predictor(np.asarray(blurred)).prob
+        smooth = ndimage.gaussian_filter(prob, 2)
+        outlines = [polygons(p.astype(np.float32)) for p in (prob, smooth)]
+        if all(outlines):
+            ratios.append(outlines[0][0].perimeter / outlines[1][0].perimeter)
+    assert len(ratios) >= 4
+    assert np.mean(ratios) < 1.1, ratios
 
 
 @pytest.mark.slow
