@@ -306,12 +306,12 @@ def test_with_a_gpu_it_depends_on_the_archive(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("urllib.request.urlopen", answer)
     found = surroundings.set_up("auto", root=tmp_path)
     assert found.real
-    assert asked[0].endswith("ISIC-2017_Training_Part1_GroundTruth.zip")
+    assert asked[0].endswith("ISBI2016_ISIC_Part1_Training_GroundTruth.zip")
     assert "Setting: REAL" in found.to_text()
     assert found.encoder_weights == "imagenet"
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    (tmp_path / "isic2017").mkdir()
-    (tmp_path / "isic2017" / "dataset.json").touch()
+    (tmp_path / "isic2016").mkdir()
+    (tmp_path / "isic2016" / "dataset.json").touch()
     found = surroundings.set_up("auto", root=tmp_path)
     assert found.real
     assert "lies prepared" in found.because
@@ -329,8 +329,8 @@ def test_the_plan_of_the_real_setting_holds(capsys: pytest.CaptureFixture[str]) 
     names = {"setting": setting, "dd": dd, "torch": torch, "RUNS": Path("runs"), "ROOT": Path("data")}
     exec(cells()["plan"].source, names)
     exec(cells()["networks"].source, names)
-    assert names["DATA"] == "isic2017"
+    assert names["DATA"] == "isic2016"
     told = capsys.readouterr().out
     assert re.search(r"teacher +DeepLabV3Plus, resnet101 +45\.67 M", told), told
     recipe = names["student_recipe"]
-    assert (recipe.data.name, recipe.data.size, recipe.student.arch) == ("isic2017", 256, "small")
+    assert (recipe.data.name, recipe.data.size, recipe.student.arch) == ("isic2016", 256, "small")

@@ -67,7 +67,7 @@ class Setting:
         return "\n".join(lines)
 
 
-def set_up(mode: Mode = "auto", *, dataset: str = "isic2017", root: Path = Path("data")) -> Setting:
+def set_up(mode: Mode = "auto", *, dataset: str = "isic2016", root: Path = Path("data")) -> Setting:
     """Choose the setting, and let the package's messages appear under the cells.
 
     Args:
