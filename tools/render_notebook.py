@@ -92,7 +92,9 @@ def execute(notebook: Any, folder: Path, *, timeout: int = 1800, before: str = "
     )
     others = set(psutil.Process().children(recursive=True))
     try:
-        client.execute(env={**os.environ, **dict.fromkeys(places, str(private))})
+        # %tensorboard starts a program that lies beside this Python and may not be on the PATH.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        client.execute(env={**os.environ, "PATH": path, **dict.fromkeys(places, str(private))})
     finally:
         for child in set(started.values()) - others:
             if child.is_running():

@@ -53,7 +53,7 @@ def command() -> Callable[..., int]:
             archives: Take the archives from this folder; nothing is downloaded.
             images: Folder of images (JPEG, PNG, BMP, TIFF).
             masks: Folder of masks, matched by stem (_Segmentation, _segmentation, _mask, _lesion or none).
-            unlabelled: The images have no masks, and need none: they are for --data.unlabelled of distill.
+            unlabelled: The images have no masks, and need none: they are for distill, as its data.unlabelled.
             test_images: Folder of test images, kept apart.
             test_masks: Folder of their masks.
             manifest: CSV with image_id and any of split, diagnosis, group (else patient_id or lesion_id: one
