@@ -12,7 +12,7 @@ import torch
 
 from dermdistill import evaluation, model_card, teachers, training
 from dermdistill.card import ModelCard
-from dermdistill.config import Recipe, load_recipe, parse_recipe
+from dermdistill.config import Recipe, parse_recipe
 from dermdistill.data.dataset import open_dataset
 from dermdistill.data.prepare import prepare_phantom
 from dermdistill.errors import ConfigError, Interrupted, MismatchError, WeightsError
@@ -20,27 +20,12 @@ from dermdistill.files import hash_file, read_csv
 from dermdistill.models.ensemble import Ensemble
 from dermdistill.models.torch_backend import load_run
 from dermdistill.report import arms, cells, collect
-
-SIZE = 48
+from tinyruns import SIZE, make_phantoms, tiny
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    prepare_phantom(root, count=22, size=SIZE, seed=0, name="phantom", progress=False)
-    return root
-
-
-def tiny(recipe: str, root: Path, runs_root: Path, **more: Any) -> Recipe:
-    overrides = {
-        "runs_root": str(runs_root),
-        "data.root": str(root),
-        "data.size": SIZE,
-        "data.batch_size": 4,
-        "trainer.epochs": 1,
-        "trainer.accelerator": "cpu",
-    }
-    return load_recipe(recipe, overrides | more)
+    return make_phantoms(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

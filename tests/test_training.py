@@ -28,27 +28,12 @@ from dermdistill.files import read_csv
 from dermdistill.models.build import build_model
 from dermdistill.models.torch_backend import load_run
 from dermdistill.trainer import board_settings, has_idle_parameters
-
-SIZE = 48
+from tinyruns import SIZE, make_phantoms, tiny
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    prepare_phantom(root, count=22, size=SIZE, seed=0, name="phantom", progress=False)
-    return root
-
-
-def tiny(recipe: str, root: Path, runs_root: Path, **more: Any) -> Recipe:
-    overrides = {
-        "runs_root": str(runs_root),
-        "data.root": str(root),
-        "data.size": SIZE,
-        "data.batch_size": 4,
-        "trainer.epochs": 2,
-        "trainer.accelerator": "cpu",
-    }
-    return load_recipe(recipe, overrides | more)
+    return make_phantoms(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,12 @@ import pytest
 import torch
 
 from dermdistill import objective, training
-from dermdistill.config import Recipe, load_recipe
 from dermdistill.data.loader import PackDataset
-from dermdistill.data.prepare import open_dataset, prepare_phantom
+from dermdistill.data.prepare import open_dataset
 from dermdistill.data.unlabelled import MixedDataset
 from dermdistill.devices import Lookout
 from dermdistill.errors import TrainingError
-
-SIZE = 32
+from tinyruns import SIZE, make_phantoms, tiny
 
 
 @pytest.fixture
@@ -33,9 +31,7 @@ def no_shape_checks() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    prepare_phantom(root, count=22, size=SIZE, seed=0, name="phantom", progress=False)
-    return root
+    return make_phantoms(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +41,6 @@ def teacher(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny("teacher-phantom", root, runs, **{"teacher.arch": "unet-w4", "trainer.epochs": 1}),
         progress=False,
     )
-
-
-def tiny(recipe: str, root: Path, runs_root: Path, **more: Any) -> Recipe:
-    overrides = {
-        "runs_root": str(runs_root),
-        "data.root": str(root),
-        "data.size": SIZE,
-        "data.batch_size": 4,
-        "trainer.epochs": 2,
-        "trainer.accelerator": "cpu",
-    }
-    return load_recipe(recipe, overrides | more)
 
 
 def state(folder: Path) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from dermdistill import evaluation, losses, objective, training
 from dermdistill.augment import Augment
 from dermdistill.checkpoints import Resumable
-from dermdistill.config import KDSettings, LossSettings, Recipe, load_recipe, parse_recipe
+from dermdistill.config import KDSettings, LossSettings, Recipe, parse_recipe
 from dermdistill.data.loader import Batch
 from dermdistill.data.phantom import write_phantoms
 from dermdistill.data.prepare import prepare_phantom, prepare_unlabelled
@@ -26,8 +26,7 @@ from dermdistill.distillation import DistillationTask
 from dermdistill.errors import ConfigError, DataError, Interrupted
 from dermdistill.files import read_csv
 from dermdistill.models.build import build_model
-
-SIZE = 48
+from tinyruns import SIZE, make_phantoms, tiny
 
 
 def task(augment: Augment | None = None, **kd: Any) -> DistillationTask:
@@ -119,21 +118,7 @@ def test_labelled_views_are_those_without_unlabelled_images(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    prepare_phantom(root, count=22, size=SIZE, seed=0, name="phantom", progress=False)
-    return root
-
-
-def tiny(recipe: str, root: Path, runs_root: Path, **more: Any) -> Recipe:
-    overrides = {
-        "runs_root": str(runs_root),
-        "data.root": str(root),
-        "data.size": SIZE,
-        "data.batch_size": 4,
-        "trainer.epochs": 2,
-        "trainer.accelerator": "cpu",
-    }
-    return load_recipe(recipe, overrides | more)
+    return make_phantoms(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,22 @@ __all__ = [
 ]
 
 
+def read_yaml(path: Path) -> Any:
+    """A YAML file's content as plain values.
+
+    Raises:
+        ConfigError: It is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} is not valid YAML: {error}",
+            "YAML: settings as name: value, one a line",
+            "Mend the file at the place named; indent with spaces.",
+        ) from error
+
+
 def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe from a YAML file, or a shipped one by its file name.
 
@@ -64,14 +80,7 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
         ConfigError: No such recipe, not YAML, unknown keys, or values out of range (all of them listed).
     """
     path = find_recipe(name)
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} is not valid YAML: {error}",
-            "YAML: settings as name: value, one a line",
-            "Mend the file at the place named; indent with spaces.",
-        ) from error
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise ConfigError(
             f"{path} holds {type(tree).__name__}.",

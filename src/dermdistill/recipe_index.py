@@ -21,10 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from dermdistill.config import Recipe, flatten, load_recipe, shipped_recipes, shipped_studies
-from dermdistill.errors import ConfigError
+from dermdistill.config import Recipe, flatten, load_recipe, read_yaml, shipped_recipes, shipped_studies
 from dermdistill.study_config import StudySettings, load_study
 
 NOTES = ("what", "command", "cost", "score")
@@ -116,14 +113,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: It is not.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} is not valid YAML: {error}",
-            "YAML: settings as name: value, one a line",
-            "Mend the file at the place named; indent with spaces.",
-        ) from error
+    tree = read_yaml(path)
     if isinstance(tree, dict) and "arms" in tree:
         load_study(path)
     else:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from dermdistill.config import (
@@ -19,6 +18,7 @@ from dermdistill.config import (
     find_recipe,
     load_recipe,
     parse_recipe,
+    read_yaml,
     to_tree,
 )
 from dermdistill.errors import ConfigError
@@ -145,14 +145,7 @@ def load_study(name: str | Path) -> StudySettings:
         ConfigError: No such file, not YAML, unknown keys or values out of range.
     """
     path = find_recipe(name)
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} is not valid YAML: {error}",
-            "YAML: settings as name: value, one a line",
-            "Mend the file at the place named; indent with spaces.",
-        ) from error
+    tree = read_yaml(path)
     if isinstance(tree, dict) and "arms" not in tree:
         recipe = load_recipe(name)
         if recipe.role != "student":
