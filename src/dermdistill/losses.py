@@ -91,7 +91,8 @@ def bce_loss(
     logits: Float[Tensor, "b 1 h w"], mask: Real[Tensor, "b 1 h w"], *, reduction: Reduction = "mean"
 ) -> Float[Tensor, "*images"]:
     """Binary cross-entropy of σ(logits) against a {0, 1} mask, mean over pixels; 0 or more."""
-    loss = F.binary_cross_entropy_with_logits(logits, mask.to(logits.dtype), reduction="none")
+    # −log of the true class's probability. torch's own takes the difference of two large numbers: 0 for −34.
+    loss = -F.logsigmoid(torch.where(mask > 0.5, logits, -logits))
     return _reduce(loss.mean(dim=(1, 2, 3)), reduction)
 
 
