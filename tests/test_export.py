@@ -74,7 +74,7 @@ def test_three_files_that_answer_as_the_network(
     parity = json.loads((tmp_path / "parity.json").read_text(encoding="utf-8"))
     assert parity["passed"] is True
     assert parity["files"]["fp32"]["logit_difference"] < 1e-4
-    assert parity["int8_steps"][0]["step"] == "plain"
+    assert parity["int8_steps"][0]["step"] == "per-channel weights"
     assert ModelCard.read(run / "card.json").export is not None
     assert capfd.readouterr() == ("", ""), "the libraries' own talk leaks"
 
@@ -147,10 +147,10 @@ def measured(drop: float) -> Measured:
 @pytest.mark.parametrize(
     ("drops", "ends_with", "steps", "reached"),
     [
-        ([0.001], "plain", 1, True),
-        ([0.02, 0.002], "per-channel weights", 2, True),
-        ([0.02, 0.01, 0.03, 0.03, 0.0029], "per-channel, 1 layers in float32", 5, True),
-        ([0.02, 0.01, 0.03, 0.03, 0.02, 0.004, 0.005], "per-channel, 2 layers in float32", 7, False),
+        ([0.001], "per-channel weights", 1, True),
+        ([0.02, 0.002], "per-channel, percentile calibration", 2, True),
+        ([0.02, 0.03, 0.03, 0.0029], "per-channel, 1 layers in float32", 4, True),
+        ([0.02, 0.03, 0.03, 0.02, 0.004, 0.005], "per-channel, 2 layers in float32", 6, False),
     ],
 )
 def test_the_ladder_stops_where_the_goal_is_met(

@@ -35,6 +35,8 @@ class Difference:
     better: float | None = None
     """Share of the images on which the arm is better; ``worse`` likewise."""
     worse: float | None = None
+    over_seeds: tuple[float, float] | None = None
+    """Interval of the mean with the trainings taken as a sample too; None with one training of each."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,6 +82,13 @@ class ArmEntry(_Read):
     cells: list[CellEntry] = []
 
 
+class OverSeedsEntry(_Read):
+    """The interval with images and seeds both random."""
+
+    low: float
+    high: float
+
+
 class ComparedEntry(_Read):
     """One measure of a comparison."""
 
@@ -94,10 +101,12 @@ class ComparedEntry(_Read):
     resolvable: float | None = None
     better: float | None = None
     worse: float | None = None
+    over_seeds: OverSeedsEntry | None = None
 
     def difference(self, n: int) -> Difference:
         """As the report keeps it; ``n`` images."""
-        return Difference(n=n, **self.model_dump())
+        over = (self.over_seeds.low, self.over_seeds.high) if self.over_seeds else None
+        return Difference(n=n, over_seeds=over, **self.model_dump(exclude={"over_seeds"}))
 
 
 class ComparisonEntry(_Read):

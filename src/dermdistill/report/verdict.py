@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dermdistill.report import words
-from dermdistill.report.model import Arm, Report
+from dermdistill.report.model import Arm, Difference, Report
 
 
 def headline(report: Report) -> str:
@@ -18,8 +18,8 @@ def headline(report: Report) -> str:
     compared = [arm for arm in report.arms if arm.distilled and "dice" in arm.differences]
     gains = [arm for arm in compared if arm.verdict == "gain"]
     if gains:
-        best = max(arm.differences["dice"].mean for arm in gains)
-        return f"Distillation helped: {words.signed(best)} Dice points over {report.baseline}."
+        best = max((arm.differences["dice"] for arm in gains), key=lambda d: d.mean)
+        return f"{_helped(best)}: {words.signed(best.mean)} Dice points over {report.baseline}."
     if not compared:
         return f"No distilled arm has been compared with {report.baseline} yet."
     if all(arm.verdict == "loss" for arm in compared):
@@ -27,6 +27,15 @@ def headline(report: Report) -> str:
     if any(arm.verdict == "mixed" for arm in compared):
         return f"No clear gain was measured over {report.baseline}."
     return f"No gain was measured: no distilled arm scored above {report.baseline} beyond chance."
+
+
+def _helped(gain: Difference) -> str:
+    """A gain over images is one of these trainings; that of the method needs the seeds to agree."""
+    if gain.over_seeds is None:
+        return "Distillation helped in this one training"
+    if gain.over_seeds[0] <= 0:
+        return "Distillation helped in these trainings, and more seeds are needed to say so of others"
+    return "Distillation helped"
 
 
 def details(report: Report) -> list[str]:
