@@ -3,7 +3,8 @@
     python benchmarks/int8.py runs/nano runs/base --root data
 
 Calibrated on 128 training images of the data set that the run was trained on, compared on its validation
-images, at native size, as ``dermdistill export`` does it (which begins with one scale per channel). Dice in percent; the change is paired over images, with its 95 % interval.
+images, at native size, as ``dermdistill export`` does it (which begins with one scale per channel). Dice in
+percent; the change is paired over images, with its 95 % interval.
 """
 
 from __future__ import annotations

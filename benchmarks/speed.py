@@ -15,44 +15,20 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from plain import PlainImages, endless
+from torch.utils.data import DataLoader
 
-from dermdistill import imaging
 from dermdistill.augment import Augment
 from dermdistill.config import AugmentSettings, KDSettings, LossSettings
-from dermdistill.data.dataset import PreparedData
 from dermdistill.data.loader import EpochBatches, make_loader
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.distillation import FrozenTeacher
 from dermdistill.models.build import build_model
 from dermdistill.objective import distilled_terms, supervised_terms
-
-
-class PlainImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Decode each JPEG and its mask when it is asked for."""
-
-    def __init__(self, data: PreparedData) -> None:
-        self.data, self.rows = data, data.indices("train")
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
-        row = int(self.rows[position])
-        image = imaging.resize_image(imaging.read_image(self.data.image_path(row)), self.data.size)
-        mask = imaging.resize_mask(self.data.native_mask(row), self.data.size)
-        return torch.from_numpy(image.copy()).permute(2, 0, 1), torch.from_numpy(mask.copy())[None]
-
-
-def repeat(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Batches without end."""
-    while True:
-        yield from loader
 
 
 def rate(step: Callable[[], int], seconds: float, device: torch.device) -> float:
@@ -89,8 +65,8 @@ def main() -> None:
     data = ensure_prepared(options.name, options.root, options.size)
     rows = data.indices("train")
     sampler = EpochBatches(len(rows), options.batch_size, shuffle=True)
-    pack = repeat(make_loader(data, rows, sampler))
-    plain = repeat(DataLoader(PlainImages(data), options.batch_size, shuffle=True))
+    pack = endless(make_loader(data, rows, sampler))
+    plain = endless(DataLoader(PlainImages(data, views=False), options.batch_size, shuffle=True))
     views = AugmentSettings().model_dump()
     views.pop("enabled")
     augment = Augment(**views)

@@ -24,46 +24,46 @@ def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_handed_back_can_be_taken_up_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import gpu
+    import gpu_machine
 
-    monkeypatch.setattr(gpu, "PART", 1000)
+    monkeypatch.setattr(gpu_machine, "PART", 1000)
     here = argparse.Namespace(work=tmp_path / "here", out=tmp_path / "pack" / "state")
-    run = here.work / "runs" / gpu.STUDY
+    run = here.work / "runs" / gpu_machine.STUDY
     (run / "cells/a-seed0/tensorboard").mkdir(parents=True)
     here.out.mkdir(parents=True)
     content = os.urandom(5000)
     (run / "cells/a-seed0/last.ckpt").write_bytes(content)
     (run / "cells/a-seed0/best_student_model.pth").write_bytes(content)
-    gpu.hand_back(here, run, "study", ("tensorboard", "cells/a-seed0/best_student_model.pth"))
+    gpu_machine.hand_back(here, run, "study", ("tensorboard", "cells/a-seed0/best_student_model.pth"))
     parts = sorted(here.out.iterdir())
     assert len(parts) > 5
     assert max(part.stat().st_size for part in parts) == 1000
     there = argparse.Namespace(work=tmp_path / "there", pack=tmp_path / "pack")
     there.work.mkdir()
-    gpu.take_back(there)
-    found = there.work / "runs" / gpu.STUDY / "cells/a-seed0"
+    gpu_machine.take_back(there)
+    found = there.work / "runs" / gpu_machine.STUDY / "cells/a-seed0"
     assert {path.name for path in found.iterdir()} == {"last.ckpt"}
     assert (found / "last.ckpt").read_bytes() == content
 
 
 def test_a_process_and_its_workers_are_ended_together() -> None:
-    import gpu
+    import gpu_machine
 
     worker = "import time; time.sleep(100)"
     program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
     process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
     time.sleep(0.5)
     started = time.monotonic()
-    gpu.end(process, patience=30)
+    gpu_machine.end(process, patience=30)
     assert time.monotonic() - started < 20
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 
 
 def test_a_measurement_that_fails_is_written_down(tmp_path: Path) -> None:
-    import gpu
+    import gpu_machine
 
-    found = gpu.Results(tmp_path / "found.json", {"gpu": "none"})
+    found = gpu_machine.Results(tmp_path / "found.json", {"gpu": "none"})
     with found.measure("one"):
         raise ValueError("no memory")
     with found.measure("two"):
