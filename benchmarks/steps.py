@@ -2,8 +2,8 @@
 
 The plain loop is what the original notebook stands for: a DataLoader that decodes a JPEG and a mask per item,
 transforms per item, both networks in fp32 as they are built, ``loss.item()`` after every step. Ours is
-`training.distill` itself, with a clock around its parts; ``before`` is ours without folded batch norm and
-channels_last. The variants take turns.
+`training.distill` itself, with a clock around its parts; ``before`` is ours without folded batch norm,
+channels_last and the teacher's ONNX graph. The variants take turns.
 
     python benchmarks/steps.py --data.name NAME [--batch-size 8] [--steps 10] [--rounds 3] [--out FILE.json]
 
@@ -33,7 +33,7 @@ import torch
 from clock import PARTS, Enough, StepClock
 from plain import run_plain
 
-from dermdistill import distillation, feed, training
+from dermdistill import compiled, distillation, feed, onnx_teacher, training
 from dermdistill.card import make_card
 from dermdistill.config import Recipe, load_recipe
 from dermdistill.data.dataset import PreparedData
@@ -61,6 +61,8 @@ def run_ours(
         if before:
             stack.enter_context(mock.patch.object(distillation, "fold_batch_norm", lambda net: net.eval()))
             stack.enter_context(mock.patch.object(torch, "channels_last", torch.preserve_format))
+            by_torch = mock.patch.object(onnx_teacher, "answer_on_cpu", lambda *a: compiled.answer)
+            stack.enter_context(by_torch)
         stack.enter_context(contextlib.suppress(Enough))
         training.distill(recipe, overwrite=True, progress=False)
     return seen

@@ -72,6 +72,7 @@ class DistillationTask(SegmentationTask):
         super().__init__(net, **task)
         self.teacher = FrozenTeacher(teacher)
         self.distilled, self.adaptors = distilled, adaptors
+        self.teacher_answer: Answer = answer
         self.compiled_teacher: CompiledAnswer | None = None
 
     def compile_steps(self, mode: str, batch: int) -> None:
@@ -87,7 +88,7 @@ class DistillationTask(SegmentationTask):
         """
         features = self.adaptors is not None
         logits, student_features = self.answer(image, features)
-        call = self.compiled_teacher if self.training and self.compiled_teacher else answer
+        call = self.compiled_teacher if self.training and self.compiled_teacher else self.teacher_answer
         teacher_logits, teacher_features = self.teacher(image, features, call)
         if self.adaptors is not None:
             student_features, teacher_features = self.adaptors(student_features, teacher_features)

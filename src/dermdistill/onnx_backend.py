@@ -45,7 +45,7 @@ class OnnxBackend:
                 "Set --threads to 1 or more, or leave it out: one per core.",
             )
         self.path, self.threads = Path(path), threads
-        self._session = _open(self.path, threads)
+        self._session = open_session(self.path, threads)
         self.card = _read_card(self._session, self.path)
         _check_face(self._session, self.path, self.card)
 
@@ -62,7 +62,12 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return prob
 
 
-def _open(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    """Read an ONNX file as a whole and open it on the CPU; its threads sleep while they wait.
+
+    Raises:
+        WeightsError: There is no such file, it is no ONNX, or keeps weights in other files.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -16,7 +16,7 @@ import lightning.pytorch as L
 import torch
 from torch import nn
 
-from dermdistill import runs
+from dermdistill import onnx_teacher, runs
 from dermdistill.augment import Augment
 from dermdistill.card import ModelCard, make_card
 from dermdistill.checkpoints import save_checkpoint
@@ -172,6 +172,18 @@ def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) ->
     }
 
 
+def _speed_up(task: SegmentationTask, recipe: Recipe, size: int, feed: Feed, device: torch.device) -> None:
+    """Have the forward passes computed by what is quicker than PyTorch's operations one by one."""
+    if recipe.trainer.compile != "off":
+        task.compile_steps(recipe.trainer.compile, feed.sampler.full)
+        return
+    steps = recipe.trainer.epochs * len(feed.sampler)
+    if device.type != "cpu" or steps < onnx_teacher.WORTH_IT:
+        return
+    if isinstance(task, DistillationTask) and task.adaptors is None:  # else feature maps are wanted
+        task.teacher_answer = onnx_teacher.answer_on_cpu(task.teacher.net, size)
+
+
 def _fit(
     task: SegmentationTask,
     recipe: Recipe,
@@ -210,8 +222,7 @@ def _fit(
         task.to(memory_format=torch.channels_last)
     for loader in (feed.loader, val_set):
         place(loader, device, recipe.data.on_device)
-    if recipe.trainer.compile != "off":
-        task.compile_steps(recipe.trainer.compile, feed.sampler.full)
+    _speed_up(task, recipe, data.size, feed, device)
     checkpoint = run.checkpoint if resume and run.checkpoint.exists() else None
     if checkpoint is not None:
         step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
