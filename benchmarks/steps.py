@@ -61,7 +61,7 @@ def run_ours(
         if before:
             stack.enter_context(mock.patch.object(distillation, "fold_batch_norm", lambda net: net.eval()))
             stack.enter_context(mock.patch.object(torch, "channels_last", torch.preserve_format))
-            by_torch = mock.patch.object(onnx_teacher, "answer_on_cpu", lambda *a: compiled.answer)
+            by_torch = mock.patch.object(onnx_teacher, "answer_on_cpu", return_value=compiled.answer)
             stack.enter_context(by_torch)
         stack.enter_context(contextlib.suppress(Enough))
         training.distill(recipe, overwrite=True, progress=False)

@@ -1,0 +1,123 @@
+"""On a CPU the frozen teacher answers by ONNX Runtime: the same answers, and PyTorch's wherever it cannot."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dermdistill import onnx_teacher, training
+from dermdistill.compiled import answer
+from dermdistill.models.build import build_model
+from dermdistill.models.ensemble import Ensemble
+from dermdistill.models.fold import fold_batch_norm
+from dermdistill.onnx_teacher import OnnxAnswer, answer_on_cpu
+from tinyruns import make_phantoms, tiny
+
+SIZE = 48
+
+
+def lively(arch: str, encoder: str | None = None, seed: int = 0) -> Any:
+    """A network in eval() whose batch norms have statistics of their own."""
+    torch.manual_seed(seed)
+    net = build_model(arch, encoder).train()
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.rand(4, 3, SIZE, SIZE))
+    return net.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder"), [("unet-w4", None), ("DeepLabV3Plus", "tu-tf_efficientnet_lite0")]
+)
+def test_the_logits_are_pytorchs(arch: str, encoder: str | None) -> None:
+    net = fold_batch_norm(lively(arch, encoder)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    found = OnnxAnswer(net, SIZE, 1)
+    for count in (1, 3):
+        image = torch.rand(count, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
+        expected = answer(net, image, False)[0]
+        torch.testing.assert_close(found(net, image, False)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_several_teachers_answer_as_one() -> None:
+    nets = Ensemble([lively("unet-w4", seed=seed) for seed in (0, 1)])
+    image = torch.rand(2, 3, SIZE, SIZE)
+    found = OnnxAnswer(nets, SIZE, 1)(nets, image, False)[0]
+    torch.testing.assert_close(found, nets(image), rtol=1e-4, atol=1e-4)
+
+
+def test_features_and_other_sizes_are_pytorchs() -> None:
+    net = lively("unet-w4")
+    found = OnnxAnswer(net, SIZE, 1)
+    image = torch.rand(1, 3, SIZE, SIZE)
+    assert len(found(net, image, True)[1]) == len(net.feature_channels)
+    other = torch.rand(1, 3, 32, 64)
+    assert torch.equal(found(net, other, False)[0], net(other))
+
+
+def test_a_network_without_a_graph_answers_by_pytorch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("no symbolic of this operator\nand more")
+
+    monkeypatch.setattr(onnx_teacher, "trace", refuse)
+    caplog.set_level(logging.INFO)
+    assert answer_on_cpu(lively("unet-w4"), SIZE) is answer
+    assert "answers by PyTorch: ONNX has no graph of it (no symbolic of this operator)" in caplog.text
+
+
+def test_a_graph_that_differs_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other, real = lively("unet-w4", seed=1), onnx_teacher.trace
+    monkeypatch.setattr(onnx_teacher, "trace", lambda _, path, size: real(other, path, size))
+    assert answer_on_cpu(lively("unet-w4"), SIZE) is answer
+    assert "its ONNX graph differs" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_phantoms(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def teacher(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    changes = {"teacher.arch": "unet-w4", "trainer.epochs": 1}
+    return training.train(
+        tiny("teacher-phantom", root, tmp_path_factory.mktemp("runs"), **changes), progress=False
+    )
+
+
+def distilled(
+    root: Path, runs_root: Path, teacher: Path, caplog: pytest.LogCaptureFixture, **more: Any
+) -> tuple[dict[str, torch.Tensor], bool]:
+    """The last weights, and whether ONNX Runtime is said to have taught them."""
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    # SGD: Adam would make steps of the learning rate's size out of gradients that are rounding.
+    changes = {"teacher.run": str(teacher), "optim.name": "sgd", "optim.lr": 0.1, **more}
+    folder = training.distill(tiny("phantom", root, runs_root, **changes), progress=False)
+    state = torch.load(folder / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    return state, "answers by ONNX Runtime" in caplog.text
+
+
+def test_a_student_learns_the_same_from_it(
+    root: Path,
+    teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    by_torch, said = distilled(root, tmp_path / "torch", teacher, caplog)
+    assert not said, "a graph is traced for a training of few steps"
+    monkeypatch.setattr(onnx_teacher, "WORTH_IT", 1)
+    by_onnx, said = distilled(root, tmp_path / "onnx", teacher, caplog)
+    assert said
+    for name, value in by_torch.items():
+        torch.testing.assert_close(by_onnx[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    _, said = distilled(root, tmp_path / "attention", teacher, caplog, **{"kd.kl": 0.0, "kd.attention": 1.0})
+    assert not said, "feature distillation needs PyTorch's maps"
