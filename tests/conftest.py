@@ -37,6 +37,24 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of prepared data sets, with phantoms of 48×48 in it."""
+    from tinyruns import make_phantoms
+
+    return make_phantoms(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def teacher(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished teacher on the phantoms of ``root``."""
+    from dermdistill.training import train
+    from tinyruns import tiny
+
+    recipe = tiny("teacher-phantom", root, tmp_path_factory.mktemp("runs"), **{"teacher.arch": "unet-w4"})
+    return train(recipe, progress=False)
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as training leaves it: the smallest student, a few steps on phantoms of 64×64."""
     import torch

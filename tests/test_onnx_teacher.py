@@ -15,7 +15,7 @@ from dermdistill.models.build import build_model
 from dermdistill.models.ensemble import Ensemble
 from dermdistill.models.fold import fold_batch_norm
 from dermdistill.onnx_teacher import OnnxAnswer, answer_on_cpu
-from tinyruns import make_phantoms, tiny
+from tinyruns import tiny
 
 SIZE = 48
 
@@ -77,19 +77,6 @@ def test_a_graph_that_differs_is_not_used(
     monkeypatch.setattr(onnx_teacher, "trace", lambda _, path, size: real(other, path, size))
     assert answer_on_cpu(lively("unet-w4"), SIZE) is answer
     assert "its ONNX graph differs" in caplog.text
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantoms(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def teacher(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    changes = {"teacher.arch": "unet-w4", "trainer.epochs": 1}
-    return training.train(
-        tiny("teacher-phantom", root, tmp_path_factory.mktemp("runs"), **changes), progress=False
-    )
 
 
 def distilled(

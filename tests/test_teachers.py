@@ -20,12 +20,7 @@ from dermdistill.files import hash_file, read_csv
 from dermdistill.models.ensemble import Ensemble
 from dermdistill.models.torch_backend import load_run
 from dermdistill.report import arms, cells, collect
-from tinyruns import SIZE, make_phantoms, tiny
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantoms(tmp_path_factory.mktemp("data"))
+from tinyruns import SIZE, tiny
 
 
 @pytest.fixture(scope="module")

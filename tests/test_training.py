@@ -28,18 +28,7 @@ from dermdistill.files import read_csv
 from dermdistill.models.build import build_model
 from dermdistill.models.torch_backend import load_run
 from dermdistill.trainer import board_settings, has_idle_parameters
-from tinyruns import SIZE, make_phantoms, tiny
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantoms(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def teacher(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recipe = tiny("teacher-phantom", root, tmp_path_factory.mktemp("runs"), **{"teacher.arch": "unet-w4"})
-    return training.train(recipe, progress=False)
+from tinyruns import SIZE, tiny
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from dermdistill.data.prepare import open_dataset
 from dermdistill.data.unlabelled import MixedDataset
 from dermdistill.devices import Lookout
 from dermdistill.errors import TrainingError
-from tinyruns import SIZE, make_phantoms, tiny
+from tinyruns import SIZE, tiny
 
 
 @pytest.fixture
@@ -27,20 +27,6 @@ def no_shape_checks() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantoms(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def teacher(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    runs = tmp_path_factory.mktemp("runs")
-    return training.train(
-        tiny("teacher-phantom", root, runs, **{"teacher.arch": "unet-w4", "trainer.epochs": 1}),
-        progress=False,
-    )
 
 
 def state(folder: Path) -> dict[str, torch.Tensor]:

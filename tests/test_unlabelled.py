@@ -26,7 +26,7 @@ from dermdistill.distillation import DistillationTask
 from dermdistill.errors import ConfigError, DataError, Interrupted
 from dermdistill.files import read_csv
 from dermdistill.models.build import build_model
-from tinyruns import SIZE, make_phantoms, tiny
+from tinyruns import SIZE, tiny
 
 
 def task(augment: Augment | None = None, **kd: Any) -> DistillationTask:
@@ -114,17 +114,6 @@ def test_labelled_views_are_those_without_unlabelled_images(
         assert torch.equal(mask, expected_mask)
         assert (share is None) == (expected_share is None)
         assert share is None or torch.equal(share, expected_share)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantoms(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def teacher(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recipe = tiny("teacher-phantom", root, tmp_path_factory.mktemp("runs"), **{"teacher.arch": "unet-w4"})
-    return training.train(recipe, progress=False)
 
 
 # The same pictures serve as unlabelled ones: of a phantom made with another seed the names would be equal.

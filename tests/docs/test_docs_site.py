@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -19,16 +18,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from chromium import launched, needs_browser
 from commands import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 INCLUDED = ("src/dermdistill/weights/MODEL_CARD.md", "benchmarks/README.md")
-CHROMIUM = Path(os.environ.get("DERMDISTILL_CHROMIUM", "/usr/bin/chromium"))
-needs_browser = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"NO BROWSER: {CHROMIUM} does not exist; the built pages were NOT looked at"
-)
 LOADS = {"script": "src", "img": "src", "link": "href", "source": "src", "iframe": "src", "use": "href"}
 
 
@@ -181,10 +177,8 @@ def address(site: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -208,7 +202,7 @@ def open_page(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     assert faults == []
 
 
-@needs_browser
+@needs_browser("the built pages were NOT looked at")
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["index.html", "concepts/distillation.html", "reference/settings.html"])
@@ -225,7 +219,7 @@ def test_the_page_fits_its_window_and_asks_nobody_else(
         assert box["height"] > 25, "the formula is not drawn"
 
 
-@needs_browser
+@needs_browser("the built pages were NOT looked at")
 def test_search_finds_a_setting(open_page: Callable[..., Page]) -> None:
     page = open_page("index.html", 1280, "light")
     for _ in range(40):  # on a busy machine the page listens some time after it is there

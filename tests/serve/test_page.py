@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,21 +13,17 @@ import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 from standins import CARD, darkness, decoded, encoded
 
+from chromium import launched, needs_browser
 from dermdistill import imaging
 from dermdistill.predict import Predictor
 from dermdistill.serve import server
 from dermdistill.serve.app import make_app
 from dermdistill.serve.limits import Limits
 
-CHROMIUM = Path(os.environ.get("DERMDISTILL_CHROMIUM", "/usr/bin/chromium"))
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(),
-    reason=f"NO BROWSER: {CHROMIUM} does not exist; the page of `dermdistill serve` was NOT tested "
-    "(apt-get install chromium, or DERMDISTILL_CHROMIUM=path)",
-)
+pytestmark = needs_browser("the page of `dermdistill serve` was NOT tested")
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +42,8 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture
