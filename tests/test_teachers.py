@@ -58,6 +58,23 @@ def test_the_mean_of_two_runs_teaches(root: Path, runs: list[Path], tmp_path: Pa
     assert [one["weights_sha256"] for one in told["mean_of"]] == hashes
 
 
+def test_a_teacher_still_in_training_is_told(
+    root: Path, runs: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "t0"
+    shutil.copytree(runs[0], folder)
+    recipe = tiny("phantom", root, tmp_path, **{"teacher.run": str(folder)})
+    find(recipe, root)
+    assert "is not finished" not in caplog.text
+    (folder / "finished").unlink()
+    find(recipe, root)
+    assert "is not finished: its best weights after 3 epochs teach" in caplog.text
+    (folder / "last.ckpt").unlink()  # a teacher that was handed on: weights and card
+    caplog.clear()
+    find(recipe, root)
+    assert "is not finished" not in caplog.text
+
+
 def test_a_student_of_two_teachers_is_trained_scored_and_described(
     root: Path, runs: list[Path], tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from dermdistill.errors import ConfigError, MismatchError
 from dermdistill.models.build import LesionNet, build_model
 from dermdistill.models.ensemble import Ensemble
 from dermdistill.models.torch_backend import load_last, load_run
+from dermdistill.runs import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,13 @@ def _mean_of(
 
 def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[LesionNet, dict[str, Any]]:
     net, card = load_run(folder)
+    run = RunFolder(folder, "teacher")
+    if run.checkpoint.exists() and not run.finished.exists():
+        logger.warning(
+            "the teacher %s is not finished: its best weights after %d epochs teach (--resume finishes it)",
+            folder,
+            run.epochs_done(),
+        )
     trained_on = card.dataset["fingerprint"]
     if trained_on != data.fingerprint and not recipe.teacher.any_data:
         raise MismatchError(
