@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dermdistill.report import words
 from dermdistill.report.model import Arm, Difference, Report
 
@@ -16,17 +18,26 @@ def headline(report: Report) -> str:
     if report.kind == "run":
         return f"{shown.name} scores a Dice of {words.percent(shown.scores['dice'].mean)} %."
     compared = [arm for arm in report.arms if arm.distilled and "dice" in arm.differences]
-    gains = [arm for arm in compared if arm.verdict == "gain"]
+    base = next((arm for arm in report.arms if arm.name == report.baseline), None)
+    # A larger network's lead over a smaller one is not distillation's.
+    alike = [arm for arm in compared if base is None or network_of(arm) == network_of(base)]
+    gains = [arm for arm in alike if arm.verdict == "gain"]
     if gains:
         best = max((arm.differences["dice"] for arm in gains), key=lambda d: d.mean)
         return f"{_helped(best)}: {words.signed(best.mean)} Dice points over {report.baseline}."
-    if not compared:
-        return f"No distilled arm has been compared with {report.baseline} yet."
-    if all(arm.verdict == "loss" for arm in compared):
-        return f"Distillation hurt: every distilled arm scored below {report.baseline}."
-    if any(arm.verdict == "mixed" for arm in compared):
-        return f"No clear gain was measured over {report.baseline}."
-    return f"No gain was measured: no distilled arm scored above {report.baseline} beyond chance."
+    which = "arm" if len(alike) == len(compared) else "arm of the same network"
+    if not alike:
+        return f"No distilled {which} has been compared with {report.baseline} yet."
+    if all(arm.verdict == "loss" for arm in alike):
+        return f"Distillation hurt: every distilled {which} scored below {report.baseline}."
+    if any(arm.verdict == "mixed" for arm in alike):
+        return f"No clear gain by distillation was measured over {report.baseline}."
+    return f"No gain was measured: no distilled {which} scored above {report.baseline} beyond chance."
+
+
+def network_of(arm: Arm) -> tuple[Any, ...]:
+    """What is the same in two trainings of one network."""
+    return tuple(arm.settings.get(f"student.{name}") for name in ("arch", "encoder", "norm"))
 
 
 def _helped(gain: Difference) -> str:
