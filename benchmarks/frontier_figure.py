@@ -101,7 +101,7 @@ def _limits(axes: Any, rows: Sequence[Row]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     times = [milliseconds(row) for row in rows]
-    axes.set_xlim(min(times) / 1.6, max(times) * 2.2)
+    axes.set_xlim(min(times) / 3, max(times) * 2.2)
     seen = [v for row in rows if row.dice for v in (100 * row.dice.low, 100 * row.dice.high)]
     seen += [row.quoted for row in rows if row.quoted]
     span = max(seen) - min(seen) or 1.0
