@@ -101,7 +101,7 @@ def _limits(axes: Any, rows: Sequence[Row]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     times = [milliseconds(row) for row in rows]
-    axes.set_xlim(min(times) / 3, max(times) * 2.2)
+    axes.set_xlim(min(times) / 4.5, max(times) * 2.2)
     seen = [v for row in rows if row.dice for v in (100 * row.dice.low, 100 * row.dice.high)]
     seen += [row.quoted for row in rows if row.quoted]
     span = max(seen) - min(seen) or 1.0
@@ -176,7 +176,7 @@ def _label(figure: Any, axes: Any, marks: Sequence[tuple[float, float, str, str,
                 )  # fmt: skip
                 box = note.get_window_extent(figure.canvas.get_renderer())
                 cost = 20.0 * box.count_overlaps(boxes) + sum(bool(box.contains(*point)) for point in line)
-                cost += 50 * (not (inside.contains(*box.min) and inside.contains(*box.max))) + reach / 8
+                cost += 50 * (not (inside.contains(*box.min) and inside.contains(*box.max))) + reach / 3
                 if best is None or cost < best[0]:
                     if best:
                         best[1].remove()
