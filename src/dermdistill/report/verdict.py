@@ -20,7 +20,7 @@ def headline(report: Report) -> str:
     compared = [arm for arm in report.arms if arm.distilled and "dice" in arm.differences]
     base = next((arm for arm in report.arms if arm.name == report.baseline), None)
     # A larger network's lead over a smaller one is not distillation's.
-    alike = [arm for arm in compared if base is None or network_of(arm) == network_of(base)]
+    alike = [arm for arm in compared if base is None or _network_of(arm) == _network_of(base)]
     gains = [arm for arm in alike if arm.verdict == "gain"]
     if gains:
         best = max((arm.differences["dice"] for arm in gains), key=lambda d: d.mean)
@@ -35,8 +35,8 @@ def headline(report: Report) -> str:
     return f"No gain was measured: no distilled {which} scored above {report.baseline} beyond chance."
 
 
-def network_of(arm: Arm) -> tuple[Any, ...]:
-    """What is the same in two trainings of one network."""
+def _network_of(arm: Arm) -> tuple[Any, ...]:
+    """What is the same in two trainings of one network; all None where an arm has no settings."""
     return tuple(arm.settings.get(f"student.{name}") for name in ("arch", "encoder", "norm"))
 
 
