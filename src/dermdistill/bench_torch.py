@@ -16,6 +16,7 @@ from torch import nn
 from dermdistill.card import ModelCard
 from dermdistill.errors import UsageError
 from dermdistill.latency import Runner
+from dermdistill.models.student import merge_branches
 from dermdistill.models.torch_backend import load_run
 
 
@@ -78,7 +79,7 @@ def from_factory(source: str) -> nn.Module:
 
 def torch_runner(net: nn.Module, threads: int) -> Runner:
     """Runs a module by torch on the CPU, channels last; the threads are set anew before each call."""
-    net = net.to(memory_format=torch.channels_last).eval()
+    net = merge_branches(net).to(memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
     def run(image: NDArray[np.float32]) -> Any:

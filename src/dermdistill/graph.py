@@ -22,7 +22,7 @@ from dermdistill.errors import DermDistillError, UsageError
 from dermdistill.files import atomic_path
 from dermdistill.models.build import LesionNet
 from dermdistill.models.lite import evenly_padded
-from dermdistill.models.student import LiteUNet
+from dermdistill.models.student import LiteUNet, merge_branches
 
 OPSET = 17
 INPUT, OUTPUT = "image", "logits"
@@ -31,9 +31,9 @@ INPUT, OUTPUT = "image", "logits"
 class ExportNet(nn.Module):
     """A `LesionNet` without anything that depends on the size at run time: pads and crops are constants.
 
-    Its own network is a copy. One of our students' is evenly padded, and the image is averaged down before it
-    is normalised and not after it: the two commute, and at a quarter of the pixels normalising is nearly free
-    (benchmarks/README.md).
+    Its own network is a copy. One of our students' is evenly padded, its branches are merged, and the image
+    is averaged down before it is normalised and not after it: the two commute, and at a quarter of the pixels
+    normalising is nearly free (benchmarks/README.md).
 
     Args:
         net: The network.
@@ -45,7 +45,7 @@ class ExportNet(nn.Module):
 
     def __init__(self, net: LesionNet, size: int | None) -> None:
         super().__init__()
-        self.net, self.extract, self.size = evenly_padded(net.net), net.extract, size
+        self.net, self.extract, self.size = evenly_padded(merge_branches(net.net)), net.extract, size
         self.register_buffer("mean", net.mean)
         self.register_buffer("std", net.std)
         self.late = isinstance(self.net, LiteUNet)

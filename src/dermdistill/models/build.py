@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dermdistill.errors import ConfigError
 from dermdistill.models import pretrained, teacher
 from dermdistill.models.pretrained import normalisation
-from dermdistill.models.student import STUDENTS, LiteUNet
+from dermdistill.models.student import STUDENTS, LiteUNet, merge_branches
 from dermdistill.models.teacher import TORCHVISION, Extract, Head
 from dermdistill.models.unet import WIDTHS, Norm, UNet
 from dermdistill.models.weights import load_encoder, load_weights
@@ -259,17 +259,18 @@ def _build_smp(
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Number of trainable values."""
+    """Number of trainable values; our students' branches (`student.RepBlock`) count as they are trained."""
     return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
 
 
 def count_macs(net: nn.Module, size: int) -> int:
-    """Multiply-accumulates of the convolutions and matrix products for one image of size × size."""
+    """Multiply-accumulates of the convolutions and matrix products for one image of size × size, in use.
+
+    In use our students' branches are one convolution (`student.merge_branches`).
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     device = next(net.parameters()).device
-    training = net.training
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net.eval()(torch.zeros(1, 3, size, size, device=device))
-    net.train(training)
+        merge_branches(net).eval()(torch.zeros(1, 3, size, size, device=device))
     return int(counter.get_total_flops()) // 2

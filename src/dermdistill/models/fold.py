@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dermdistill.models.build import LesionNet
+from dermdistill.models.student import merge_branches
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def fold_batch_norm(net: LesionNet) -> LesionNet:
         The copy, in ``eval()``.
     """
     plain = copy.deepcopy(net).eval()
+    plain.net = merge_branches(plain.net)
     image = _probe_image(plain)
     pairs, expected = _find_pairs(plain, image)
     norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in plain.modules())
@@ -56,8 +58,8 @@ def fold_batch_norm(net: LesionNet) -> LesionNet:
         conv, norm = folded.get_submodule(conv_name), folded.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
-        _replace(folded, conv_name, fuse_conv_bn_eval(conv, norm))
-        _replace(folded, norm_name, _rest_of(norm))
+        folded.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm).eval())
+        folded.set_submodule(norm_name, _rest_of(norm).eval())
     if (difference := _largest_difference(expected, _outputs(folded, image))) > TOLERANCE:
         logger.warning(
             "%s: folding batch norm would change its answers by %.1e of their size; it is used unfolded",
@@ -153,8 +155,3 @@ def _rest_of(norm: nn.Module) -> nn.Module:
     from timm.layers.norm_act import BatchNormAct2d
 
     return nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
-
-
-def _replace(net: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, last = name.rpartition(".")
-    setattr(net.get_submodule(parent), last, module.eval())

@@ -131,8 +131,7 @@ def evenly_padded(net: nn.Module) -> nn.Module:
     twin = copy.deepcopy(net)
     for path, module in list(twin.named_modules()):
         if isinstance(module, SameConv2d) and module.uneven:
-            parent, _, name = path.rpartition(".")
-            setattr(twin.get_submodule(parent), name, module.to_even())
+            twin.set_submodule(path, module.to_even())
     return twin
 
 

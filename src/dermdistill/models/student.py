@@ -8,19 +8,23 @@ Hence three decisions, whose figures stand in docs/design/students.md:
   pixel shuffle lays out and a bilinear ×2 brings to full size. (Shuffled to full size at once, cells that
   know nothing of their neighbours left teeth of 4 pixels in the outline of blurred lesions.)
 * **Depth comes at low resolution**, where it costs next to nothing, and from ImageNet: `LiteEncoder`.
-* **Dense 3×3 convolutions in the decoder**, and one global context vector at the coarsest map.
+* **Dense 3×3 convolutions in the decoder**, each trained as three branches and used as one (`RepBlock`),
+  and one global context vector at the coarsest map.
 
 Only operators that every runtime has in int8; batch norm stands behind convolutions only, so it folds.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from dermdistill.models.lite import LiteEncoder
 
@@ -60,7 +64,7 @@ class LiteUNet(nn.Module):
         self.stride = shrink * self.encoder.strides[-1]
         self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in self.encoder.channels)
         self.context = nn.Conv2d(width, width, 1)
-        self.decoder = nn.ModuleList(_conv_block(width) for _ in self.encoder.channels[:-1])
+        self.decoder = nn.ModuleList(RepBlock(width) for _ in self.encoder.channels[:-1])
         self.cell = shrink * self.encoder.strides[0] // 2
         self.head = nn.Conv2d(width, self.cell**2, 3, padding=1)
 
@@ -81,8 +85,45 @@ class LiteUNet(nn.Module):
         return F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False), features
 
 
-def _conv_block(width: int) -> nn.Sequential:
-    """3×3 convolution, batch norm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-    )
+class RepBlock(nn.Module):
+    """A 3×3 convolution and ReLU, trained as three branches: RepVGG's block (Ding et al. 2021, 2101.03697).
+
+    3×3, 1×1 and identity, each with a batch norm of its own, are summed, then rectified. In evaluation mode
+    all three are linear, so their sum is one 3×3 convolution: `to_plain`.
+
+    Args:
+        width: Channels in and out.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv3, self.norm3 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        self.conv1, self.norm1 = nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.norm0 = nn.BatchNorm2d(width)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Sum of the three branches, rectified."""
+        return F.relu(self.norm3(self.conv3(x)) + self.norm1(self.conv1(x)) + self.norm0(x))
+
+    @torch.no_grad()
+    def to_plain(self) -> nn.Sequential:
+        """The same block in evaluation mode as one convolution and ReLU (section 3.3, figure 4)."""
+        whole, point = self.conv3.weight, self.conv1.weight
+        kernels = (whole, F.pad(point, (1, 1, 1, 1)), nn.init.dirac_(torch.empty_like(whole)))
+        branches = []
+        for kernel, norm in zip(kernels, (self.norm3, self.norm1, self.norm0), strict=True):
+            mean, var = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+            branches.append(fuse_conv_bn_weights(kernel, None, mean, var, norm.eps, norm.weight, norm.bias))
+        conv = nn.Conv2d(whole.shape[1], whole.shape[0], 3, padding=1).to(whole)
+        conv.weight.copy_(torch.stack([weight for weight, _ in branches]).sum(dim=0))
+        conv.get_parameter("bias").copy_(torch.stack([bias for _, bias in branches]).sum(dim=0))
+        return nn.Sequential(conv, nn.ReLU(inplace=True)).train(self.training)
+
+
+def merge_branches(net: nn.Module) -> nn.Module:
+    """A copy for use, not for training, in which each `RepBlock` is one convolution; the same results."""
+    twin = copy.deepcopy(net)
+    for path, module in list(twin.named_modules()):
+        if isinstance(module, RepBlock):
+            twin.set_submodule(path, module.to_plain())
+    return twin
