@@ -1,4 +1,4 @@
-"""Which networks teach: one run or the mean of several, the best weights or the last."""
+"""Which networks teach: one run or the mean of several, the best weights or the last; which are refused."""
 
 from __future__ import annotations
 
@@ -177,3 +177,30 @@ def test_a_run_does_not_go_on_with_another_teacher(
     folder = training.distill(again, resume=True, progress=False)
     assert json.loads((folder / "card.json").read_text(encoding="utf-8"))["teacher"]["mean_of"]
     assert len(read_csv(folder / "metrics.csv")) == 2
+
+
+def test_a_teacher_of_other_data_is_refused(root: Path, teacher: Path, tmp_path: Path) -> None:
+    prepare_phantom(tmp_path, count=12, size=SIZE, seed=1, name="phantom", progress=False)
+    more = {"teacher.run": str(teacher), "trainer.epochs": 1}
+    with pytest.raises(MismatchError, match=r"--teacher.any-data"):
+        training.distill(tiny("phantom", tmp_path, tmp_path / "runs", **more), progress=False)
+
+
+def test_teachers_that_cannot_teach_are_refused(root: Path, tmp_path: Path) -> None:
+    for more, told in [
+        ({"teacher.recipe": None}, "names no teacher"),
+        ({"teacher.recipe": None, "teacher.arch": "FPN", "teacher.encoder": "resnet18"}, "random head"),
+    ]:
+        with pytest.raises(ConfigError, match=told):
+            training.distill(tiny("phantom", root, tmp_path, **more), progress=False)
+
+
+def test_distilling_without_a_run_fine_tunes_the_teacher_first_and_once(root: Path, tmp_path: Path) -> None:
+    more = {"teacher.arch": "unet-w4", "trainer.epochs": 1, "data.train_limit": 6}
+    recipe = tiny("phantom", root, tmp_path, **more)
+    teacher = teachers.teacher_recipe(recipe)
+    assert (teacher.teacher.arch, teacher.data.train_limit, teacher.seed) == ("unet-w4", 6, recipe.seed)
+    short = teacher.model_copy(update={"trainer": teacher.trainer.model_copy(update={"epochs": 1})})
+    training.train(short, progress=False)
+    with pytest.raises(MismatchError, match=r"trainer\.epochs"):  # never silently another teacher
+        training.distill(recipe, progress=False)

@@ -1,4 +1,4 @@
-"""Small images, masks and zips for the tests of prepare."""
+"""Small images, masks and zips for the tests of prepare, and packs made of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from dermdistill.data.dataset import PreparedData
+from dermdistill.data.prepare import prepare_folder, prepare_source
 
 
 def image_bytes(suffix: str = ".jpg", width: int = 40, height: int = 30, seed: int = 0) -> bytes:
@@ -53,3 +57,21 @@ def zip_bytes(members: Mapping[str, bytes]) -> bytes:
         for name, content in members.items():
             bundle.writestr(name, content)
     return stream.getvalue()
+
+
+def prepare_official(name: str, root: Path, **how: Any) -> PreparedData:
+    """A data set of the catalogue, small and without waiting."""
+    return prepare_source(name, root, **({"size": 32, "progress": False, "backoff": 0.01} | how))
+
+
+def prepare_own(folder: Path, **changes: Any) -> PreparedData:
+    """The images and masks that lie in ``folder``, small."""
+    arguments: dict[str, Any] = {"size": 32, "progress": False} | changes
+    name, root = arguments.pop("name", "own"), arguments.pop("root", folder / "data")
+    images, masks = arguments.pop("images", folder / "images"), arguments.pop("masks", folder / "masks")
+    return prepare_folder(name, root, images, masks, **arguments)
+
+
+def split_sizes(data: PreparedData) -> list[int]:
+    """How many images train, validate and test."""
+    return [len(data.indices(split)) for split in ("train", "val", "test")]

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from smallfiles import split_sizes
 
 from dermdistill.data.phantom import make_phantom, write_phantoms
+from dermdistill.data.prepare import prepare_phantom
+from dermdistill.errors import UsageError
 
 
 def otsu(grey: np.ndarray) -> int:
@@ -73,3 +76,19 @@ def test_writing_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert first.stat().st_mtime_ns == before
     assert len(list((tmp_path / "masks").iterdir())) == 3
     assert (tmp_path / "phantoms.csv").read_text(encoding="utf-8").count("PHANTOM_") == 3
+
+
+def test_phantoms(tmp_path: Path) -> None:
+    data = prepare_phantom(tmp_path / "a", count=12, size=32, seed=3, progress=False)
+    assert split_sizes(data) == [8, 2, 2]
+    assert {row.diagnosis for row in data.manifest} <= {"benign", "malignant"}
+    again = prepare_phantom(tmp_path / "b", count=12, size=32, seed=3, progress=False)
+    assert again.fingerprint == data.fingerprint
+    np.testing.assert_array_equal(again.images, data.images)
+    assert (
+        prepare_phantom(tmp_path / "c", count=12, size=32, seed=4, progress=False).fingerprint
+        != data.fingerprint
+    )
+    assert split_sizes(prepare_phantom(tmp_path / "d", count=3, size=32, progress=False)) == [1, 1, 1]
+    with pytest.raises(UsageError, match="at least 3"):
+        prepare_phantom(tmp_path / "e", count=2, progress=False)

@@ -50,7 +50,7 @@ from dermdistill.serve.app import make_app
 from dermdistill.study_config import parse_study
 
 DOCS = REPOSITORY / "docs"
-NOTEBOOK = DOCS / "notebook.md"  # executed as a whole by tests/test_notebook.py
+NOTEBOOK = DOCS / "notebook.md"  # executed as a whole by tests/test_notebook_run.py
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md") if path != NOTEBOOK)
 LANGUAGES = ("sh", "python", "yaml", "js", "math", "text")
 
@@ -98,7 +98,7 @@ HOW: dict[str, How] = {
     "dermdistill prepare --images images --masks masks --test-images test-images --test-masks test-masks "
     "--name ours-clean": Parse("it leaves out what an audit found; its own tests run it"),
     "tensorboard": Elsewhere(lambda words: None),  # the README's test looks for the events
-    "docker": Elsewhere(lambda words: None),  # test_delivery.py reads them
+    "docker": Elsewhere(lambda words: None),  # test_delivery_image.py reads them
 }
 
 

@@ -1,6 +1,6 @@
-"""A study folder as `dermdistill study` leaves it, made in a second: real masks and counts, made-up training.
+"""Cells of a study as `dermdistill train` and `evaluate` leave them: real masks and counts, made-up training.
 
-The layout follows the study's contract; predictions are the truth, shifted and swollen at random.
+Predictions are the truth, shifted at random.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ ARMS = {
     "kl-cw": ("phantom", 5),
 }
 """Arm → recipe, and how far its masks are shifted, in pixels at most."""
-TERMS = ("mean", "low", "high", "n")
 
 
 def plain(values: np.ndarray) -> dict[str, Any]:
@@ -35,8 +34,8 @@ def plain(values: np.ndarray) -> dict[str, Any]:
     return asdict(mean_interval(np.asarray(values, float), resamples=200))
 
 
-class StudyMaker:
-    """Writes the folder; its parts can be made again with other content."""
+class CellMaker:
+    """Writes runs and their evaluations on prepared phantoms."""
 
     def __init__(
         self,
@@ -56,66 +55,6 @@ class StudyMaker:
         self.rows = self.data.indices("test")
         self.folder = root / name
         self.dice: dict[str, np.ndarray] = {}
-
-    def write(self, *, with_table: bool = True, **changes: Any) -> Path:
-        """Cells, and study.json unless the study is not that far."""
-        entries = [self._arm(arm) for arm in self.arms]
-        if with_table:
-            self._write_study(entries, changes)
-        return self.folder
-
-    def _arm(self, arm: str) -> dict[str, Any]:
-        seeds = range(1 if arm == "teacher" else self.seeds)
-        found = [self._cell(arm, seed) for seed in seeds]
-        tables = [scores(counts) for counts in found]
-        mean = {name: np.mean([table[name] for table in tables], axis=0) for name in SCORES}
-        self.dice[arm] = mean["dice"]
-        diagnosis = np.array([self.data.manifest[row].diagnosis for row in self.rows])
-        levels = [
-            {
-                "level": str(d),
-                "n": int((diagnosis == d).sum()),
-                "small": True,
-                "dice": plain(mean["dice"][diagnosis == d]),
-            }
-            for d in np.unique(diagnosis)
-        ]
-        return {
-            "arm": arm,
-            "title": arm,
-            "role": "teacher" if arm == "teacher" else "student",
-            "verb": "train",
-            "set": {},
-            "seeds": list(seeds),
-            "parameters": 482_193 if arm != "teacher" else 3_858_769,
-            "macs": 312_000_000 if arm != "teacher" else None,
-            "bytes": 1_934_000,
-            "input_size": self.size,
-            "epochs": 5,
-            "steps": 100,
-            "seconds": 61.0,
-            "scores": {name: {**plain(values), "by_seed": []} for name, values in mean.items()},
-            "kept": None,
-            "failures": 1.0,
-            "calibration": calibration(),
-            "agreement": {
-                "teacher": "teacher-seed0",
-                "taught": True,
-                "dice": plain(mean["dice"]),
-                "difference": plain(mean["dice"]),
-            }
-            if arm.startswith("kl")
-            else None,
-            "by_stratum": {"diagnosis": {"label": "diagnosis", "note": "", "levels": levels}},
-            "cells": [
-                {
-                    "seed": seed,
-                    "run": f"cells/{arm}-seed{seed}",
-                    "evaluation": f"cells/{arm}-seed{seed}/evaluation/phantom-test",
-                }
-                for seed in seeds
-            ],
-        }
 
     def _cell(self, arm: str, seed: int) -> Counts:
         recipe_name, reach = self.arms[arm]
@@ -209,88 +148,6 @@ class StudyMaker:
         }
         (out / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
         return counts
-
-    def _write_study(self, entries: list[dict[str, Any]], changes: dict[str, Any]) -> None:
-        comparisons, strata = [], {}
-        baseline = "alone" if "alone" in self.arms else list(self.arms)[1]
-        for arm in self.arms:
-            if arm == baseline:
-                continue
-            apart = self.dice[arm] - self.dice[baseline]
-            d = plain(apart)
-            sure = d["low"] > 0 or d["high"] < 0
-            metrics = {
-                name: {
-                    **d,
-                    "sd": float(apart.std()),
-                    "p_bootstrap": 0.0004 if sure else 0.31,
-                    "p_wilcoxon": 0.02,
-                    "p_holm": None if arm == "teacher" else 0.0008 if sure else 0.62,
-                    "by_seed": [],
-                    "resolvable": 0.006,
-                    "better": float((apart > 0).mean()),
-                    "worse": float((apart < 0).mean()),
-                    "same": 0.0,
-                }
-                for name in ("dice", "jaccard")
-            }
-            verdict = "no gain" if not sure else "gain" if d["mean"] > 0 else "loss"
-            comparisons.append(
-                {
-                    "arm": arm,
-                    "baseline": baseline,
-                    "seeds": self.seeds,
-                    "n": len(apart),
-                    "metrics": metrics,
-                    "verdict": verdict,
-                    "words": f"{arm}: {verdict} against {baseline}.",
-                }
-            )
-            levels = entries[list(self.arms).index(arm)]["by_stratum"]["diagnosis"]["levels"]
-            strata[arm] = {
-                "diagnosis": [{**d, "level": lv["level"], "n": lv["n"], "small": True} for lv in levels]
-            }
-        study = {
-            "format": 1,
-            "name": self.name,
-            "question": "Does distillation help?",
-            "created": "2026-11-24T21:00:00+00:00",
-            "complete": True,
-            "missing": [],
-            "not_run": [],
-            "baseline": baseline,
-            "primary": "dice",
-            "seeds": list(range(self.seeds)),
-            "budget": "steps",
-            "protocol": "per image",
-            "statistics": "paired bootstrap.",
-            "data": {
-                "name": "phantom",
-                "fingerprint": self.data.fingerprint,
-                "title": "phantoms",
-                "split": "test",
-                "images": len(self.rows),
-            },
-            "human": {
-                "label": "human against human",
-                "mean": 0.8685,
-                "low": 0.856,
-                "high": 0.88,
-                "n": 167,
-                "source": "ISIC 2016's masks",
-                "comparable": False,
-                "note": "other images",
-            },
-            "audit": None,
-            "commands": ["dermdistill study phantom"],
-            "versions": {"python": "3.11.7"},
-            "verdict": "",
-            "arms": entries,
-            "comparisons": comparisons,
-            "strata_differences": strata,
-            **changes,
-        }
-        (self.folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
 
 
 def calibration() -> dict[str, Any]:
