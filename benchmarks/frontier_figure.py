@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OURS, OTHERS, QUOTED, INK = "#0072B2", "#444444", "#D55E00", "#222222"  # Okabe and Ito's
 SIDES = [(1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1), (-1, 0)]
+"""Of a mark, for its label: right and up are 1. A corner is tried beside the mark, and flush with it."""
 
 
 def milliseconds(row: Row) -> float:
@@ -167,11 +168,11 @@ def _label(figure: Any, axes: Any, marks: Sequence[tuple[float, float, str, str,
     inside = axes.get_window_extent()
     for x, y, text, colour, bold in sorted(marks):
         best = None
-        for reach in (10, 18, 28):
-            for h, v in SIDES:
+        for reach, aside in itertools.product((10, 18, 28), (1, 0)):
+            for h, v in SIDES if aside else [side for side in SIDES if all(side)]:
                 note = axes.annotate(
-                    text, (x, y), xytext=(reach * h, reach * v), textcoords="offset points", fontsize=10,
-                    color=colour, weight="bold" if bold else "normal", linespacing=1.2,
+                    text, (x, y), xytext=(reach * h * aside, reach * v), textcoords="offset points",
+                    fontsize=10, color=colour, weight="bold" if bold else "normal", linespacing=1.2,
                     ha=("right", "center", "left")[h + 1], va=("top", "center", "bottom")[v + 1],
                 )  # fmt: skip
                 box = note.get_window_extent(figure.canvas.get_renderer())
