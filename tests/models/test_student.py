@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import onnx
 import pytest
 import timm
@@ -189,6 +191,17 @@ def test_merged_branches_give_the_same(trained):
     assert [type(layer).__name__ for layer in merged.decoder[0]] == ["Conv2d", "ReLU"]
     after = trained.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_a_module_without_branches_is_left_as_it_is():
+    """A foreign one may hold what cannot be copied; it can still be run and counted."""
+    foreign = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 3, padding=1))
+    foreign.kept = foreign[0].weight * 2  # torch refuses to copy a tensor that has a history
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(foreign)
+    assert merge_branches(foreign) is foreign
+    assert count_macs(foreign, 8) == 27 * 64
+    assert foreign.training
 
 
 def test_every_branch_counts(trained):

@@ -271,6 +271,9 @@ def count_macs(net: nn.Module, size: int) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     device = next(net.parameters()).device
+    used = merge_branches(net)
+    training = used.training
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        merge_branches(net).eval()(torch.zeros(1, 3, size, size, device=device))
+        used.eval()(torch.zeros(1, 3, size, size, device=device))
+    used.train(training)
     return int(counter.get_total_flops()) // 2
