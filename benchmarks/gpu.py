@@ -1,11 +1,12 @@
-"""All of the GPU measurements, in three calls of less than ten minutes on one H100 (or H200).
+"""All of the GPU measurements, in two calls of less than ten minutes on one H100 (or H200).
 
 ``pack`` (here, with the network) fills a folder that travels to the machine; ``rates``, ``recipe`` and
 ``study`` run there, without a network, and leave JSON and what the next call needs under ``--out``:
 
     python benchmarks/gpu.py pack --images DIR --masks DIR --manifest CSV [--out .gpu]
 
-prints the three commands to type. On any CPU, in a minute or two, ``--tiny`` goes the same ways on phantoms:
+prints the commands to type: ``rates recipe`` holds every figure that is a goal, ``study`` can follow another
+day. On any CPU, in a minute or two, ``--tiny`` goes the same ways on phantoms:
 
     python benchmarks/gpu.py all --tiny --out OUT
 
@@ -46,10 +47,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=["pack", "rates", "recipe", "study", "all"])
+    parser.add_argument("stages", nargs="+", choices=["pack", "rates", "recipe", "study", "all"])
     parser.add_argument("--pack", type=Path, default=Path(".gpu"), help="what pack made")
     parser.add_argument("--out", type=Path, help="results (pack: the folder to fill, .gpu)")
-    parser.add_argument("--minutes", type=float, default=8.0, help="after which nothing new is begun")
+    parser.add_argument(
+        "--minutes", type=float, default=8.0,
+        help="after which nothing new is begun; each stage gets an equal share of what is left",
+    )  # fmt: skip
     parser.add_argument("--tiny", action="store_true", help="phantoms on a CPU: a rehearsal")
     parser.add_argument("--jobs", type=int, default=6, help="study: cells at a time")
     parser.add_argument("--arms", help="study: only these")
@@ -57,7 +61,7 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, help="pack: of the data set")
     parser.add_argument("--manifest", type=Path, help="pack: CSV with the column isic2016_split")
     options = parser.parse_args()
-    if options.stage == "pack":
+    if "pack" in options.stages:
         import gpu_pack
 
         gpu_pack.fill(options.out or Path(".gpu"), options.images, options.masks, options.manifest)
@@ -66,11 +70,13 @@ def main() -> None:
     # Runs lie beside the data on a disk of the machine; what the next call needs is copied to --out.
     options.work = Path(tempfile.gettempdir()) / ("dermdistill-tiny" if options.tiny else "dermdistill-gpu")
     options.work.mkdir(exist_ok=True)
-    options.deadline = time.monotonic() + 60 * options.minutes
+    end = time.monotonic() + 60 * options.minutes
     take_back(options)
-    for stage, do in {"rates": rates, "recipe": recipe, "study": study}.items():
-        if options.stage in (stage, "all"):
-            do(options)
+    known = {"rates": rates, "recipe": recipe, "study": study}
+    chosen = [do for stage, do in known.items() if stage in options.stages or "all" in options.stages]
+    for number, do in enumerate(chosen):
+        options.deadline = time.monotonic() + (end - time.monotonic()) / (len(chosen) - number)
+        do(options)
 
 
 # -- one stage each ------------------------------------------------------------------------------------
@@ -127,16 +133,19 @@ def recipe(options: argparse.Namespace) -> None:
     common += ["--runs-root", str(options.work / "runs")]
     found = Results(options.out / "recipe.json", machine())
     student = ["--student.encoder-weights", WEIGHTS]
-    # The first teacher has ImageNet weights and its scores count; the second is the default one, from random
-    # weights (the hub cannot be reached there): its time counts.
-    teachers = {TEACHER: ["teacher-cpu"]}
+    # Of the first teacher, the default one, from random weights (the hub cannot be reached there), the time
+    # counts; the second has ImageNet weights, and its scores count.
+    teachers = {
+        "gpu-teacher-resnet101": ["teacher-deeplabv3plus-resnet101", "--teacher.encoder-weights", "none"],
+        TEACHER: ["teacher-cpu"],
+    }
     if options.tiny:
         teachers, student = {TEACHER: ["teacher-phantom"]}, []
         common += ["--trainer.epochs", "1", "--data.batch-size", "4"]
-    else:
-        default = ["teacher-deeplabv3plus-resnet101", "--teacher.encoder-weights", "none"]
-        teachers["gpu-teacher-resnet101"] = default
     for name, made in teachers.items():
+        if time.monotonic() >= options.deadline:
+            found.setdefault("not begun, for want of time", []).append(name)
+            continue
         with found.measure(name):
             seconds = {
                 "fine-tune": dermdistill("train", *made, "--name", name, *common, "--overwrite"),

@@ -26,7 +26,7 @@ PYTHON = "3.12"
 RUN = (
     "python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target /tmp/site "
     "{out}/wheels/*.whl && export PYTHONPATH=/tmp/site:src PYTHONUNBUFFERED=1 && "
-    "python3 benchmarks/gpu.py {stage} --pack {out} --out $OUT"
+    "python3 benchmarks/gpu.py {stages} --pack {out} --out $OUT"
 )
 
 
@@ -50,8 +50,8 @@ def fill(out: Path, images: Path, masks: Path, manifest: Path) -> None:
     if size > LIMIT:
         sys.exit("that is too much")
     print(f"Keep {out} out of git ({out} in .git/info/exclude). Then, each with {out} carried along:")
-    for stage in ("rates", "recipe", "study"):
-        print(f"\n{RUN.format(out=out, stage=stage)}")
+    for stages in ("rates recipe", "study"):
+        print(f"\n{RUN.format(out=out, stages=stages)}")
     print(f"\nAfter each, copy the *.tar.gz.* that came back to {out}/state: the next call goes on with it.")
 
 
