@@ -112,3 +112,25 @@ def test_all_of_it_at_tiny_size(tmp_path: Path) -> None:
     assert set(recipe["gpu-teacher"]["seconds"]) == {"fine-tune", "distil", "evaluate"}
     assert study["cells done"] == ["alone-seed0", "kl-seed0"]
     assert (out / "teacher.tar.gz.00").stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_study_makes_the_teacher_that_the_recipe_had_no_time_for(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    subprocess.run(
+        [sys.executable, str(BENCHMARKS / "gpu.py"), "study", "--tiny", "--out", str(out), "--minutes", "25"],
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(BENCHMARKS.parent / "src")},
+        check=True,
+    )
+    found = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    assert "failed" not in found
+    assert found["cells done"] == ["alone-seed0", "kl-seed0"]
+    assert (out / "teacher.tar.gz.00").stat().st_size > 0
+
+
+def test_pack_goes_alone() -> None:
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "pack", "rates"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pack goes alone" in done.stderr
