@@ -21,7 +21,7 @@ AHEAD = 16
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on ``device``; to a GPU through pinned memory, so that nobody waits."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return tensor.contiguous().pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
