@@ -15,9 +15,8 @@ rates   images per second: the notebook's plain loop and our trainer in turns wi
         and where a step's time goes. Goals: 3,000 images/s at 256², 10 times the plain loop.
 recipe  the whole recipe, fine-tune, distil, evaluate, as a user types it. Goal: 5 minutes.
 study   the ablations of recipes/study-ablation.yaml, as far as the minutes go; the same call goes on.
-long    recipes/study-long.yaml, all cells at a time. ``teachers`` makes its three teachers, ``probe`` says
-        how many images per second there will be, for --epochs; all three on one machine (a warm one, in the
-        next call). They need ``pack --release CSV`` (benchmarks/release_manifest.py makes it).
+long    recipes/study-long.yaml with its three teachers, all cells at a time, as far as the minutes go. It
+        needs ``pack --release CSV`` (benchmarks/release_manifest.py makes it).
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from gpu_machine import (
 )
 
 HERE = Path(__file__).resolve().parent
-STAGES = ("rates", "teachers", "probe", "recipe", "study", "long")
+STAGES = ("rates", "recipe", "study", "long")
 """In the order in which they run."""
 
 
@@ -68,12 +67,11 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, help="pack: of the data set")
     parser.add_argument("--manifest", type=Path, help="pack: CSV with the column isic2016_split")
     parser.add_argument("--release", type=Path, help="pack: CSV of benchmarks/release_manifest.py")
-    parser.add_argument("--epochs", type=int, default=100, help="long: of each student")
-    parser.add_argument("--teacher-epochs", type=int, default=24, help="teachers: of each")
-    parser.add_argument("--probe-epochs", type=int, default=2, help="probe: of each student")
+    parser.add_argument("--epochs", type=int, default=60, help="long: of each student")
+    parser.add_argument("--teacher-epochs", type=int, default=20, help="long: of each teacher")
     options = parser.parse_args()
     if options.tiny:
-        options.epochs = options.teacher_epochs = options.probe_epochs = 1
+        options.epochs = options.teacher_epochs = 1
     if "pack" in options.stages:
         if len(options.stages) > 1:
             parser.error("pack goes alone: the other stages run on the other machine")
@@ -88,10 +86,7 @@ def main() -> None:
     options.work.mkdir(exist_ok=True)
     end = time.monotonic() + 60 * options.minutes
     take_back(options)
-    known = {
-        "rates": rates, "teachers": gpu_long.teachers, "probe": gpu_long.probe, "recipe": recipe,
-        "study": study, "long": gpu_long.long,
-    }  # fmt: skip
+    known = {"rates": rates, "recipe": recipe, "study": study, "long": gpu_long.long}
     chosen = [known[stage] for stage in STAGES if stage in options.stages or "all" in options.stages]
     failed: list[str] = []
     for number, do in enumerate(chosen):
@@ -120,7 +115,7 @@ def rates(options: argparse.Namespace) -> None:
     if options.tiny:
         large, student = ("unet-w4", "none"), "unet-w4"
     teacher = steps.random_teacher(options.work / "random-teacher", *large, data)
-    count, sizes = (2, [4]) if options.tiny else (40, [8, 32, 128, 256])
+    count, sizes = (2, [4]) if options.tiny else (40, [256, 128, 32, 8])
     found = Results(options.out / "rates.json", machine())
 
     def repeat(batch: int) -> int:
@@ -131,7 +126,7 @@ def rates(options: argparse.Namespace) -> None:
     with found.measure("plain, before, ours in turns; parts of a step"):
         found["compare"] = steps.compare(
             data, teacher, student, 4 if options.tiny else 64, steps=2 if options.tiny else 24,
-            warm_up=2, rounds=1 if options.tiny else 3, repeat=repeat(64), device=device, say=print,
+            warm_up=2, rounds=1 if options.tiny else 2, repeat=repeat(64), device=device, say=print,
         )  # fmt: skip
         print(steps.to_text(found["compare"]))
 
@@ -149,7 +144,7 @@ def rates(options: argparse.Namespace) -> None:
                 found[f"images/s, batch {batch}"] = rate(batch, "off")
                 if found[f"images/s, batch {batch}"] > found.get(f"images/s, batch {best}", 0.0):
                     best = batch
-    for mode in [] if options.tiny else ["default", "reduce-overhead"]:
+    for mode in [] if options.tiny or not best else ["default", "reduce-overhead"]:
         for batch in (best, 8):
             if time.monotonic() < options.deadline:
                 with found.measure(f"compile {mode}, batch {batch}"):

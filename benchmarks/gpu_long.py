@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from gpu_machine import WEIGHTS, Results, dataset, end, hand_back, machine
 
 ALONE = "unet-w8,nano,small,base"
 DISTILLED = "nano-mean,small-mean,base-mean"
-SEEDS = (0, 1, 2)
+TEACHERS = tuple(f"long-teacher-{seed}" for seed in range(3))
+STUDY_LONG = "gpu-long"
 
 
 def start(options: argparse.Namespace, *arguments: str, log: str) -> subprocess.Popen[bytes]:
@@ -37,11 +39,10 @@ def start(options: argparse.Namespace, *arguments: str, log: str) -> subprocess.
 
 def wait(processes: list[subprocess.Popen[bytes]], until: float) -> bool:
     """Wait for all; at ``until`` (monotonic clock) they are told to save and stop, and False is answered."""
-    while any(process.poll() is None for process in processes):
+    while late := [process for process in processes if process.poll() is None]:
         if time.monotonic() >= until:
-            for process in processes:
-                if process.poll() is None:
-                    end(process, patience=30)
+            with ThreadPoolExecutor(len(late)) as pool:  # all at once: each takes seconds
+                list(pool.map(lambda process: end(process, patience=25), late))
             return False
         time.sleep(0.2)
     return True
@@ -52,88 +53,59 @@ def _of_data(options: argparse.Namespace) -> list[str]:
     return ["--data.name", data.name, "--data.root", str(data.folder.parent), "--data.size", str(data.size)]
 
 
-def teachers(options: argparse.Namespace) -> None:
+def start_teachers(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
     """Three teachers at a time, seeds 0 to 2."""
-    found = Results(options.out / "teachers.json", machine())
-    where = _of_data(options)
     how = ["teacher-phantom", "--trainer.epochs", "1", "--data.batch-size", "4"]
     if not options.tiny:
         how = [
             "teacher-cpu", "--teacher.encoder-weights", WEIGHTS, "--data.batch-size", "32",
             "--optim.lr", "1e-3", "--trainer.epochs", str(options.teacher_epochs),
         ]  # fmt: skip
-    runs = [options.work / "long" / "runs" / f"long-teacher-{seed}" for seed in SEEDS]
-    with found.measure("teachers"):
-        wait(
-            [
-                start(options, "train", *how, *where, "--seed", str(seed), "--name", run.name, log=run.name)
-                for seed, run in zip(SEEDS, runs, strict=True)
-            ],
-            options.deadline,
-        )
-        found["finished"] = {run.name: (run / "finished").exists() for run in runs}
-        found["last epoch"] = {run.name: rows[-1] for run in runs if (rows := epochs_of(run))}
-        for run in runs:
-            # For the table alone: they teach by last.ckpt, which is too large to come back.
-            hand_back(options, run, run.name, ("tensorboard", "last.ckpt"))
-    print(found["finished"], {name: best([row]) for name, row in found["last epoch"].items()})
+    how += _of_data(options)
+    return [
+        start(options, "train", *how, "--seed", str(seed), "--name", name, "--resume", log=name)
+        for seed, name in enumerate(TEACHERS)
+        if not (options.work / "long" / "runs" / name / "finished").exists()
+    ]
 
 
-def study_long(options: argparse.Namespace, name: str, epochs: int, only: str) -> subprocess.Popen[bytes]:
-    """The study, or some arms of it, as many cells at a time as there are."""
+def start_study(options: argparse.Namespace, only: str) -> subprocess.Popen[bytes]:
+    """Some arms of the study, as many cells at a time as there are."""
     less = ["--seeds", "0", "--student.encoder-weights", "none", "--data.batch-size", "4"]
-    jobs = len(only.split(",")) * (1 if options.tiny else len(SEEDS))
+    jobs = len(only.split(",")) * (1 if options.tiny else 3)
     return start(
-        options, "study", "study-long", "--name", name, "--split", "val", "--epochs", str(epochs),
-        "--only", only, "--jobs", str(jobs), *_of_data(options), *(less if options.tiny else []),
-        log=f"{name}-{only.split(',')[-1]}",
+        options, "study", "study-long", "--name", STUDY_LONG, "--split", "val",
+        "--epochs", str(options.epochs), "--only", only, "--jobs", str(jobs), *_of_data(options),
+        *(less if options.tiny else []), log=f"{STUDY_LONG}-{only.split(',')[-1]}",
     )  # fmt: skip
 
 
-def probe(options: argparse.Namespace) -> None:
-    """How many images per second all students together learn from, each in a process of its own."""
-    found = Results(options.out / "probe.json", machine())
-    with found.measure("probe"):
-        name = "gpu-probe"
-        wait([study_long(options, name, options.probe_epochs, ALONE)], options.deadline)
-        cells = sorted((options.work / "long" / "runs" / name / "cells").glob("*"))
-        found["images/s"] = {
-            cell.name: rows[-1]["images_per_second"] for cell in cells if (rows := epochs_of(cell))
-        }
-        found["together"] = sum(map(float, found["images/s"].values()))
-        found["seconds per epoch"] = {
-            cell.name: rows[-1]["seconds"] for cell in cells if (rows := epochs_of(cell))
-        }
-    print(dict(found))
-
-
 def long(options: argparse.Namespace) -> None:
-    """Students alone and distilled, all at a time, as far as the minutes go; the same call goes on."""
+    """Teachers, students alone and distilled, all at a time, as far as the minutes go."""
     found = Results(options.out / "long.json", machine())
-    name = "gpu-long"
+    runs = options.work / "long" / "runs"
     with found.measure("long"):
         begun = time.monotonic()
-        both = [
-            study_long(options, name, options.epochs, DISTILLED),
-            study_long(options, name, options.epochs, ALONE),
-        ]
-        found["in time"] = wait(both, options.deadline)
+        first, alone = start_teachers(options), start_study(options, ALONE)
+        found["teachers in time"] = wait(first, options.deadline)
+        found["seconds of teachers"] = round(time.monotonic() - begun, 1)
+        found["in time"] = wait([start_study(options, DISTILLED), alone], options.deadline)
         found["epochs"], found["seconds"] = options.epochs, round(time.monotonic() - begun, 1)
-    cells = begun_cells(options, name)
+    cells = begun_runs([*(runs / STUDY_LONG / "cells").glob("*"), *(runs / name for name in TEACHERS)])
     found["cells"] = {cell.name: {"epochs": len(rows), **best(rows)} for cell, rows in cells}
     with found.measure("hand back"):
-        done = [f"cells/{cell.name}/last.ckpt" for cell, _ in cells if (cell / "finished").exists()]
-        # Cells are scored again where they come to, and the teachers were handed back before.
-        left_out = ("tensorboard", ".locks", ".png", "gpu-probe", *(f"long-teacher-{seed}" for seed in SEEDS))
-        hand_back(options, options.work / "long", "long", (*left_out, *done))
+        done = [f"{cell.name}/last.ckpt" for cell, _ in cells if (cell / "finished").exists()]
+        # Cells are scored again where they come to; weights of three teachers would be too much.
+        others = (f"{name}/best_teacher_model.pth" for name in TEACHERS[1:])
+        left_out = ("tensorboard", ".locks", ".png", *others, *done)
+        hand_back(options, options.work / "long", "long", left_out)
     for cell, seen in found["cells"].items():
         print(cell, seen)
 
 
-def begun_cells(options: argparse.Namespace, name: str) -> list[tuple[Path, list[dict[str, Any]]]]:
-    """Folders of a study's cells that have an epoch behind them, and their epochs."""
-    folders = sorted((options.work / "long" / "runs" / name / "cells").glob("*"))
-    return [(folder, rows) for folder in folders if (rows := epochs_of(folder))]
+def begun_runs(folders: list[Path]) -> list[tuple[Path, list[dict[str, Any]]]]:
+    """Run folders that have an epoch behind them, and their epochs."""
+    return [(folder, rows) for folder in sorted(folders) if (rows := epochs_of(folder))]
 
 
 def epochs_of(run: Path) -> list[dict[str, Any]]:

@@ -54,7 +54,7 @@ def fill(out: Path, images: Path, masks: Path, manifest: Path, release: Path | N
     if size > LIMIT:
         sys.exit("that is too much")
     print(f"Keep {out} out of git ({out} in .git/info/exclude). Then, each with {out} carried along:")
-    for stages in ("rates teachers probe", "recipe long") if release else ("rates recipe", "study"):
+    for stages in ("rates recipe long", "study") if release else ("rates recipe", "study"):
         print(f"\n{RUN.format(out=out, stages=stages)}")
     print(f"\nAfter each, copy the *.tar.gz.* that came back to {out}/state: the next call goes on with it.")
 
