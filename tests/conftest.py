@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -34,6 +36,19 @@ def real_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"REAL IMAGES ARE ABSENT: {SHARED_DATA} does not exist, this test did not run")
     return SHARED_DATA
+
+
+@pytest.fixture
+def no_shape_checks() -> Iterator[None]:
+    """torch.compile cannot see through the checks of annotations that tests switch on; nor is anything
+    remembered that was compiled before or in the test."""
+    import torch
+
+    torch.compiler.reset()
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+    torch.compiler.reset()
 
 
 @pytest.fixture(scope="session")

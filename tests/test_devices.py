@@ -9,12 +9,41 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dermdistill import augment
+from dermdistill.augment import Augment
 from dermdistill.devices import Lookout, MovingAverage, send
 
 
 def test_send_on_a_cpu_is_no_copy():
     tensor = torch.arange(3)
     assert send(tensor, torch.device("cpu")) is tensor
+
+
+def test_whatever_augmentation_sends_to_a_gpu_can_be_pinned(monkeypatch):
+    """Pinning copies a tensor into memory of the same strides: one that is expanded has none to copy to."""
+    sent: list[tuple[int, ...]] = []
+
+    def pin(tensor):
+        sent.append(tuple(tensor.shape))
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
+
+    def send_as_to_a_gpu(tensor, device):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.Tensor, "pin_memory", pin)
+            patch.setattr(torch.Tensor, "to", lambda tensor, device, non_blocking: tensor)
+            return send(tensor, torch.device("cuda"))
+
+    image, mask = torch.rand(8, 3, 32, 32), torch.ones(8, 1, 32, 32, dtype=torch.uint8)
+    views = Augment(blur=1.0, cutout=0.5, mixup=0.2)
+    torch.manual_seed(0)
+    expected = views(image, mask)
+    monkeypatch.setattr(augment, "send", send_as_to_a_gpu)
+    torch.manual_seed(0)
+    for ours, there in zip(views(image, mask), expected, strict=True):
+        torch.testing.assert_close(ours, there)
+    assert len(sent) >= 8
+    with pytest.raises(RuntimeError, match="single memory location"):
+        pin(torch.ones(3, 1).expand(3, 2))
 
 
 @pytest.mark.parametrize("ahead", [None, 0, 3])

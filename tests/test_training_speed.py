@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -19,14 +17,6 @@ from dermdistill.data.unlabelled import MixedDataset
 from dermdistill.devices import Lookout
 from dermdistill.errors import TrainingError
 from tinyruns import SIZE, tiny
-
-
-@pytest.fixture
-def no_shape_checks() -> Iterator[None]:
-    """torch.compile cannot see through the checks of annotations that tests switch on."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def state(folder: Path) -> dict[str, torch.Tensor]:

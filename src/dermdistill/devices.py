@@ -21,6 +21,7 @@ AHEAD = 16
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on ``device``; to a GPU through pinned memory, so that nobody waits."""
     if device.type == "cuda" and tensor.device.type == "cpu":
+        # An expanded tensor cannot be pinned: pinning copies into the same strides.
         return tensor.contiguous().pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
