@@ -13,7 +13,8 @@ day. On any CPU, in a minute or two, ``--tiny`` goes the same ways on phantoms:
 rates   images per second: the notebook's plain loop and our trainer in turns with a DeepLabV3+ ResNet-101
         teacher (random weights: speed does not ask what it has learnt), batch sizes, modes of torch.compile,
         and where a step's time goes. Goals: 3,000 images/s at 256², 10 times the plain loop.
-recipe  the whole recipe, fine-tune, distil, evaluate, as a user types it. Goal: 5 minutes.
+recipe  the whole recipe, fine-tune, distil, evaluate, as a user types it. Goal: 5 minutes. At the end of its
+        time it is stopped, and its epochs are counted.
 study   the ablations of recipes/study-ablation.yaml, as far as the minutes go; the same call goes on.
 long    recipes/study-long.yaml with its three teachers, all cells at a time, as far as the minutes go. It
         needs ``pack --release CSV`` (benchmarks/release_manifest.py makes it).
@@ -123,13 +124,6 @@ def rates(options: argparse.Namespace) -> None:
         for whose size cuDNN would look for its algorithms anew."""
         return 1 if options.tiny else 1 + (count + 4) * batch // len(data.indices("train"))
 
-    with found.measure("plain, before, ours in turns; parts of a step"):
-        found["compare"] = steps.compare(
-            data, teacher, student, 4 if options.tiny else 64, steps=2 if options.tiny else 24,
-            warm_up=2, rounds=1 if options.tiny else 2, repeat=repeat(64), device=device, say=print,
-        )  # fmt: skip
-        print(steps.to_text(found["compare"]))
-
     def rate(batch: int, mode: str) -> float:
         where = {"trainer.accelerator": "gpu" if device.type == "cuda" else "cpu", "trainer.compile": mode}
         made = steps.make_recipe(data, teacher, options.work / "runs", student, batch, **where)
@@ -144,6 +138,13 @@ def rates(options: argparse.Namespace) -> None:
                 found[f"images/s, batch {batch}"] = rate(batch, "off")
                 if found[f"images/s, batch {batch}"] > found.get(f"images/s, batch {best}", 0.0):
                     best = batch
+    with found.measure("plain, before, ours in turns; parts of a step"):
+        found["compare"] = steps.compare(
+            data, teacher, student, 4 if options.tiny else 64, steps=2 if options.tiny else 24,
+            warm_up=2, rounds=1 if options.tiny else 2, repeat=repeat(64), device=device, say=print,
+        )  # fmt: skip
+        print(steps.to_text(found["compare"]))
+
     for mode in [] if options.tiny or not best else ["default", "reduce-overhead"]:
         for batch in (best, 8):
             if time.monotonic() < options.deadline:
@@ -173,19 +174,27 @@ def recipe(options: argparse.Namespace) -> None:
             found.setdefault("not begun, for want of time", []).append(name)
             continue
         with found.measure(name):
-            seconds = {
-                "fine-tune": dermdistill("train", *made, "--name", name, *common, "--overwrite"),
-                "distil": dermdistill(
-                    "distill", "phantom" if options.tiny else "isic2016", "--name", f"{name}-student",
-                    "--teacher", str(options.work / "runs" / name), *student, *common, "--overwrite",
-                ),
-                "evaluate": dermdistill("evaluate", str(options.work / "runs" / f"{name}-student")),
+            run, taught = options.work / "runs" / name, f"{name}-student"
+            verbs = {
+                "fine-tune": ["train", *made, "--name", name, *common, "--overwrite"],
+                "distil": [
+                    "distill", "phantom" if options.tiny else "isic2016", "--name", taught,
+                    "--teacher", str(run), *student, *common, "--overwrite",
+                ],
+                "evaluate": ["evaluate", str(options.work / "runs" / taught)],
             }  # fmt: skip
-            found[name] = {"seconds": seconds, "minutes in all": sum(seconds.values()) / 60}
-            for part in (name, f"{name}-student"):
-                card = json.loads((options.work / "runs" / part / "card.json").read_text(encoding="utf-8"))
-                found[part + " scores"] = card["scores"]
-        if name == TEACHER:
+            seconds: dict[str, float] = {}
+            found[name] = {"seconds": seconds}
+            for verb, arguments in verbs.items():
+                seconds[verb] = dermdistill(*arguments, until=options.deadline)
+                folder = run if verb == "fine-tune" else options.work / "runs" / taught
+                found[f"{folder.name} epochs"] = len(gpu_long.epochs_of(folder))
+                if not (folder / "finished").exists():
+                    raise TimeoutError(f"no time to finish: {verb}")
+                card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+                found[f"{folder.name} scores"] = card["scores"]
+            found[name]["minutes in all"] = sum(seconds.values()) / 60
+        if name == TEACHER and (options.work / "runs" / name / "finished").exists():
             hand_back(options, options.work / "runs" / name, "teacher", ("last.ckpt", "tensorboard"))
     print(found.path.read_text(encoding="utf-8"))
 

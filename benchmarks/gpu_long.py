@@ -11,14 +11,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from gpu_machine import WEIGHTS, Results, dataset, end, hand_back, machine
 
-ALONE = "unet-w8,nano,small,base"
-DISTILLED = "nano-mean,small-mean,base-mean"
+STUDENTS = ("nano", "small", "base")
 TEACHERS = tuple(f"long-teacher-{seed}" for seed in range(3))
 STUDY_LONG = "gpu-long"
 
@@ -69,14 +69,14 @@ def start_teachers(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]
     ]
 
 
-def start_study(options: argparse.Namespace, only: str) -> subprocess.Popen[bytes]:
+def start_study(options: argparse.Namespace, arms: Sequence[str]) -> subprocess.Popen[bytes]:
     """Some arms of the study, as many cells at a time as there are."""
     less = ["--seeds", "0", "--student.encoder-weights", "none", "--data.batch-size", "4"]
-    jobs = len(only.split(",")) * (1 if options.tiny else 3)
+    jobs = len(arms) * (1 if options.tiny else 3)
     return start(
         options, "study", "study-long", "--name", STUDY_LONG, "--split", "val",
-        "--epochs", str(options.epochs), "--only", only, "--jobs", str(jobs), *_of_data(options),
-        *(less if options.tiny else []), log=f"{STUDY_LONG}-{only.split(',')[-1]}",
+        "--epochs", str(options.epochs), "--only", ",".join(arms), "--jobs", str(jobs), *_of_data(options),
+        *(less if options.tiny else []), log=f"{STUDY_LONG}-{arms[-1]}",
     )  # fmt: skip
 
 
@@ -86,18 +86,21 @@ def long(options: argparse.Namespace) -> None:
     runs = options.work / "long" / "runs"
     with found.measure("long"):
         begun = time.monotonic()
-        first, alone = start_teachers(options), start_study(options, ALONE)
+        students = ["small"] if options.tiny else STUDENTS
+        first, alone = start_teachers(options), start_study(options, ["unet-w8", *students])
         found["teachers in time"] = wait(first, options.deadline)
         found["seconds of teachers"] = round(time.monotonic() - begun, 1)
-        found["in time"] = wait([start_study(options, DISTILLED), alone], options.deadline)
+        found["in time"] = wait(
+            [alone, start_study(options, [f"{name}-mean" for name in students])], options.deadline
+        )
         found["epochs"], found["seconds"] = options.epochs, round(time.monotonic() - begun, 1)
     cells = begun_runs([*(runs / STUDY_LONG / "cells").glob("*"), *(runs / name for name in TEACHERS)])
     found["cells"] = {cell.name: {"epochs": len(rows), **best(rows)} for cell, rows in cells}
     with found.measure("hand back"):
-        done = [f"{cell.name}/last.ckpt" for cell, _ in cells if (cell / "finished").exists()]
-        # Cells are scored again where they come to; weights of three teachers would be too much.
+        # Cells are scored again where they come to; the states of those that were not finished, and the
+        # weights of three teachers, would be more than is let through.
         others = (f"{name}/best_teacher_model.pth" for name in TEACHERS[1:])
-        left_out = ("tensorboard", ".locks", ".png", *others, *done)
+        left_out = ("tensorboard", ".locks", ".png", "last.ckpt", *others)
         hand_back(options, options.work / "long", "long", left_out)
     for cell, seen in found["cells"].items():
         print(cell, seen)

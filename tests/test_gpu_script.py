@@ -60,6 +60,21 @@ def test_a_process_and_its_workers_are_ended_together() -> None:
         os.killpg(process.pid, 0)
 
 
+def test_those_that_are_late_are_ended_at_once(tmp_path: Path) -> None:
+    import gpu_long
+
+    quick, slow = "pass", "import time; time.sleep(100)"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+        for program in (quick, slow, slow)
+    ]
+    started = time.monotonic()
+    assert not gpu_long.wait(processes, started + 1.0)
+    assert time.monotonic() - started < 20
+    assert [process.wait() == 0 for process in processes] == [True, False, False]
+    assert gpu_long.wait(processes, started)
+
+
 def test_a_measurement_that_fails_is_written_down(tmp_path: Path) -> None:
     import gpu_machine
 
@@ -82,11 +97,16 @@ def test_the_pack_holds_the_images_that_have_a_split(tmp_path: Path) -> None:
             (tmp_path / kind / f"{name}{end}").write_text(name, encoding="utf-8")
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("image_id,isic2016_split\nA,train\nB,\n", encoding="utf-8")
-    gpu_pack.copy_data(tmp_path / "out", tmp_path / "images", tmp_path / "masks", manifest)
+    where = (tmp_path / "out", tmp_path / "images", tmp_path / "masks")
+    gpu_pack.copy_data(*where, manifest, "isic2016ids")
     found = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*"))
-    assert found == ["images/A.jpg", "manifest.csv", "masks/A_segmentation.png"]
-    with (tmp_path / "out/manifest.csv").open(encoding="utf-8", newline="") as stream:
-        assert [row["image_id"] for row in csv.DictReader(stream)] == ["A"]
+    assert found == ["images/A.jpg", "isic2016ids.csv", "masks/A_segmentation.png"]
+    manifest.write_text("image_id,release_split\nA,test\nB,train\nABSENT,train\n", encoding="utf-8")
+    gpu_pack.copy_data(*where, manifest, "release")
+    assert (tmp_path / "out/images/B.jpg").is_file()
+    for name, expected in (("isic2016ids", ["A"]), ("release", ["A", "B"])):
+        with (tmp_path / f"out/{name}.csv").open(encoding="utf-8", newline="") as stream:
+            assert [row["image_id"] for row in csv.DictReader(stream)] == expected
 
 
 @pytest.mark.slow
@@ -98,11 +118,11 @@ def test_all_of_it_at_tiny_size(tmp_path: Path) -> None:
         env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(BENCHMARKS.parent / "src")},
         check=True,
     )
-    rates, recipe, study = (
+    rates, recipe, study, long = (
         json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("rates", "recipe", "study")
+        for name in ("rates", "recipe", "study", "long")
     )
-    assert not any("failed" in found for found in (rates, recipe, study))
+    assert not any("failed" in found for found in (rates, recipe, study, long))
     assert rates["images/s, batch 4"] > 0
     for parts in rates["compare"]["ms_per_image"].values():
         assert parts["teacher"] > 0
@@ -110,8 +130,13 @@ def test_all_of_it_at_tiny_size(tmp_path: Path) -> None:
     ours = rates["compare"]["ms_per_image"]["ours"]
     assert min(ours[name] for name in ("augmentation", "losses", "backward", "optimiser", "logging")) > 0
     assert set(recipe["gpu-teacher"]["seconds"]) == {"fine-tune", "distil", "evaluate"}
+    assert recipe["gpu-teacher-student epochs"] == 1
     assert study["cells done"] == ["alone-seed0", "kl-seed0"]
     assert (out / "teacher.tar.gz.00").stat().st_size > 0
+    assert long["in time"]
+    teachers = {f"long-teacher-{seed}" for seed in range(3)}
+    assert set(long["cells"]) == {"small-mean-seed0", "small-seed0", "unet-w8-seed0"} | teachers
+    assert (out / "long.tar.gz.00").stat().st_size > 0
 
 
 @pytest.mark.slow
