@@ -1,12 +1,11 @@
-"""All of the GPU measurements, in two calls meant to take less than ten minutes each on one H100.
+"""All of the GPU measurements, on a machine without a network; one H100 in mind.
 
-``pack`` (here, with the network) fills a folder that travels to the machine; ``rates``, ``recipe`` and
-``study`` run there, without a network, and leave JSON and what the next call needs under ``--out``:
+``pack`` (here, with the network) fills a folder that travels to the machine; the other stages run there and
+leave JSON, and what a later call needs, under ``--out``:
 
-    python benchmarks/gpu.py pack --images DIR --masks DIR --manifest CSV [--out .gpu]
+    python benchmarks/gpu.py pack --images DIR --masks DIR --manifest CSV [--release CSV] [--out .gpu]
 
-prints the commands to type: ``rates recipe`` holds every figure that is a goal, ``study`` can follow another
-day. On any CPU, in a minute or two, ``--tiny`` goes the same ways on phantoms:
+prints the commands to type. On any CPU, in two minutes or so, ``--tiny`` goes the same ways on phantoms:
 
     python benchmarks/gpu.py all --tiny --out OUT
 
