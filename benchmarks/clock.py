@@ -12,7 +12,11 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 
-PARTS = ("data", "augmentation", "teacher", "student", "losses", "backward", "optimiser", "logging", "rest")
+PARTS = (
+    *("data", "augmentation", "teacher", "student", "losses", "backward", "replayed step"),
+    *("optimiser", "logging", "rest"),
+)
+"""``replayed step`` is teacher, student, losses and backward pass in one, where a GPU replays a recording."""
 
 
 class Clock:
@@ -83,12 +87,14 @@ class StepClock(L.Callback):
             self.clock.around(task.teacher, "forward", "teacher")
             self.clock.around(task, "distilled", "losses")
         self.clock.around(task, "supervised", "losses")
+        self.clock.around(task, "_loss", "replayed step")  # less what its parts above take
         self.clock.around(task, "backward", "backward")
         self.clock.around(task, "configure_gradient_clipping", "optimiser")
         self.clock.around(task, "optimizer_zero_grad", "optimiser")
         self.clock.around(optimizer, "step", "optimiser")  # the closure inside is counted by its parts
         self.clock.around(task, "training_step", "rest")
-        self.clock.around(task, "log", "logging")
+        self.clock.around(task.lookout, "look", "logging")
+        self.clock.around(task, "_add_up", "logging")
 
     def on_train_batch_start(self, trainer: L.Trainer, task: Any, batch: Any, batch_idx: int) -> None:
         """Begin to count."""

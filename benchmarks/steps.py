@@ -3,7 +3,8 @@
 The plain loop is what the original notebook stands for: a DataLoader that decodes a JPEG and a mask per item,
 transforms per item, both networks in fp32 as they are built, ``loss.item()`` after every step. Ours is
 `training.distill` itself, with a clock around its parts; ``before`` is ours without folded batch norm,
-channels_last and the teacher's ONNX graph. The variants take turns.
+channels_last, the teacher's ONNX graph and recorded steps; ``launched one by one`` lacks the last (on a GPU).
+The variants take turns.
 
     python benchmarks/steps.py --data.name NAME [--batch-size 8] [--steps 10] [--rounds 3] [--out FILE.json]
 
@@ -109,14 +110,23 @@ def compare(
     with tempfile.TemporaryDirectory() as folder:
         recipe = make_recipe(data, teacher, Path(folder), student, batch, **where)
         plain = functools.partial(run_plain, recipe, data, device, warm_up=warm_up, steps=steps)
-        ours = functools.partial(run_ours, recipe, warm_up=warm_up, steps=steps, repeat=repeat)
+        ours = functools.partial(run_ours, warm_up=warm_up, steps=steps, repeat=repeat)
+        launched = make_recipe(
+            data, teacher, Path(folder), student, batch, **where, **{"trainer.cuda_graphs": "off"}
+        )
+        variants = {"ours before": (launched, True), "ours": (recipe, False)}
+        if device.type == "cuda":
+            variants["ours, launched one by one"] = (launched, False)
         for number in range(rounds):
             found["plain loop"].append(plain(watch=False)["images_per_second"])
-            for name, before in (("ours before", True), ("ours", False)):
-                seen = ours(watch=False, before=before)
+            for name, (made, before) in variants.items():
+                seen = ours(made, watch=False, before=before)
                 found[name].append(seen.images / seen.total)
             say(f"round {number + 1}: " + ", ".join(f"{k} {v[-1]:.1f}" for k, v in found.items()))
-        parts = {"plain loop": plain(watch=True)["ms_per_image"], "ours": ours(watch=True).table()}
+        parts = {"plain loop": plain(watch=True)["ms_per_image"]}
+        for name, (made, before) in variants.items():
+            if not before:
+                parts[name] = ours(made, watch=True).table()
     medians = {name: statistics.median(values) for name, values in found.items()}
     return {
         "data": data.name, "size": data.size, "batch": batch, "student": student, "device": str(device),
@@ -135,6 +145,8 @@ def to_text(result: dict[str, Any]) -> str:
     names = list(result["ms_per_image"])
     lines += ["", f"| ms per image | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for part in PARTS:
+        if not any(result["ms_per_image"][name][part] for name in names):
+            continue
         cells = [f"{result['ms_per_image'][name][part]:.2f}" for name in names]
         lines.append(f"| {part} | {' | '.join(cells)} |")
     return "\n".join(lines)

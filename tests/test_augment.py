@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import kornia
 import pytest
 import torch
 import torch.nn.functional as F
@@ -138,9 +139,23 @@ def test_no_black_corners():
 
 
 def test_grid_is_that_of_torch():
-    theta = torch.randn(3, 3, 3, generator=torch.Generator().manual_seed(0))
-    expected = F.affine_grid(theta[:, :2], [3, 1, 7, 9], align_corners=True)
+    theta = torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(0))
+    expected = F.affine_grid(theta, [3, 1, 7, 9], align_corners=True)
     torch.testing.assert_close(augment._affine_grid(theta, 7, 9), expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 100)])
+def test_matrices_of_the_grid_are_kornias(height, width):
+    generator = torch.Generator().manual_seed(0)
+    scale, angle, shift = (torch.rand(n, 9, generator=generator) - 0.5 for n in (2, 1, 2))
+    scale, angle, shift = scale.sign() * (1 + scale), 6 * angle[0], 0.2 * shift
+    side = torch.tensor([width, height]).float()
+    moves = kornia.geometry.get_affine_matrix2d(
+        shift.T * side, ((side - 1) / 2).expand(9, 2), scale.T, angle.rad2deg()
+    )
+    moves = kornia.geometry.conversions.normalize_homography(moves, (height, width), (height, width))
+    found = augment._where_from(scale, angle, shift, height, width)
+    torch.testing.assert_close(found, torch.linalg.inv(moves)[:, :2])
 
 
 def test_autocast_does_not_reach_the_grid():

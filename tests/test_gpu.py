@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from dermdistill import evaluation, training
+from dermdistill import evaluation, recorded, tasks, training
 from tinyruns import tiny
 
 pytestmark = [
@@ -54,3 +55,31 @@ def test_compiled_steps_learn_the_same(root: Path, teacher: Path, tmp_path: Path
         recipe = tiny("phantom", root, tmp_path / compiled, **chosen)
         found[compiled] = losses(training.distill(recipe, progress=False))
     assert found[mode] == pytest.approx(found["off"], rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_recorded_steps_learn_the_same(
+    root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, role: str
+) -> None:
+    monkeypatch.setattr(recorded, "WORTH_IT", 0)
+    made: list[recorded.Recording | None] = []
+    record = recorded.record
+
+    def kept(*args: Any) -> recorded.Recording | None:
+        made.append(record(*args))
+        return made[-1]
+
+    monkeypatch.setattr(tasks, "record", kept)
+    found = {}
+    for graphs in ("off", "auto"):
+        chosen = {"trainer.accelerator": "gpu", "trainer.cuda_graphs": graphs, "trainer.ema": 0.9}
+        chosen |= {"trainer.precision": precision, "trainer.epochs": 4, "augment.mixup": 0.2}
+        if role == "student":
+            recipe = tiny("phantom", root, tmp_path / graphs, **chosen, **{"teacher.run": str(teacher)})
+            found[graphs] = losses(training.distill(recipe, progress=False))
+        else:
+            recipe = tiny("teacher-phantom", root, tmp_path / graphs, **chosen)
+            found[graphs] = losses(training.train(recipe, progress=False))
+    assert [recording is not None for recording in made] == [True]
+    assert found["auto"] == pytest.approx(found["off"], rel=0.02 if precision == "bf16-mixed" else 1e-3)

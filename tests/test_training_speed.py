@@ -16,11 +16,7 @@ from dermdistill.data.prepare import open_dataset
 from dermdistill.data.unlabelled import MixedDataset
 from dermdistill.devices import Lookout
 from dermdistill.errors import TrainingError
-from tinyruns import SIZE, tiny
-
-
-def state(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+from tinyruns import SIZE, state_of, tiny
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +50,8 @@ def test_a_run_with_images_on_the_device_is_the_same_run(
     root: Path, teacher: Path, plain: Path, tmp_path: Path
 ) -> None:
     more = {"teacher.run": str(teacher), "data.on_device": "always"}
-    found = state(training.distill(tiny("phantom", root, tmp_path, **more), progress=False))
-    expected = state(plain)
+    found = state_of(training.distill(tiny("phantom", root, tmp_path, **more), progress=False))
+    expected = state_of(plain)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
@@ -87,8 +83,8 @@ def test_compiled_steps_train_the_same_network(
     more = {"teacher.run": str(teacher), "kd.attention": attention}
     fast = tiny("phantom", root, tmp_path / "a", **more, **{"trainer.compile": "reduce-overhead"})
     slow = tiny("phantom", root, tmp_path / "b", **more)
-    found = state(training.distill(fast, progress=False))
-    expected = state(training.distill(slow, progress=False) if attention else plain)
+    found = state_of(training.distill(fast, progress=False))
+    expected = state_of(training.distill(slow, progress=False) if attention else plain)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dermdistill.config import Recipe, load_recipe
 from dermdistill.data.prepare import prepare_phantom
 
@@ -28,3 +30,8 @@ def tiny(recipe: str, root: Path, runs_root: Path, **more: Any) -> Recipe:
         "trainer.accelerator": "cpu",
     }
     return load_recipe(recipe, overrides | more)
+
+
+def state_of(run: Path) -> dict[str, torch.Tensor]:
+    """The task's state at the end of a run."""
+    return torch.load(run / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]

@@ -94,22 +94,12 @@ class Augment(nn.Module):
         """Flip, turn, scale and shift: one grid, bilinear for the image, nearest for the mask."""
         if not (self.flip or self.rotate or self.scale or self.translate):
             return image, mask
-        from kornia.geometry.conversions import normalize_homography
-        from kornia.geometry.transform import get_affine_matrix2d
-
         height, width = image.shape[-2:]
-        side = torch.tensor([width, height], dtype=draws.dtype)
         signed = 2 * draws - 1
         # A negative scale mirrors.
-        mirror = torch.where(draws[:2] < self.flip, -1.0, 1.0)
-        matrix = get_affine_matrix2d(
-            translations=signed[2:4].T * self.translate * side,
-            center=((side - 1) / 2).expand(len(image), 2),
-            scale=(mirror * (1 + self.scale * signed[4])).T,
-            angle=self.rotate * signed[5],
-        )
-        # The grid asks where each pixel of the view comes from, so the move is inverted.
-        theta = torch.linalg.inv(normalize_homography(matrix, (height, width), (height, width)))
+        scale = torch.where(draws[:2] < self.flip, -1.0, 1.0) * (1 + self.scale * signed[4])
+        shift = self.translate * signed[2:4]
+        theta = _where_from(scale, math.radians(self.rotate) * signed[5], shift, height, width)
         grid = _affine_grid(send(theta, image.device), height, width)
         moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
         moved_mask = F.grid_sample(
@@ -126,16 +116,46 @@ class Augment(nn.Module):
         return share * image + (1 - share) * image[partner], mask, mask[partner], lam
 
 
-def _affine_grid(theta: Float[Tensor, "b 3 3"], height: int, width: int) -> Float[Tensor, "b h w 2"]:
+def _where_from(
+    scale: Float[Tensor, "2 b"],
+    angle: Float[Tensor, " b"],
+    shift: Float[Tensor, "2 b"],
+    height: int,
+    width: int,
+) -> Float[Tensor, "b 2 3"]:
+    """Matrices for `_affine_grid` of a scaling, a turn and a shift, in this order, about the image's middle.
+
+    The grid asks where each pixel of the view comes from, so they are undone: shifted, turned, scaled back.
+    It is written out, as a GPU may wait for the CPU with its small matrices: kornia's functions for it take
+    twice as long.
+
+    Args:
+        scale: Of x and y; negative mirrors.
+        angle: Clockwise, in radians, among pixels (the grid's coordinates stretch where the image is oblong).
+        shift: Of x and y, as a fraction of the side.
+        height: Of the image in pixels, as its width.
+    """
+    half = torch.tensor([[width - 1], [height - 1]]).clamp(min=1) / 2
+    cos, sin = angle.cos(), angle.sin()
+    stretch = half[1] / half[0]
+    turned_back = torch.stack([cos, -sin / stretch, sin * stretch, cos]).view(2, 2, -1)  # column, row
+    columns = turned_back / scale
+    far = shift * torch.tensor([[width], [height]]) / half
+    moved = -(columns * far.unsqueeze(1)).sum(dim=0, keepdim=True)
+    return torch.cat([columns, moved]).permute(2, 1, 0)
+
+
+def _affine_grid(theta: Float[Tensor, "b 2 3"], height: int, width: int) -> Float[Tensor, "b h w 2"]:
     """As ``F.affine_grid(align_corners=True)``: one large sum instead of a matrix product per pixel."""
-    along_x, along_y, shift = theta[:, :2].unsqueeze(1).unsqueeze(1).unbind(dim=-1)
+    along_x, along_y, shift = theta.unsqueeze(1).unsqueeze(1).unbind(dim=-1)
     x = torch.linspace(-1, 1, width, device=theta.device).view(1, 1, width, 1)
     y = torch.linspace(-1, 1, height, device=theta.device).view(1, height, 1, 1)
     return x * along_x + (y * along_y + shift)
 
 
 # RGB → YIQ (FCC 1953): brightness apart from colour, so saturation and hue are a scale and a turn in I, Q.
-_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_FROM_YIQ = torch.linalg.inv(_YIQ)
 
 
 def jitter_color(image: Float[Tensor, "b 3 h w"], jitter: Float[Tensor, "4 b"]) -> Float[Tensor, "b 3 h w"]:
@@ -147,15 +167,14 @@ def jitter_color(image: Float[Tensor, "b 3 h w"], jitter: Float[Tensor, "4 b"]) 
     brightness, contrast, saturation, hue = jitter
     bright, angle = 1 + brightness, hue * 0.1 * 2 * math.pi
     chroma = 1 + saturation
-    to_yiq = torch.tensor(_YIQ)
     turn = torch.zeros(len(angle), 3, 3)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = chroma * angle.cos()
     turn[:, 2, 1] = chroma * angle.sin()
     turn[:, 1, 2] = -turn[:, 2, 1]
-    matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    matrix = _FROM_YIQ @ turn @ _YIQ
     # Saturation and hue keep Y, so its mean is that of the original.
-    level = (image.mean(dim=(2, 3)) * send(to_yiq[0], image.device)).sum(dim=1)
+    level = (image.mean(dim=(2, 3)) * send(_YIQ[0], image.device)).sum(dim=1)
     gain = (bright * (1 + contrast)).view(-1, 1, 1)
     offset = (send(-bright * contrast, image.device) * level).view(-1, 1, 1)
     changed = torch.bmm(send(gain * matrix, image.device), image.flatten(2)).add_(offset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +148,15 @@ class EpochLog(Callback):
 
 
 class ValidationPanel(Callback):
-    """The same few validation pictures after every epoch, with outlines, in TensorBoard."""
+    """The same few validation pictures after every epoch, with outlines, in TensorBoard.
+
+    They are drawn in a thread of their own while training goes on: an epoch on a GPU can be as short as that.
+    """
 
     def __init__(self, dataset: PackDataset, count: int = 8) -> None:
         positions = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
         self.batch = dataset.__getitems__(positions.tolist())
+        self._drawing: Future[None] | None = None
 
     @torch.no_grad()
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -164,14 +169,34 @@ class ValidationPanel(Callback):
         teacher = None
         if isinstance(pl_module, DistillationTask):
             teacher = _masks(pl_module.teacher(image.float() / 255, False)[0])
-        picture = figures.panel(
-            self.batch["image"].permute(0, 2, 3, 1).numpy(),
-            self.batch["mask"][:, 0].numpy(),
-            teacher,
-            student,
-        )
         board: Any = trainer.logger
-        board.experiment.add_image("validation", picture, trainer.global_step, dataformats="HWC")
+        self._wait()
+        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="panel")
+        self._drawing = pool.submit(self._draw, board.experiment, teacher, student, trainer.global_step)
+        pool.shutdown(wait=False)
+
+    def _draw(
+        self, board: Any, teacher: NDArray[np.uint8] | None, student: NDArray[np.uint8], step: int
+    ) -> None:
+        images, truth = self.batch["image"].permute(0, 2, 3, 1).numpy(), self.batch["mask"][:, 0].numpy()
+        picture = figures.panel(images, truth, teacher, student)
+        board.add_image("validation", picture, step, dataformats="HWC")
+
+    def _wait(self) -> None:
+        """Until the last pictures are drawn; what went wrong there is raised here."""
+        if self._drawing is not None:
+            drawing, self._drawing = self._drawing, None
+            drawing.result()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Wait for the last pictures."""
+        self._wait()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Wait where training is stopped, too."""
+        self._wait()
 
 
 def _masks(logits: torch.Tensor) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,12 +78,20 @@ class BestWeights(Callback):
 class Resumable(Callback):
     """Write ``last.ckpt`` after each epoch, every N steps if asked, and when told to stop.
 
+    One that is slow to write, as a ResNet-101's of 550 MB, is not written after epochs that are so short that
+    writing would take more than a tenth of the time; such epochs are soon repeated. (Several processes always
+    write: their clocks differ.)
+
     SIGINT and SIGTERM are obeyed before the next step. A second one ends at once.
     """
+
+    slow = 0.25
+    """Seconds to write from which that counts."""
 
     def __init__(self, path: Path, sampler: EpochBatches | MixedBatches, every: int | None = None) -> None:
         self.path, self.sampler, self.every = path, sampler, every
         self.signal: int | None = None
+        self._wrote, self._took = -float("inf"), 0.0
         self._previous: dict[int, Any] = {}
 
     def _on_signal(self, number: int, frame: Any) -> None:
@@ -110,13 +119,20 @@ class Resumable(Callback):
         """Save where it is time; stop where it was asked for (all processes together)."""
         stop = self._any_process_stops(trainer)
         step = trainer.global_step
-        if stop or (batch_idx == 0 and step) or (self.every and step and step % self.every == 0):
+        after_epoch = batch_idx == 0 and step > 0 and (trainer.world_size > 1 or self._has_time())
+        if stop or after_epoch or (self.every and step and step % self.every == 0):
+            begun = time.monotonic()
             save_checkpoint(trainer, self.path)
+            self._wrote = time.monotonic()
+            self._took = self._wrote - begun
         if stop:
             raise Interrupted(
                 f"Stopped before step {step} (epoch {trainer.current_epoch + 1}). Everything is saved.",
                 mend="The same command with --resume goes on from here.",
             )
+
+    def _has_time(self) -> bool:
+        return self._took < self.slow or time.monotonic() - self._wrote >= 9 * self._took
 
     def _any_process_stops(self, trainer: L.Trainer) -> bool:
         if trainer.world_size == 1:

@@ -12,7 +12,8 @@ from dermdistill.compiled import Answer, CompiledAnswer, answer
 from dermdistill.models.build import LesionNet
 from dermdistill.models.ensemble import Ensemble
 from dermdistill.models.fold import fold_batch_norm
-from dermdistill.tasks import Masks, SegmentationTask, Terms, shared_terms
+from dermdistill.recorded import Terms
+from dermdistill.tasks import Masks, SegmentationTask, shared_terms
 
 Distilled = Callable[[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]], Terms]
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dermdistill import losses
 from dermdistill.config import KDSettings, LossSettings
-from dermdistill.tasks import Terms
+from dermdistill.recorded import Terms
 
 
 def supervised_terms(logits: Tensor, mask: Tensor, *, loss: LossSettings) -> Terms:

@@ -202,6 +202,9 @@ class TrainerSettings(Settings):
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     """Mode of torch.compile for the forward passes of training steps (reduce-overhead: CUDA graphs).
     Compiling took about a minute per network on a CPU: for long runs."""
+    cuda_graphs: Literal["auto", "off"] = "auto"
+    """auto: on one GPU a training step is recorded once and replayed, which spares the launching of its
+    kernels one by one (not with 16-mixed, nor with compile reduce-overhead or max-autotune)."""
     grad_clip: Weight = 1.0
     """Largest gradient norm; 0 is off."""
     early_stop: Count | None = None

@@ -18,8 +18,8 @@ from dermdistill.data.loader import Batch
 from dermdistill.devices import Lookout, MovingAverage
 from dermdistill.errors import TrainingError
 from dermdistill.models.build import LesionNet
+from dermdistill.recorded import Recording, Terms, record
 
-Terms = dict[str, Tensor]
 Masks = list[tuple[Tensor | None, Tensor]]
 """Masks [b, 1, h, w] with the share [b] that each has in the loss (None: all of it)."""
 Supervised = Callable[[Tensor, Tensor], Terms]
@@ -40,6 +40,7 @@ class SegmentationTask(L.LightningModule):
 
     Attributes:
         compiled: What answers for the network in training steps in place of `compiled.answer`, or None.
+        recording: What full training steps are replayed from, or None.
     """
 
     def __init__(
@@ -61,6 +62,10 @@ class SegmentationTask(L.LightningModule):
         self.seed, self.val_count = seed, val_count
         self.averaged = MovingAverage(net, ema) if ema else None
         self.compiled: CompiledAnswer | None = None
+        self.recording: Recording | None = None
+        self._recorded_size, self._is_replay = 0, False
+        self._train_names: list[str] = []
+        self._train_sums: Tensor | None = None
         self.lookout = Lookout()
         self.strict_loading = False  # the frozen teacher is left out of checkpoints
         self._validation: dict[str, Tensor] = {}
@@ -80,15 +85,22 @@ class SegmentationTask(L.LightningModule):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the schedule; leave the teacher out. Nothing is kept that a loss of NaN has touched."""
+        """Keep the schedule and the epoch's sums; leave the teacher out.
+
+        Nothing is kept that a loss of NaN has touched.
+        """
         self.lookout.settle()
         checkpoint["schedule"] = self.schedule.state_dict()
+        if self._train_sums is not None:
+            checkpoint["train_sums"] = {"names": self._train_names, "sums": self._train_sums.cpu()}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("teacher.")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the schedule's state until it is made (Lightning restores before it makes the optimiser)."""
         self._schedule_state = checkpoint["schedule"]
+        if (sums := checkpoint.get("train_sums")) is not None:
+            self._train_names, self._train_sums = sums["names"], sums["sums"]
 
     # -- training --------------------------------------------------------------------------------------
 
@@ -144,18 +156,57 @@ class SegmentationTask(L.LightningModule):
         if self.compiled is not None:
             torch.compiler.cudagraph_mark_step_begin()  # what the step before answered is done with
         image, masks = self.view(batch)
-        terms = {name: values.mean() for name, values in self.terms(image, masks)[0].items()}
-        loss = torch.stack(list(terms.values())).sum()
+        loss, terms = self._loss(image, masks)
         told = {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
         names = {"row": batch["row"], "position": batch["position"]}  # images would fill the device's memory
         when = (self.global_step, self.current_epoch)
         self.lookout.look(told["loss"], lambda: self._complain(told, names, *when))
-        for name, value in told.items():
-            self.log(
-                f"train/{name}", value,
-                on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch["row"]),
-            )  # fmt: skip
+        self._add_up(told, len(image))
         return loss
+
+    def _loss(self, image: Tensor, masks: Masks) -> tuple[Tensor, Terms]:
+        """Of a training step: as `mean_terms`, or replayed, with the gradients, where steps are recorded."""
+        batch = (image, masks)
+        if self.recording is None and len(image) == self._recorded_size:
+            self.recording = record(self.mean_terms, self, batch)
+            self._recorded_size = 0  # it is tried once
+        self._is_replay = self.recording is not None and self.recording.fits(batch)
+        return self.recording.replay(batch) if self.recording and self._is_replay else self.mean_terms(*batch)
+
+    def mean_terms(self, image: Tensor, masks: Masks) -> tuple[Tensor, Terms]:
+        """The loss, and the terms that it is the sum of, each the mean over the images that it concerns."""
+        terms = {name: values.mean() for name, values in self.terms(image, masks)[0].items()}
+        return torch.stack(list(terms.values())).sum(), terms
+
+    def record_steps(self, batch: int) -> None:
+        """Have training steps of ``batch`` images recorded and replayed (on one GPU)."""
+        self._recorded_size = batch
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """As Lightning's; a replayed step has computed its gradients already."""
+        if self.recording is not None and self._is_replay:
+            self.recording.give_gradients()
+        else:
+            super().backward(loss, *args, **kwargs)
+
+    def _add_up(self, told: Terms, count: int) -> None:
+        """Add to the epoch's sums over images. Lightning's own ``log`` takes a millisecond per name and step
+        where a GPU waits for it.
+        """
+        values = torch.stack([*told.values(), told["loss"].new_ones(())]) * count
+        self._train_names = list(told)
+        sums = self._train_sums
+        self._train_sums = values if sums is None else sums.to(values.device) + values
+
+    def _log_train_means(self) -> None:
+        """Log the epoch's means over the images of all processes, and begin anew."""
+        if self._train_sums is not None:
+            *sums, count = self._sum_over_processes(self._train_sums).unbind()
+            means = {
+                f"train/{name}": value / count for name, value in zip(self._train_names, sums, strict=True)
+            }
+            self.log_dict(means, rank_zero_only=False)
+            self._train_sums = None
 
     def _complain(
         self, told: Mapping[str, Tensor], names: Mapping[str, Tensor], step: int, epoch: int
@@ -233,19 +284,11 @@ class SegmentationTask(L.LightningModule):
             **{f"val/{n.removeprefix('loss/')}": v for n, v in means.items() if n.startswith("loss/")},
         }
         self.log_dict(scores, rank_zero_only=False)
+        self._log_train_means()
         self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
-        self._log_step()
-        self.schedule.after_epoch(scores["val/loss"])
-
-    def on_train_epoch_end(self) -> None:
-        """The step of the epoch's training means."""
-        self._log_step()
-
-    def _log_step(self) -> None:
-        """Place what is logged with this at the optimiser's step (Lightning's own count is one off after a
-        resume); in float64, which holds every step exactly.
-        """
+        # Lightning's own count of steps is one off after a resume; float64 holds every step exactly.
         self.log("step", torch.tensor(self.global_step, dtype=torch.float64))
+        self.schedule.after_epoch(scores["val/loss"])
 
     def _sum_over_processes(self, values: Tensor) -> Tensor:
         if self.trainer.world_size > 1:

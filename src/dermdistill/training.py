@@ -16,7 +16,7 @@ import lightning.pytorch as L
 import torch
 from torch import nn
 
-from dermdistill import onnx_teacher, runs
+from dermdistill import onnx_teacher, recorded, runs
 from dermdistill.augment import Augment
 from dermdistill.card import ModelCard, make_card
 from dermdistill.checkpoints import save_checkpoint
@@ -173,15 +173,23 @@ def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) ->
 
 
 def _speed_up(task: SegmentationTask, recipe: Recipe, size: int, feed: Feed, device: torch.device) -> None:
-    """Have the forward passes computed by what is quicker than PyTorch's operations one by one."""
-    if recipe.trainer.compile != "off":
-        task.compile_steps(recipe.trainer.compile, feed.sampler.full)
-        return
-    steps = recipe.trainer.epochs * len(feed.sampler)
-    if device.type != "cpu" or steps < onnx_teacher.WORTH_IT:
+    """Have steps computed by what is quicker than PyTorch's operations one by one."""
+    t = recipe.trainer
+    steps, one = t.epochs * len(feed.sampler), t.devices * t.num_nodes == 1
+    if t.compile != "off":
+        task.compile_steps(t.compile, feed.sampler.full)
+    if device.type == "cuda" and one and steps >= recorded.WORTH_IT and _can_be_recorded(recipe):
+        task.record_steps(feed.sampler.full)
+    if t.compile != "off" or device.type != "cpu" or steps < onnx_teacher.WORTH_IT:
         return
     if isinstance(task, DistillationTask) and task.adaptors is None:  # else feature maps are wanted
         task.teacher_answer = onnx_teacher.answer_on_cpu(task.teacher.net, size)
+
+
+def _can_be_recorded(recipe: Recipe) -> bool:
+    """Not under 16-mixed, whose loss is scaled between the passes, nor what records by itself."""
+    t = recipe.trainer
+    return t.cuda_graphs == "auto" and t.precision != "16-mixed" and t.compile in ("off", "default")
 
 
 def _fit(
