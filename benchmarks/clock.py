@@ -73,10 +73,11 @@ class StepClock(L.Callback):
         self.begun, self.images, self.total, self._started = 0, 0, 0.0, 0.0
 
     def on_train_start(self, trainer: L.Trainer, task: Any) -> None:
-        """Wrap the parts."""
+        """Start."""
         self.clock = Clock(task.device, self.watch)
-        if not self.watch:
-            return
+
+    def _watch_parts(self, trainer: L.Trainer, task: Any) -> None:
+        """Wrap the parts: after the first steps, as nothing may wait for a GPU while a step is recorded."""
         dataset: Any = trainer.train_dataloader.dataset  # type: ignore[union-attr]
         optimizer = trainer.optimizers[0]
         self.clock.around(dataset, "__getitems__", "data")
@@ -99,6 +100,8 @@ class StepClock(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, task: Any, batch: Any, batch_idx: int) -> None:
         """Begin to count."""
         if self.begun == self.warm_up:
+            if self.watch:
+                self._watch_parts(trainer, task)
             torch.cuda.synchronize() if task.device.type == "cuda" else None
             self.clock.seconds.clear()
             self._started, self._images = self.clock.now(), 0

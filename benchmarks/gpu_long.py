@@ -23,6 +23,11 @@ TEACHERS = tuple(f"long-teacher-{seed}" for seed in range(3))
 STUDY_LONG = "gpu-long"
 
 
+def mean_of(student: str) -> str:
+    """The arm in which a student is distilled from the mean of the teachers."""
+    return f"{student}-mean"
+
+
 def start(options: argparse.Namespace, *arguments: str, log: str) -> subprocess.Popen[bytes]:
     """A verb in a process group of its own, in the folder that holds ``runs``, where its log goes to too."""
     source = str(Path(__file__).resolve().parents[1] / "src")
@@ -87,12 +92,14 @@ def long(options: argparse.Namespace) -> None:
     with found.measure("long"):
         begun = time.monotonic()
         students = ["small"] if options.tiny else STUDENTS
-        first, alone = start_teachers(options), start_study(options, ["unet-w8", *students])
+        arms = options.arms.split(",") if options.arms else ["unet-w8", *students, *map(mean_of, students)]
+        alone, taught = ([a for a in arms if a.endswith("-mean") == own] for own in (False, True))
+        first = start_teachers(options) if taught else []
+        studies = [start_study(options, alone)] if alone else []
         found["teachers in time"] = wait(first, options.deadline)
         found["seconds of teachers"] = round(time.monotonic() - begun, 1)
-        found["in time"] = wait(
-            [alone, start_study(options, [f"{name}-mean" for name in students])], options.deadline
-        )
+        studies += [start_study(options, taught)] if taught else []
+        found["in time"] = wait(studies, options.deadline)
         found["epochs"], found["seconds"] = options.epochs, round(time.monotonic() - begun, 1)
     cells = begun_runs([*(runs / STUDY_LONG / "cells").glob("*"), *(runs / name for name in TEACHERS)])
     found["cells"] = {cell.name: {"epochs": len(rows), **best(rows)} for cell, rows in cells}

@@ -3,8 +3,8 @@
 The plain loop is what the original notebook stands for: a DataLoader that decodes a JPEG and a mask per item,
 transforms per item, both networks in fp32 as they are built, ``loss.item()`` after every step. Ours is
 `training.distill` itself, with a clock around its parts; ``before`` is ours without folded batch norm,
-channels_last, the teacher's ONNX graph and recorded steps; ``launched one by one`` lacks the last (on a GPU).
-The variants take turns.
+channels_last, the teacher's ONNX graph and recorded steps; on a GPU ``launched one by one`` lacks the last,
+and ``compiled`` has torch.compile besides (last round only: it takes a minute). The variants take turns.
 
     python benchmarks/steps.py --data.name NAME [--batch-size 8] [--steps 10] [--rounds 3] [--out FILE.json]
 
@@ -39,6 +39,7 @@ from dermdistill.card import make_card
 from dermdistill.config import Recipe, load_recipe
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare import ensure_prepared
+from dermdistill.errors import TrainingError
 from dermdistill.models.build import build_model, count_parameters
 
 
@@ -108,24 +109,28 @@ def compare(
     where = {"trainer.accelerator": "gpu" if device.type == "cuda" else "cpu"}
     found: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
-        recipe = make_recipe(data, teacher, Path(folder), student, batch, **where)
+        other = functools.partial(make_recipe, data, teacher, Path(folder), student, batch, **where)
+        recipe = other()
         plain = functools.partial(run_plain, recipe, data, device, warm_up=warm_up, steps=steps)
         ours = functools.partial(run_ours, warm_up=warm_up, steps=steps, repeat=repeat)
-        launched = make_recipe(
-            data, teacher, Path(folder), student, batch, **where, **{"trainer.cuda_graphs": "off"}
-        )
-        variants = {"ours before": (launched, True), "ours": (recipe, False)}
+        variants = {"ours before": (other(**{"trainer.cuda_graphs": "off"}), True), "ours": (recipe, False)}
         if device.type == "cuda":
-            variants["ours, launched one by one"] = (launched, False)
+            variants["ours, launched one by one"] = (other(**{"trainer.cuda_graphs": "off"}), False)
         for number in range(rounds):
             found["plain loop"].append(plain(watch=False)["images_per_second"])
+            if device.type == "cuda" and number + 1 == rounds:
+                variants["ours, compiled"] = (other(**{"trainer.compile": "default"}), False)
             for name, (made, before) in variants.items():
-                seen = ours(made, watch=False, before=before)
+                try:
+                    seen = ours(made, watch=False, before=before)
+                except TrainingError as error:  # torch.compile needs a compiler, which not all machines have
+                    say(f"{name}: {error}")
+                    continue
                 found[name].append(seen.images / seen.total)
             say(f"round {number + 1}: " + ", ".join(f"{k} {v[-1]:.1f}" for k, v in found.items()))
         parts = {"plain loop": plain(watch=True)["ms_per_image"]}
         for name, (made, before) in variants.items():
-            if not before:
+            if not before and name != "ours, compiled":
                 parts[name] = ours(made, watch=True).table()
     medians = {name: statistics.median(values) for name, values in found.items()}
     return {

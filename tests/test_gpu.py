@@ -14,6 +14,7 @@ from tinyruns import tiny
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore:GPU available but not used"),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA DEVICE: nothing was trained on one"),
 ]
 

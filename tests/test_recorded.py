@@ -114,6 +114,7 @@ def test_what_cannot_be_recorded_is_computed(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+@pytest.mark.filterwarnings("ignore:.*AMP with fp16 is not supported on CPU")
 @pytest.mark.parametrize(
     ("more", "expected"),
     [

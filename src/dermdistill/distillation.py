@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -25,16 +26,14 @@ class FrozenTeacher(nn.Module):
 
     Args:
         net: The teacher as it was trained, or several that answer as one. It stays as it is: a copy
-            teaches, with batch norm folded (`models.fold`).
+            teaches.
+        fold: With batch norm folded (`models.fold`).
     """
 
-    def __init__(self, net: LesionNet | Ensemble) -> None:
+    def __init__(self, net: LesionNet | Ensemble, fold: bool = True) -> None:
         super().__init__()
-        self.net = (
-            Ensemble([fold_batch_norm(one) for one in net])
-            if isinstance(net, Ensemble)
-            else fold_batch_norm(net)
-        )
+        made = fold_batch_norm if fold else copy.deepcopy
+        self.net = Ensemble([made(one) for one in net]) if isinstance(net, Ensemble) else made(net)
         self.requires_grad_(False)
         self.eval()
 
@@ -58,6 +57,7 @@ class DistillationTask(SegmentationTask):
         teacher: The teacher, or the mean of several; frozen here.
         distilled: (student logits, teacher logits, mask, student features, teacher features) → terms.
         adaptors: 1×1 adaptors of feature distillation, trained beside the student, or None.
+        fold: As of `FrozenTeacher`.
         **task: As for SegmentationTask.
     """
 
@@ -68,10 +68,11 @@ class DistillationTask(SegmentationTask):
         *,
         distilled: Distilled,
         adaptors: nn.Module | None = None,
+        fold: bool = True,
         **task: Any,
     ) -> None:
         super().__init__(net, **task)
-        self.teacher = FrozenTeacher(teacher)
+        self.teacher = FrozenTeacher(teacher, fold)
         self.distilled, self.adaptors = distilled, adaptors
         self.teacher_answer: Answer = answer
         self.compiled_teacher: CompiledAnswer | None = None

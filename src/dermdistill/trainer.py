@@ -56,7 +56,6 @@ def make_trainer(
     if progress:
         callbacks.append(QuietBar(refresh_rate=1))
     several = t.devices * t.num_nodes > 1
-    on_gpu = t.accelerator in ("auto", "gpu") and torch.cuda.is_available()
     return L.Trainer(
         max_epochs=t.epochs,
         accelerator=t.accelerator,
@@ -66,8 +65,8 @@ def make_trainer(
         strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=has_idle_parameters(net))
         if several
         else "auto",
-        sync_batchnorm=several and on_gpu,
-        precision=_precision(t.precision, on_gpu),
+        sync_batchnorm=several and on_gpu(recipe),
+        precision=_precision(t.precision, on_gpu(recipe)),
         # cuDNN does not look for its quickest algorithms: with that the first epoch of a ResNet-101 took 42 s
         # on an H100, the later ones 4; and steps of few images wait for the CPU that launches them.
         benchmark=False,
@@ -84,6 +83,11 @@ def make_trainer(
     )
 
 
+def on_gpu(recipe: Recipe) -> bool:
+    """Whether a recipe is trained on an NVIDIA or AMD GPU here."""
+    return recipe.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+
+
 def board_settings(recipe: Recipe) -> dict[str, Any]:
     """Settings by dotted name for TensorBoard: no paths; of the many on augmentation only the unusual.
 
@@ -95,11 +99,11 @@ def board_settings(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in flatten(to_tree(recipe)) if name not in left_out}
 
 
-def _precision(wanted: str, on_gpu: bool) -> Any:
+def _precision(wanted: str, gpu: bool) -> Any:
     """bf16 where the device computes it in hardware; on a CPU only on request (small nets gain little)."""
     if wanted != "auto":
         return wanted
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def quiet_lightning() -> None:
