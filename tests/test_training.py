@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dermdistill import objective, runs, training
+from dermdistill import callbacks, objective, runs, training
 from dermdistill.checkpoints import Resumable
 from dermdistill.config import load_recipe
 from dermdistill.data.dataset import PreparedData
@@ -80,6 +80,19 @@ def test_tensorboard_shows_curves_pictures_and_hyperparameters(
     assert steps["validation"] == steps["val/dice"] == steps["images_per_second"] == steps["train/loss"]
     assert max(steps["val/dice"]) == int(row["step"]) * 2
     assert len(settings) == 1
+
+
+def test_pictures_that_cannot_be_drawn_are_no_secret(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are drawn in a thread, whose errors nobody sees by themselves."""
+
+    def broken(*args: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(callbacks.figures, "panel", broken)
+    with pytest.raises(OSError, match="no space left"):
+        training.train(tiny("student-phantom", root, tmp_path, **{"trainer.epochs": 1}), progress=False)
 
 
 def test_the_teacher_does_not_move(root: Path, teacher: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from dermdistill import training
+from dermdistill import checkpoints, training
 from dermdistill.checkpoints import Resumable
 from dermdistill.config import Recipe
 from dermdistill.errors import Interrupted, MismatchError, UsageError
@@ -52,7 +52,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-6, rtol=0, msg=name)
-    columns = ("epoch", "step", "val_loss", "val_dice", "lr")
+    columns = ("epoch", "step", "train_loss", "val_loss", "val_dice", "lr")
     tables = [[[row[c] for c in columns] for row in read_csv(f / "metrics.csv")] for f in (unbroken, broken)]
     assert max(float(row["seconds"]) for row in read_csv(broken / "metrics.csv")) < 600, (
         "the clock was started"
@@ -90,6 +90,30 @@ def test_plateau_resumes_with_its_decisions(
         training.train(recipe("b"), progress=False)
     broken = training.train(recipe("b"), resume=True, progress=False)
     assert [row["lr"] for row in read_csv(broken / "metrics.csv")] == rates
+
+
+def test_a_checkpoint_that_is_slow_to_write_is_written_less_often(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which an epoch takes 6 seconds and ``last.ckpt`` takes 2: a tenth of the time is 20."""
+    now, written = 0.0, []
+    original = Resumable.on_train_batch_start
+
+    def slow(trainer: Any, path: Path) -> None:
+        nonlocal now
+        written.append(trainer.current_epoch)
+        now += 2
+
+    def an_epoch_later(self: Resumable, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        nonlocal now
+        now += 6 * (batch_idx == 0)
+        original(self, trainer, module, batch, batch_idx)
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", slow)
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+    monkeypatch.setattr(Resumable, "on_train_batch_start", an_epoch_later)
+    training.train(tiny("student-phantom", root, tmp_path, **{"trainer.epochs": 8}), progress=False)
+    assert written == [1, 4, 7]
 
 
 def test_existing_runs_are_neither_lost_nor_mixed(root: Path, tmp_path: Path) -> None:
