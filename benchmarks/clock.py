@@ -95,7 +95,7 @@ class StepClock(L.Callback):
         self.clock.around(optimizer, "step", "optimiser")  # the closure inside is counted by its parts
         self.clock.around(task, "training_step", "rest")
         self.clock.around(task.lookout, "look", "logging")
-        self.clock.around(task, "_add_up", "logging")
+        self.clock.around(task.means, "add", "logging")
 
     def on_train_batch_start(self, trainer: L.Trainer, task: Any, batch: Any, batch_idx: int) -> None:
         """Begin to count."""

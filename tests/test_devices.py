@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dermdistill import augment
 from dermdistill.augment import Augment
-from dermdistill.devices import Lookout, MovingAverage, send
+from dermdistill.devices import EpochMeans, Lookout, MovingAverage, send
 
 
 def test_send_on_a_cpu_is_no_copy():
@@ -57,6 +57,20 @@ def test_every_bad_loss_is_found_in_order(ahead):
     assert found == [1, 3, 5]
     lookout.settle()
     assert found == [1, 3, 5]
+
+
+def test_means_are_over_images_and_not_over_batches_also_after_a_stop():
+    values, counts = torch.rand(3, 2, generator=torch.Generator().manual_seed(0)), (4, 4, 1)
+    means = EpochMeans()
+    for number, (row, count) in enumerate(zip(values, counts, strict=True)):
+        if number == 1:
+            state, means = means.state_dict(), EpochMeans()
+            means.load_state_dict(state)
+        means.add({"loss": row[0], "dice": row[1]}, count)
+    found = means.take(lambda sums: 2 * sums)  # as of two processes that have seen the same
+    expected = (values * torch.tensor(counts).unsqueeze(1)).sum(dim=0) / 9
+    torch.testing.assert_close(torch.stack([found["loss"], found["dice"]]), expected)
+    assert means.take(lambda sums: sums) == {}
 
 
 def test_the_moving_average_is_torchs():

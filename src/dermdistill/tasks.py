@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dermdistill.augment import Augment
 from dermdistill.compiled import CompiledAnswer, answer
 from dermdistill.data.loader import Batch
-from dermdistill.devices import Lookout, MovingAverage
+from dermdistill.devices import EpochMeans, Lookout, MovingAverage
 from dermdistill.errors import TrainingError
 from dermdistill.models.build import LesionNet
 from dermdistill.recorded import Recording, Terms, record
@@ -64,8 +64,7 @@ class SegmentationTask(L.LightningModule):
         self.compiled: CompiledAnswer | None = None
         self.recording: Recording | None = None
         self._recorded_size, self._is_replay = 0, False
-        self._train_names: list[str] = []
-        self._train_sums: Tensor | None = None
+        self.means = EpochMeans()
         self.lookout = Lookout()
         self.strict_loading = False  # the frozen teacher is left out of checkpoints
         self._validation: dict[str, Tensor] = {}
@@ -91,16 +90,15 @@ class SegmentationTask(L.LightningModule):
         """
         self.lookout.settle()
         checkpoint["schedule"] = self.schedule.state_dict()
-        if self._train_sums is not None:
-            checkpoint["train_sums"] = {"names": self._train_names, "sums": self._train_sums.cpu()}
+        checkpoint["means"] = self.means.state_dict()
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("teacher.")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the schedule's state until it is made (Lightning restores before it makes the optimiser)."""
         self._schedule_state = checkpoint["schedule"]
-        if (sums := checkpoint.get("train_sums")) is not None:
-            self._train_names, self._train_sums = sums["names"], sums["sums"]
+        if "means" in checkpoint:  # runs that were begun earlier have none
+            self.means.load_state_dict(checkpoint["means"])
 
     # -- training --------------------------------------------------------------------------------------
 
@@ -161,7 +159,7 @@ class SegmentationTask(L.LightningModule):
         names = {"row": batch["row"], "position": batch["position"]}  # images would fill the device's memory
         when = (self.global_step, self.current_epoch)
         self.lookout.look(told["loss"], lambda: self._complain(told, names, *when))
-        self._add_up(told, len(image))
+        self.means.add(told, len(image))
         return loss
 
     def _loss(self, image: Tensor, masks: Masks) -> tuple[Tensor, Terms]:
@@ -188,25 +186,6 @@ class SegmentationTask(L.LightningModule):
             self.recording.give_gradients()
         else:
             super().backward(loss, *args, **kwargs)
-
-    def _add_up(self, told: Terms, count: int) -> None:
-        """Add to the epoch's sums over images. Lightning's own ``log`` takes a millisecond per name and step
-        where a GPU waits for it.
-        """
-        values = torch.stack([*told.values(), told["loss"].new_ones(())]) * count
-        self._train_names = list(told)
-        sums = self._train_sums
-        self._train_sums = values if sums is None else sums.to(values.device) + values
-
-    def _log_train_means(self) -> None:
-        """Log the epoch's means over the images of all processes, and begin anew."""
-        if self._train_sums is not None:
-            *sums, count = self._sum_over_processes(self._train_sums).unbind()
-            means = {
-                f"train/{name}": value / count for name, value in zip(self._train_names, sums, strict=True)
-            }
-            self.log_dict(means, rank_zero_only=False)
-            self._train_sums = None
 
     def _complain(
         self, told: Mapping[str, Tensor], names: Mapping[str, Tensor], step: int, epoch: int
@@ -284,7 +263,8 @@ class SegmentationTask(L.LightningModule):
             **{f"val/{n.removeprefix('loss/')}": v for n, v in means.items() if n.startswith("loss/")},
         }
         self.log_dict(scores, rank_zero_only=False)
-        self._log_train_means()
+        taught = self.means.take(self._sum_over_processes)
+        self.log_dict({f"train/{name}": value for name, value in taught.items()}, rank_zero_only=False)
         self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         # Lightning's own count of steps is one off after a resume; float64 holds every step exactly.
         self.log("step", torch.tensor(self.global_step, dtype=torch.float64))
