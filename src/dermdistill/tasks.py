@@ -180,6 +180,10 @@ class SegmentationTask(L.LightningModule):
         """Have training steps of ``batch`` images recorded and replayed (on one GPU)."""
         self._recorded_size = batch
 
+    def on_fit_end(self) -> None:
+        """Give the recording's memory on the GPU back."""
+        self.recording = None
+
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """As Lightning's; a replayed step has computed its gradients already."""
         if self.recording is not None and self._is_replay:
