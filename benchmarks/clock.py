@@ -88,7 +88,9 @@ class StepClock(L.Callback):
             self.clock.around(task.teacher, "forward", "teacher")
             self.clock.around(task, "distilled", "losses")
         self.clock.around(task, "supervised", "losses")
-        self.clock.around(task, "_loss", "replayed step")  # less what its parts above take
+        self.clock.around(task.recorder, "compute", "losses")  # less what its parts above take
+        if task.recorder.recording is not None:
+            self.clock.around(task.recorder.recording, "replay", "replayed step")
         self.clock.around(task, "backward", "backward")
         self.clock.around(task, "configure_gradient_clipping", "optimiser")
         self.clock.around(task, "optimizer_zero_grad", "optimiser")

@@ -127,8 +127,7 @@ def rates(options: argparse.Namespace) -> None:
     def rate(batch: int, mode: str) -> float:
         where = {"trainer.accelerator": "gpu" if device.type == "cuda" else "cpu", "trainer.compile": mode}
         made = steps.make_recipe(data, teacher, options.work / "runs", student, batch, **where)
-        warm_up = 4
-        seen = steps.run_ours(made, watch=False, warm_up=warm_up, steps=count, repeat=repeat(batch))
+        seen = steps.run_ours(made, watch=False, warm_up=4, steps=count, repeat=repeat(batch))
         return seen.images / seen.total
 
     with found.measure("plain, before, ours in turns; parts of a step"):

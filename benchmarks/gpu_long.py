@@ -23,11 +23,6 @@ TEACHERS = tuple(f"long-teacher-{seed}" for seed in range(3))
 STUDY_LONG = "gpu-long"
 
 
-def mean_of(student: str) -> str:
-    """The arm in which a student is distilled from the mean of the teachers."""
-    return f"{student}-mean"
-
-
 def start(options: argparse.Namespace, *arguments: str, log: str) -> subprocess.Popen[bytes]:
     """A verb in a process group of its own, in the folder that holds ``runs``, where its log goes to too."""
     source = str(Path(__file__).resolve().parents[1] / "src")
@@ -92,8 +87,10 @@ def long(options: argparse.Namespace) -> None:
     with found.measure("long"):
         begun = time.monotonic()
         students = ["small"] if options.tiny else STUDENTS
-        arms = options.arms.split(",") if options.arms else ["unet-w8", *students, *map(mean_of, students)]
-        alone, taught = ([a for a in arms if a.endswith("-mean") == own] for own in (False, True))
+        every = ["unet-w8", *students, *(f"{name}-mean" for name in students)]
+        arms = options.arms.split(",") if options.arms else every
+        taught = [arm for arm in arms if arm.endswith("-mean")]
+        alone = [arm for arm in arms if arm not in taught]
         first = start_teachers(options) if taught else []
         studies = [start_study(options, alone)] if alone else []
         found["teachers in time"] = wait(first, options.deadline)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dermdistill import evaluation, recorded, tasks, training
+from dermdistill import evaluation, recorded, training
 from tinyruns import tiny
 
 pytestmark = [
@@ -65,13 +65,13 @@ def test_recorded_steps_learn_the_same(
 ) -> None:
     monkeypatch.setattr(recorded, "WORTH_IT", 0)
     made: list[recorded.Recording | None] = []
-    record = recorded.record
+    record = recorded.Recorder._record
 
-    def kept(*args: Any) -> recorded.Recording | None:
-        made.append(record(*args))
-        return made[-1]
+    def kept(self: recorded.Recorder, batch: Any) -> None:
+        record(self, batch)
+        made.append(self.recording)
 
-    monkeypatch.setattr(tasks, "record", kept)
+    monkeypatch.setattr(recorded.Recorder, "_record", kept)
     found = {}
     for graphs in ("off", "auto"):
         chosen = {"trainer.accelerator": "gpu", "trainer.cuda_graphs": graphs, "trainer.ema": 0.9}

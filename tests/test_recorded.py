@@ -56,7 +56,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
     monkeypatch.setattr(recorded, "_autocast_without_cache", nothing)
 
     def always(task: tasks.SegmentationTask, recipe: Any, size: int, feed: Any, device: Any) -> None:
-        task.record_steps(feed.sampler.full)
+        task.recorder.full = feed.sampler.full
 
     monkeypatch.setattr(training, "_speed_up", always)
     return found
@@ -93,6 +93,21 @@ def test_a_recorded_distillation_is_the_plain_one(
         for run in (recorded_run, plain_run)
     ]
     assert columns[0] == columns[1]
+
+
+@pytest.mark.usefixtures("made")
+def test_making_a_recording_changes_neither_statistics_nor_random_numbers() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2), torch.nn.Dropout(0.5))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    generator = torch.get_rng_state()
+
+    def compute(image: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        loss = net(image).square().mean()
+        return loss, {"loss": loss}
+
+    Recording(compute, net, (torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)),))
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+    assert torch.equal(torch.get_rng_state(), generator)
 
 
 def test_what_cannot_be_recorded_is_computed(
@@ -137,7 +152,7 @@ def test_steps_are_recorded_where_they_can_be(
 
     def on_a_gpu(task: tasks.SegmentationTask, recipe: Any, size: int, feed: Any, device: Any) -> None:
         speed_up(task, recipe, size, feed, torch.device("cuda"))
-        sizes.append(task._recorded_size)
+        sizes.append(task.recorder.full)
         raise Asked
 
     monkeypatch.setattr(training, "_speed_up", on_a_gpu)

@@ -17,7 +17,7 @@ from dermdistill.checkpoints import Resumable
 from dermdistill.config import load_recipe
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare import prepare_folder, prepare_phantom
-from dermdistill.distillation import FrozenTeacher
+from dermdistill.distillation import DistillationTask, FrozenTeacher
 from dermdistill.errors import Interrupted, TrainingError
 from dermdistill.files import read_csv
 from dermdistill.models.build import build_model
@@ -95,10 +95,28 @@ def test_pictures_that_cannot_be_drawn_are_no_secret(
         training.train(tiny("student-phantom", root, tmp_path, **{"trainer.epochs": 1}), progress=False)
 
 
-def test_the_teacher_does_not_move(root: Path, teacher: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_teacher_is_folded_but_on_a_gpu(
+    gpu: bool, root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[int] = []
+
+    def look(task: DistillationTask, *_: Any) -> None:
+        norms.append(sum(isinstance(module, torch.nn.BatchNorm2d) for module in task.teacher.modules()))
+        raise Interrupted("seen", mend="nothing")
+
+    monkeypatch.setattr(training, "on_gpu", lambda recipe: gpu)
+    monkeypatch.setattr(training, "_speed_up", look)
+    with pytest.raises(Interrupted):
+        training.distill(tiny("phantom", root, tmp_path, **{"teacher.run": str(teacher)}), progress=False)
+    assert (norms[0] > 0) == gpu
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_the_teacher_does_not_move(fold: bool, root: Path, teacher: Path, tmp_path: Path) -> None:
     net = load_run(teacher)[0]
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    frozen = FrozenTeacher(net)
+    frozen = FrozenTeacher(net, fold)
     own_before = {k: v.clone() for k, v in frozen.state_dict().items()}
     torch.nn.Sequential(frozen).train()
     assert not any(module.training for module in frozen.modules())

@@ -45,6 +45,7 @@ class Recording:
         self.compute = compute
         self.parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
         self.batch = tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, batch)
+        self.places = tree_leaves(self.batch)
         self.names: list[str] = []
         with _as_it_was(net, tree_leaves(batch)[0].device), _autocast_without_cache():
             self._warm_up()
@@ -81,11 +82,11 @@ class Recording:
 
     def fits(self, batch: Any) -> bool:
         """Whether a batch has the recorded one's shapes."""
-        return _shapes(batch) == _shapes(self.batch)
+        return _shapes(tree_leaves(batch)) == _shapes(self.places)
 
     def replay(self, batch: Any) -> tuple[Tensor, Terms]:
         """Loss and terms of a batch that `fits`; `give_gradients` then has the gradients."""
-        for place, new in zip(tree_leaves(self.batch), tree_leaves(batch), strict=True):
+        for place, new in zip(self.places, tree_leaves(batch), strict=True):
             if isinstance(place, Tensor):
                 place.copy_(new, non_blocking=True)
         self.graph.replay()
@@ -98,16 +99,46 @@ class Recording:
             parameter.grad = gradient
 
 
-def record(compute: Callable[..., tuple[Tensor, Terms]], net: nn.Module, batch: Any) -> Recording | None:
-    """A `Recording`, or None where it cannot be made; the log says why."""
-    try:
-        return Recording(compute, net, batch)
-    except RuntimeError as error:  # of CUDA and of torch alike
-        for parameter in net.parameters():
-            parameter.grad = None
-        reason = str(error).split("\n")[0]
-        logger.warning("steps are launched kernel by kernel: they could not be recorded (%s)", reason)
-        return None
+class Recorder:
+    """Computes training steps: those of full batches from a recording where one is wanted and can be made.
+
+    Args:
+        compute, net: As for `Recording`. ``compute`` takes the images, then all else.
+
+    Attributes:
+        full: Images of the batches to record; 0: of none.
+    """
+
+    def __init__(self, compute: Callable[..., tuple[Tensor, Terms]], net: nn.Module) -> None:
+        self.compute, self.net, self.full = compute, net, 0
+        self.recording: Recording | None = None
+        self._replayed = False
+
+    def __call__(self, *batch: Any) -> tuple[Tensor, Terms]:
+        """Loss and terms of a batch; after a replay `give_gradients` has the gradients too."""
+        if len(batch[0]) == self.full and self.recording is None:
+            self.full = 0  # it is tried once
+            self._record(batch)
+        self._replayed = self.recording is not None and self.recording.fits(batch)
+        return self.recording.replay(batch) if self.recording and self._replayed else self.compute(*batch)
+
+    def give_gradients(self) -> bool:
+        """Whether the last step was replayed; then its gradients are the parameters' now."""
+        if self.recording is not None and self._replayed:
+            self.recording.give_gradients()
+        return self._replayed
+
+    def forget(self) -> None:
+        """Drop the recording, and the GPU's memory that it holds."""
+        self.recording, self._replayed = None, False
+
+    def _record(self, batch: Any) -> None:
+        try:
+            self.recording = Recording(self.compute, self.net, batch)
+        except RuntimeError as error:  # of CUDA and of torch alike
+            self.net.zero_grad(set_to_none=True)
+            reason = str(error).split("\n")[0]
+            logger.warning("steps are launched kernel by kernel: they could not be recorded (%s)", reason)
 
 
 @contextmanager
@@ -130,5 +161,5 @@ def _autocast_without_cache() -> torch.autocast:
     return torch.autocast("cuda", dtype, enabled=enabled, cache_enabled=False)
 
 
-def _shapes(batch: Any) -> list[Any]:
-    return [(x.shape, x.dtype) if isinstance(x, Tensor) else x for x in tree_leaves(batch)]
+def _shapes(leaves: list[Any]) -> list[Any]:
+    return [(x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves]

@@ -12,6 +12,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from dermdistill.config import OptimSettings
+
 
 class PlateauSchedule:
     """ReduceLROnPlateau on the validation loss, once per epoch."""
@@ -61,3 +63,12 @@ class CosineSchedule:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.scheduler.load_state_dict(state)
+
+
+def make_schedule(
+    optimizer: Optimizer, *, optim: OptimSettings, steps_per_epoch: int, epochs: int
+) -> PlateauSchedule | CosineSchedule:
+    """ReduceLROnPlateau, or cosine with warm-up."""
+    if optim.schedule == "plateau":
+        return PlateauSchedule(optimizer, optim.plateau_factor, optim.plateau_patience)
+    return CosineSchedule(optimizer, round(optim.warmup_epochs * steps_per_epoch), epochs * steps_per_epoch)

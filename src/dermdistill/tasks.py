@@ -18,7 +18,8 @@ from dermdistill.data.loader import Batch
 from dermdistill.devices import EpochMeans, Lookout, MovingAverage
 from dermdistill.errors import TrainingError
 from dermdistill.models.build import LesionNet
-from dermdistill.recorded import Recording, Terms, record
+from dermdistill.recorded import Recorder, Terms
+from dermdistill.validation import ValidationScores
 
 Masks = list[tuple[Tensor | None, Tensor]]
 """Masks [b, 1, h, w] with the share [b] that each has in the loss (None: all of it)."""
@@ -40,7 +41,7 @@ class SegmentationTask(L.LightningModule):
 
     Attributes:
         compiled: What answers for the network in training steps in place of `compiled.answer`, or None.
-        recording: What full training steps are replayed from, or None.
+        recorder: What computes training steps, recorded or not.
     """
 
     def __init__(
@@ -62,12 +63,10 @@ class SegmentationTask(L.LightningModule):
         self.seed, self.val_count = seed, val_count
         self.averaged = MovingAverage(net, ema) if ema else None
         self.compiled: CompiledAnswer | None = None
-        self.recording: Recording | None = None
-        self._recorded_size, self._is_replay = 0, False
+        self.recorder = Recorder(self.mean_terms, self)
         self.means = EpochMeans()
         self.lookout = Lookout()
         self.strict_loading = False  # the frozen teacher is left out of checkpoints
-        self._validation: dict[str, Tensor] = {}
         self._schedule_state: dict[str, Any] | None = None
 
     @property
@@ -154,7 +153,7 @@ class SegmentationTask(L.LightningModule):
         if self.compiled is not None:
             torch.compiler.cudagraph_mark_step_begin()  # what the step before answered is done with
         image, masks = self.view(batch)
-        loss, terms = self._loss(image, masks)
+        loss, terms = self.recorder(image, masks)
         told = {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
         names = {"row": batch["row"], "position": batch["position"]}  # images would fill the device's memory
         when = (self.global_step, self.current_epoch)
@@ -162,33 +161,18 @@ class SegmentationTask(L.LightningModule):
         self.means.add(told, len(image))
         return loss
 
-    def _loss(self, image: Tensor, masks: Masks) -> tuple[Tensor, Terms]:
-        """Of a training step: as `mean_terms`, or replayed, with the gradients, where steps are recorded."""
-        batch = (image, masks)
-        if self.recording is None and len(image) == self._recorded_size:
-            self.recording = record(self.mean_terms, self, batch)
-            self._recorded_size = 0  # it is tried once
-        self._is_replay = self.recording is not None and self.recording.fits(batch)
-        return self.recording.replay(batch) if self.recording and self._is_replay else self.mean_terms(*batch)
+    def on_fit_end(self) -> None:
+        """Give the GPU the memory of a recording back."""
+        self.recorder.forget()
 
     def mean_terms(self, image: Tensor, masks: Masks) -> tuple[Tensor, Terms]:
         """The loss, and the terms that it is the sum of, each the mean over the images that it concerns."""
         terms = {name: values.mean() for name, values in self.terms(image, masks)[0].items()}
         return torch.stack(list(terms.values())).sum(), terms
 
-    def record_steps(self, batch: int) -> None:
-        """Have training steps of ``batch`` images recorded and replayed (on one GPU)."""
-        self._recorded_size = batch
-
-    def on_fit_end(self) -> None:
-        """Give the recording's memory on the GPU back."""
-        self.recording = None
-
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """As Lightning's; a replayed step has computed its gradients already."""
-        if self.recording is not None and self._is_replay:
-            self.recording.give_gradients()
-        else:
+        if not self.recorder.give_gradients():
             super().backward(loss, *args, **kwargs)
 
     def _complain(
@@ -225,47 +209,20 @@ class SegmentationTask(L.LightningModule):
     # -- validation ------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        """One row per image: an image that two processes saw would show as a count above one."""
+        """Begin anew."""
         self.lookout.settle()
-        self._validation = {}
-
-    def _keep(self, name: str, positions: Tensor, values: Tensor) -> None:
-        store = self._validation.setdefault(
-            name, torch.zeros(self.val_count, dtype=torch.float64, device=positions.device)
-        )
-        store[positions] += values.double()
+        self.validation = ValidationScores(self.val_count)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Per-image results of one batch, kept by position."""
-        image, mask, where = batch["image"].float() / 255, batch["mask"], batch["position"]
+        """Keep the results of one batch."""
+        image, mask = batch["image"].float() / 255, batch["mask"]
         terms, logits, teacher_logits = self.terms(image, [(None, mask)])
-        self._keep("seen", where, torch.ones_like(where))
-        for name, value in terms.items():
-            self._keep(f"loss/{name}", where, value.detach())
-        student_mask = logits > 0
-        self._keep("dice", where, dice_per_image(student_mask, mask > 0))
-        if teacher_logits is not None:
-            self._keep("agreement", where, dice_per_image(student_mask, teacher_logits > 0))
-            self._keep("teacher_dice", where, dice_per_image(teacher_logits > 0, mask > 0))
+        self.validation.add(batch["position"], terms, mask, logits, teacher_logits)
 
     def on_validation_epoch_end(self) -> None:
         """Means over the images of all processes; then the schedule takes its epoch step."""
-        kept = {name: self._sum_over_processes(values) for name, values in self._validation.items()}
-        if not bool((kept["seen"] == 1).all()):
-            raise TrainingError(
-                "A validation image was evaluated twice or not at all.",
-                "each exactly once",
-                "Start anew with --overwrite; if it stays, report it with the output of dermdistill info.",
-            )
-        means = {name: values.mean().item() for name, values in kept.items() if name != "seen"}
-        jaccard = kept["dice"] / (2 - kept["dice"])
-        scores = {
-            "val/loss": sum(value for name, value in means.items() if name.startswith("loss/")),
-            "val/dice": means["dice"],
-            "val/jaccard": jaccard.mean().item(),
-            **{f"val/{name}": means[name] for name in ("agreement", "teacher_dice") if name in means},
-            **{f"val/{n.removeprefix('loss/')}": v for n, v in means.items() if n.startswith("loss/")},
-        }
+        means = self.validation.means(self._sum_over_processes)
+        scores = {f"val/{name}": value for name, value in means.items()}
         self.log_dict(scores, rank_zero_only=False)
         taught = self.means.take(self._sum_over_processes)
         self.log_dict({f"train/{name}": value for name, value in taught.items()}, rank_zero_only=False)
@@ -288,10 +245,3 @@ def shared_terms(supervised: Supervised, logits: Tensor, masks: Masks) -> Terms:
             part = value if share is None else share * value
             total[name] = total[name] + part if name in total else part
     return total
-
-
-def dice_per_image(one: Tensor, other: Tensor) -> Tensor:
-    """Dice of boolean masks [b, 1, h, w] per image, float [b]; 1 where both are empty."""
-    both = (one & other).flatten(1).sum(1).double()
-    total = one.flatten(1).sum(1).double() + other.flatten(1).sum(1).double()
-    return torch.where(total > 0, 2 * both / total.clamp(min=1), 1.0)

@@ -88,6 +88,15 @@ def on_gpu(recipe: Recipe) -> bool:
     return recipe.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
 
 
+def can_be_recorded(recipe: Recipe) -> bool:
+    """Whether its steps on a GPU can be recorded: those of one process, unless the loss is scaled between the
+    passes (16-mixed) or ``torch.compile`` records by itself.
+    """
+    t = recipe.trainer
+    alone = t.devices * t.num_nodes == 1 and t.precision != "16-mixed"
+    return alone and t.cuda_graphs == "auto" and t.compile in ("off", "default")
+
+
 def board_settings(recipe: Recipe) -> dict[str, Any]:
     """Settings by dotted name for TensorBoard: no paths; of the many on augmentation only the unusual.
 

@@ -32,10 +32,10 @@ from dermdistill.models.adaptors import Adaptors
 from dermdistill.models.build import LesionNet, build_model, count_parameters
 from dermdistill.models.ensemble import Ensemble, one_teacher_only
 from dermdistill.objective import distilled_terms, supervised_terms
-from dermdistill.schedules import CosineSchedule, PlateauSchedule
+from dermdistill.schedules import make_schedule
 from dermdistill.tasks import SegmentationTask
 from dermdistill.teachers import check_same_teacher, find_teacher
-from dermdistill.trainer import make_trainer, on_gpu, quiet_lightning
+from dermdistill.trainer import can_be_recorded, make_trainer, on_gpu, quiet_lightning
 
 logger = logging.getLogger(__name__)
 
@@ -139,15 +139,6 @@ def make_optimizer(
             return torch.optim.SGD(parameters, momentum=optim.momentum, **common)
 
 
-def make_schedule(
-    optimizer: torch.optim.Optimizer, *, optim: OptimSettings, steps_per_epoch: int, epochs: int
-) -> PlateauSchedule | CosineSchedule:
-    """ReduceLROnPlateau, or cosine with warm-up."""
-    if optim.schedule == "plateau":
-        return PlateauSchedule(optimizer, optim.plateau_factor, optim.plateau_patience)
-    return CosineSchedule(optimizer, round(optim.warmup_epochs * steps_per_epoch), epochs * steps_per_epoch)
-
-
 def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) -> dict[str, Any]:
     views = recipe.augment.model_dump()
     enabled = views.pop("enabled")
@@ -177,21 +168,15 @@ def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) ->
 def _speed_up(task: SegmentationTask, recipe: Recipe, size: int, feed: Feed, device: torch.device) -> None:
     """Have steps computed by what is quicker than PyTorch's operations one by one."""
     t = recipe.trainer
-    steps, one = t.epochs * len(feed.sampler), t.devices * t.num_nodes == 1
+    steps = t.epochs * len(feed.sampler)
     if t.compile != "off":
         task.compile_steps(t.compile, feed.sampler.full)
-    if device.type == "cuda" and one and steps >= recorded.WORTH_IT and _can_be_recorded(recipe):
-        task.record_steps(feed.sampler.full)
+    if device.type == "cuda" and steps >= recorded.WORTH_IT and can_be_recorded(recipe):
+        task.recorder.full = feed.sampler.full
     if t.compile != "off" or device.type != "cpu" or steps < onnx_teacher.WORTH_IT:
         return
     if isinstance(task, DistillationTask) and task.adaptors is None:  # else feature maps are wanted
         task.teacher_answer = onnx_teacher.answer_on_cpu(task.teacher.net, size)
-
-
-def _can_be_recorded(recipe: Recipe) -> bool:
-    """Not under 16-mixed, whose loss is scaled between the passes, nor what records by itself."""
-    t = recipe.trainer
-    return t.cuda_graphs == "auto" and t.precision != "16-mixed" and t.compile in ("off", "default")
 
 
 def _fit(
