@@ -32,7 +32,8 @@ def lively(arch: str, encoder: str | None = None, seed: int = 0) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("arch", "encoder"), [("unet-w4", None), ("DeepLabV3Plus", "tu-tf_efficientnet_lite0")]
+    ("arch", "encoder"),
+    [("unet-w4", None), ("DeepLabV3Plus", "tu-tf_efficientnet_lite0"), ("nano", None), ("base", None)],
 )
 def test_the_logits_are_pytorchs(arch: str, encoder: str | None) -> None:
     net = fold_batch_norm(lively(arch, encoder)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

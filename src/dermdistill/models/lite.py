@@ -95,7 +95,8 @@ class LiteEncoder(nn.Module):
 class SameConv2d(nn.Conv2d):
     """Convolution padded as TensorFlow's SAME: at stride 2 the odd row and column are below and right.
 
-    For inputs whose sides are multiples of the stride, so the padding is known beforehand. No bias.
+    For inputs whose sides are multiples of the stride, so the padding is known beforehand. No bias, until a
+    batch norm is folded into it (`fold_batch_norm`).
     """
 
     def __init__(self, before: int, after: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
@@ -118,6 +119,7 @@ class SameConv2d(nn.Conv2d):
         ).to(self.weight)
         with torch.no_grad():
             even.weight.copy_(F.pad(self.weight, (1, 0, 1, 0)))
+        even.bias = None if self.bias is None else nn.Parameter(self.bias.detach().clone())
         return even.train(self.training)
 
 
