@@ -49,6 +49,10 @@ def test_several_teachers_answer_as_one() -> None:
     image = torch.rand(2, 3, SIZE, SIZE)
     found = OnnxAnswer(nets, SIZE, 1)(nets, image, False)[0]
     torch.testing.assert_close(found, nets(image), rtol=1e-4, atol=1e-4)
+    chosen = torch.tensor([[False, True], [True, False]])
+    found = OnnxAnswer(nets, SIZE, 1)(nets, image, False, chosen)[0]
+    expected = torch.stack([nets.nets[1](image)[0], nets.nets[0](image)[1]])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_features_and_other_sizes_are_pytorchs() -> None:

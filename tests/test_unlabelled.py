@@ -57,8 +57,9 @@ def a_batch(labelled: int, unlabelled: int) -> Batch:
 
 def test_masks_count_for_the_labelled_images_and_the_teacher_for_all() -> None:
     distilling = task(kl=1.0, channel_wise=0.5).train()
-    image, masks = distilling.view(a_batch(2, 3))
-    terms, logits, teacher_logits = distilling.terms(image, masks)
+    batch = a_batch(2, 3)
+    image, masks = distilling.view(batch)
+    terms, logits, teacher_logits = distilling.terms(image, masks, batch["row"])
     assert teacher_logits is not None
     assert {name: len(values) for name, values in terms.items()} == {
         "dice_loss": 2, "bce_loss": 2, "kl_loss": 5, "channel_wise_loss": 5,
@@ -82,15 +83,16 @@ def test_the_size_of_a_term_does_not_depend_on_the_share() -> None:
     many["image"] = torch.cat([few["image"], few["image"]])
     found = []
     for batch in (few, many):
-        terms = distilling.terms(*distilling.view(batch))[0]
+        terms = distilling.terms(*distilling.view(batch), batch["row"])[0]
         found.append(torch.stack([values.mean() for values in terms.values()]))
     torch.testing.assert_close(*found)
 
 
 def test_a_boundary_without_a_mask_is_the_teachers() -> None:
     distilling = task(kl=0.0, boundary=1.0).train()
-    image, masks = distilling.view(a_batch(1, 2))
-    terms, logits, teacher_logits = distilling.terms(image, masks)
+    batch = a_batch(1, 2)
+    image, masks = distilling.view(batch)
+    terms, logits, teacher_logits = distilling.terms(image, masks, batch["row"])
     assert teacher_logits is not None
     outline = torch.cat([masks[0][1], (teacher_logits[1:] > 0).to(torch.uint8)])
     expected = losses.boundary_kl_loss(logits, teacher_logits, outline, 2.0, 5, reduction="none")

@@ -5,22 +5,35 @@ Off by default: compiling takes a minute, which short runs do not win back (benc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dermdistill.errors import TrainingError
 
-Answer = Callable[[Any, Tensor, bool], tuple[Tensor, list[Tensor]]]
-"""(network, image, whether features are wanted) → (logits, feature maps or nothing)."""
+
+class Answer(Protocol):
+    """How the logits and feature maps of a network are computed."""
+
+    def __call__(
+        self, net: Any, image: Tensor, features: bool, chosen: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """As `answer`."""
 
 
-def answer(net: nn.Module, image: Tensor, features: bool) -> tuple[Tensor, list[Tensor]]:
-    """Logits [b, 1, h, w] of a network, and its feature maps where they are asked for."""
-    return net.forward_features(image) if features else (net(image), [])  # type: ignore[operator]
+def answer(
+    net: nn.Module, image: Tensor, features: bool, chosen: Tensor | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """Logits [b, 1, h, w] of a network, and its feature maps where they are asked for.
+
+    Of an `Ensemble`, those of the networks that are ``chosen`` for each image, bool [b, n]; None: of all.
+    """
+    if features:
+        return net.forward_features(image)  # type: ignore[operator]
+    return (net(image) if chosen is None else net(image, chosen)), []
 
 
 class CompiledAnswer:
@@ -37,10 +50,12 @@ class CompiledAnswer:
         self.batch = batch
         self.compiled: Answer = torch.compile(answer, mode=mode, dynamic=False)
 
-    def __call__(self, net: nn.Module, image: Tensor, features: bool) -> tuple[Tensor, list[Tensor]]:
+    def __call__(
+        self, net: nn.Module, image: Tensor, features: bool, chosen: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """As `answer`."""
-        call = self.compiled if len(image) == self.batch else answer
-        return call(net, image, features)
+        call: Answer = self.compiled if len(image) == self.batch else answer
+        return call(net, image, features, chosen)
 
 
 @contextmanager

@@ -44,9 +44,11 @@ class FrozenTeacher(nn.Module):
 
     # no_grad and not inference_mode: the student's loss keeps the teacher's output for its backward pass.
     @torch.no_grad()
-    def forward(self, image: Tensor, features: bool, call: Answer = answer) -> tuple[Tensor, list[Tensor]]:
-        """Logits [b, 1, h, w], and the feature maps where they are asked for; by ``call``."""
-        return call(self.net, image, features)
+    def forward(
+        self, image: Tensor, features: bool, call: Answer = answer, chosen: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Logits [b, 1, h, w], and the feature maps where they are asked for; by ``call``, as `answer`."""
+        return call(self.net, image, features, chosen)
 
 
 class DistillationTask(SegmentationTask):
@@ -58,6 +60,8 @@ class DistillationTask(SegmentationTask):
         distilled: (student logits, teacher logits, mask, student features, teacher features) → terms.
         adaptors: 1×1 adaptors of feature distillation, trained beside the student, or None.
         fold: As of `FrozenTeacher`.
+        taught_by: Which of several teachers answer for which image, bool [rows of the manifest, teachers]
+            (`teachers.taught_by`); None: all of them.
         **task: As for SegmentationTask.
     """
 
@@ -69,9 +73,12 @@ class DistillationTask(SegmentationTask):
         distilled: Distilled,
         adaptors: nn.Module | None = None,
         fold: bool = True,
+        taught_by: Tensor | None = None,
         **task: Any,
     ) -> None:
         super().__init__(net, **task)
+        self.taught_by: Tensor | None
+        self.register_buffer("taught_by", taught_by, persistent=False)
         self.teacher = FrozenTeacher(teacher, fold)
         self.distilled, self.adaptors = distilled, adaptors
         self.teacher_answer: Answer = answer
@@ -82,22 +89,29 @@ class DistillationTask(SegmentationTask):
         super().compile_steps(mode, batch)
         self.compiled_teacher = CompiledAnswer(mode, batch)
 
-    def terms(self, image: Tensor, masks: Masks) -> tuple[Terms, Tensor, Tensor | None]:
+    def terms(self, image: Tensor, masks: Masks, row: Tensor) -> tuple[Terms, Tensor, Tensor | None]:
         """Supervised and distilled terms; teacher and student see the same tensor.
 
         Supervised terms are of the images with a mask, distilled ones of all. Where a distilled term needs an
-        outline and there is no mask, it is the teacher's.
+        outline and there is no mask, it is the teacher's. Unlabelled images are taught by all teachers.
         """
         features = self.adaptors is not None
         logits, student_features = self.answer(image, features)
         call = self.compiled_teacher if self.training and self.compiled_teacher else self.teacher_answer
-        teacher_logits, teacher_features = self.teacher(image, features, call)
+        count = len(masks[0][1])
+        chosen = self._chosen(row[:count], len(image) - count)
+        teacher_logits, teacher_features = self.teacher(image, features, call, chosen)
         if self.adaptors is not None:
             student_features, teacher_features = self.adaptors(student_features, teacher_features)
         mask = masks[0][1]
-        count = len(mask)
         terms = shared_terms(self.supervised, logits[:count], masks)
         if count < len(image):
             mask = torch.cat([mask, (teacher_logits[count:] > 0).to(mask.dtype)])
         terms |= self.distilled(logits, teacher_logits, mask, student_features, teacher_features)
         return terms, logits, teacher_logits
+
+    def _chosen(self, row: Tensor, unlabelled: int) -> Tensor | None:
+        if self.taught_by is None:
+            return None
+        chosen = self.taught_by[row]
+        return torch.cat([chosen, chosen.new_ones(unlabelled, chosen.shape[1])]) if unlabelled else chosen

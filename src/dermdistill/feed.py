@@ -17,7 +17,9 @@ from dermdistill.data.dataset import PreparedData
 from dermdistill.data.exclude import Exclusions, read_exclusions
 from dermdistill.data.loader import Batch, EpochBatches, PackDataset, loader_of
 from dermdistill.data.prepare import ensure_prepared
+from dermdistill.data.split import part_of
 from dermdistill.data.unlabelled import MixedBatches, MixedDataset, unlabelled_rows
+from dermdistill.settings import split_fold
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +107,17 @@ def world_of(recipe: Recipe) -> tuple[int, int]:
 
 
 def train_rows(recipe: Recipe, data: PreparedData) -> NDArray[np.int64]:
-    """Rows of the training split, less ``data.exclude``, or a seeded choice of ``data.train_limit``."""
+    """Rows of the training split, less those that the settings leave out.
+
+    They are ``data.exclude``, the part that ``data.fold`` names, and all but a seeded choice of
+    ``data.train_limit``.
+    """
     rows = data.indices("train")
     if (exclusions := _exclusions(recipe, data)) is not None:
         rows = np.array([row for row in rows if data.manifest[row].image_id not in exclusions.crossing], int)
+    if recipe.data.fold is not None:
+        part, parts = split_fold(recipe.data.fold)
+        rows = np.array([row for row in rows if part_of(data.manifest[row], parts) != part], int)
     limit = recipe.data.train_limit
     if limit is None or limit >= len(rows):
         return rows
@@ -120,11 +129,14 @@ def _exclusions(recipe: Recipe, data: PreparedData) -> Exclusions | None:
 
 
 def _trained_on(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
-    """The data set for the card; with ``data.exclude`` also how many images it took out, and its hash."""
+    """The data set for the card; with ``data.exclude`` also how many images it took out, and its hash;
+    with ``data.fold`` the part that was left out."""
     facts: dict[str, Any] = {"name": data.name, "fingerprint": data.fingerprint}
     if (exclusions := _exclusions(recipe, data)) is not None:
         ids = [data.manifest[row].image_id for row in data.indices("train")]
         count = len(exclusions.crossing.intersection(ids))
         logger.info("%s: %d training images are left out", exclusions.path, count)
         facts |= {"excluded": count, "exclude_sha256": exclusions.sha256}
+    if recipe.data.fold is not None:
+        facts["fold"] = recipe.data.fold
     return facts

@@ -102,9 +102,13 @@ def _training(
         )
     if card.teacher and (several := card.teacher.get("mean_of")):
         each = "\n".join(f"- `{_short(one)}`" for one in several)
-        lines.append(
-            f"It was distilled from the mean of {len(several)} teachers, fine-tuned on lesions:\n\n{each}"
+        group = f"{len(several)} teachers, fine-tuned on lesions"
+        told = (
+            f"It was distilled from {group}, each training image by those that were trained without it:"
+            if card.teacher.get("folds")
+            else f"It was distilled from the mean of {group}:"
         )
+        lines.append(f"{told}\n\n{each}")
     elif card.teacher:
         taught = card.teacher
         name = " ".join(str(taught[key]) for key in ("arch", "encoder") if taught.get(key))

@@ -6,18 +6,20 @@ joins a convolution with its activation, which PyTorch computes one after the ot
 
 from __future__ import annotations
 
+import functools
 import logging
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from dermdistill.compiled import Answer, answer
 from dermdistill.graph import INPUT, OUTPUT, trace
 from dermdistill.models.build import LesionNet
-from dermdistill.models.ensemble import Ensemble, mean_logits
+from dermdistill.models.ensemble import Ensemble, answer_as_one
 from dermdistill.onnx_backend import open_session
 
 logger = logging.getLogger(__name__)
@@ -47,13 +49,19 @@ class OnnxAnswer:
                 trace(one, path, size)
                 self.sessions.append(open_session(path, threads))
 
-    def __call__(self, net: nn.Module, image: Tensor, features: bool) -> tuple[Tensor, list[Tensor]]:
+    def __call__(
+        self, net: nn.Module, image: Tensor, features: bool, chosen: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """As `answer`."""
         if features or image.device.type != "cpu" or image.shape[-2:] != (self.size, self.size):
-            return answer(net, image, features)
-        feed = {INPUT: np.ascontiguousarray(image.detach().float().numpy())}
-        logits = [torch.from_numpy(session.run([OUTPUT], feed)[0]) for session in self.sessions]
-        return (logits[0] if len(logits) == 1 else mean_logits(torch.stack(logits))), []
+            return answer(net, image, features, chosen)
+        calls = [functools.partial(_run, session) for session in self.sessions]
+        full = image.detach().float()
+        return (calls[0](full) if len(calls) == 1 else answer_as_one(calls, full, chosen)), []
+
+
+def _run(session: onnxruntime.InferenceSession, image: Tensor) -> Tensor:
+    return torch.from_numpy(session.run([OUTPUT], {INPUT: np.ascontiguousarray(image.numpy())})[0])
 
 
 def answer_on_cpu(net: LesionNet | Ensemble, size: int) -> Answer:

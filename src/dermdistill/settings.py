@@ -8,12 +8,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+
+
+def split_fold(text: str) -> tuple[int, int]:
+    """K and N of "K/N".
+
+    Raises:
+        ValueError: It is not of that form, or not 0 ≤ K < N with N of at least 2.
+    """
+    k, slash, n = text.partition("/")
+    if not (slash and k.strip().isdecimal() and n.strip().isdecimal() and int(k) < int(n) >= 2):
+        raise ValueError(
+            f"{text!r} is no part of a whole: K/N with K from 0 to N - 1 and N from 2, as in 0/4"
+        )
+    return int(k), int(n)
+
+
+Fold = Annotated[str, AfterValidator(lambda text: "{}/{}".format(*split_fold(text)))]
 
 
 class Settings(BaseModel):
@@ -47,6 +64,9 @@ class DataSettings(Settings):
     """Share of a step's images that are unlabelled; batch_size stays the number of labelled ones."""
     train_limit: Count | None = None
     """Use only the first N training images (after the seeded shuffle); for quick trials."""
+    fold: Fold | None = None
+    """K/N, as in 0/4: leave part K of N of the training images out (K from 0; groups stay whole, the seed
+    does not matter). For a teacher that is to teach the images of that part: teacher.folds."""
 
 
 class AugmentSettings(Settings):
@@ -109,6 +129,10 @@ class TeacherSettings(Settings):
     """As student.encoder."""
     encoder_weights: str | None = None
     """As student.encoder_weights."""
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
+    """Cross-fitting with N teachers: each training image is taught by the one that was trained without it.
+    Either recipe fine-tunes N of them, each without one N-th of the images, or runs names finished ones that
+    were trained so (data.fold). Images that none was trained on are taught by their mean."""
     any_data: bool = False
     """Accept a teacher that was trained on other data. Its training images may include this test split."""
 
@@ -116,6 +140,11 @@ class TeacherSettings(Settings):
     def _one_way_to_name_it(self) -> TeacherSettings:
         if self.run is not None and self.runs:
             raise ValueError("both run and runs are given: name one teacher (run) or several (runs)")
+        if self.folds is not None and (self.run is not None or not (self.runs or self.recipe)):
+            raise ValueError(
+                f"folds is {self.folds}: several teachers, each trained without a part of the images, are "
+                "needed; name them (runs) or what fine-tunes them (recipe)"
+            )
         return self
 
 
@@ -247,9 +276,19 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _several_teachers_share_no_features(self) -> Recipe:
-        if len(self.teacher.runs) > 1 and self.kd.attention > 0:
+        count = self.teacher.folds or len(self.teacher.runs)
+        if count > 1 and self.kd.attention > 0:
             raise ValueError(
-                f"kd.attention compares feature maps, and {len(self.teacher.runs)} teachers have no common "
-                "ones: set it to 0, or name one teacher"
+                f"kd.attention compares feature maps, and {count} teachers have no common ones: set it to 0, "
+                "or name one teacher"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_taught_image_is_one_image(self) -> Recipe:
+        if self.teacher.folds is not None and self.augment.mixup > 0:
+            raise ValueError(
+                "augment.mixup shows two images at once, and with teacher.folds each has a teacher of its "
+                "own: set mixup to 0, or folds to null"
             )
         return self

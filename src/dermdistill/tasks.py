@@ -130,8 +130,13 @@ class SegmentationTask(L.LightningModule):
         view: Tensor = self.augment(image, image.new_zeros(image[:, :1].shape, dtype=torch.uint8))[0]
         return view
 
-    def terms(self, image: Tensor, masks: Masks) -> tuple[Terms, Tensor, Tensor | None]:
-        """Named terms per image that each concerns, the network's logits, and the teacher's if it has one."""
+    def terms(self, image: Tensor, masks: Masks, row: Tensor) -> tuple[Terms, Tensor, Tensor | None]:
+        """Named terms per image that each concerns, the network's logits, and the teacher's if it has one.
+
+        Args:
+            image, masks: From `view`.
+            row: int64 [b], as in `Batch`.
+        """
         logits, _ = self.answer(image, features=False)
         return shared_terms(self.supervised, logits, masks), logits, None
 
@@ -153,7 +158,7 @@ class SegmentationTask(L.LightningModule):
         if self.compiled is not None:
             torch.compiler.cudagraph_mark_step_begin()  # what the step before answered is done with
         image, masks = self.view(batch)
-        loss, terms = self.recorder(image, masks)
+        loss, terms = self.recorder(image, masks, batch["row"])
         told = {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
         names = {"row": batch["row"], "position": batch["position"]}  # images would fill the device's memory
         when = (self.global_step, self.current_epoch)
@@ -165,9 +170,9 @@ class SegmentationTask(L.LightningModule):
         """Give the GPU the memory of a recording back."""
         self.recorder.forget()
 
-    def mean_terms(self, image: Tensor, masks: Masks) -> tuple[Tensor, Terms]:
+    def mean_terms(self, image: Tensor, masks: Masks, row: Tensor) -> tuple[Tensor, Terms]:
         """The loss, and the terms that it is the sum of, each the mean over the images that it concerns."""
-        terms = {name: values.mean() for name, values in self.terms(image, masks)[0].items()}
+        terms = {name: values.mean() for name, values in self.terms(image, masks, row)[0].items()}
         return torch.stack(list(terms.values())).sum(), terms
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -216,7 +221,7 @@ class SegmentationTask(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the results of one batch."""
         image, mask = batch["image"].float() / 255, batch["mask"]
-        terms, logits, teacher_logits = self.terms(image, [(None, mask)])
+        terms, logits, teacher_logits = self.terms(image, [(None, mask)], batch["row"])
         self.validation.add(batch["position"], terms, mask, logits, teacher_logits)
 
     def on_validation_epoch_end(self) -> None:

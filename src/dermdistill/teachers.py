@@ -1,4 +1,7 @@
-"""Which network teaches: a finished run, one fine-tuned first, or one as its pretrained weights are."""
+"""Which network teaches: a finished run, one fine-tuned first, or one as its pretrained weights are.
+
+With several (``teacher.folds``): which of them teach which image.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from dermdistill.config import Recipe, load_recipe, to_tree
 from dermdistill.data.dataset import PreparedData
+from dermdistill.data.split import part_of
 from dermdistill.errors import ConfigError, MismatchError
 from dermdistill.models.build import LesionNet, build_model
 from dermdistill.models.ensemble import Ensemble
 from dermdistill.models.torch_backend import load_last, load_run
 from dermdistill.runs import RunFolder
+from dermdistill.settings import split_fold
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +43,11 @@ def find_teacher(
     """
     wanted = recipe.teacher
     if wanted.runs:
-        return _mean_of([_load_teacher(folder, recipe, data) for folder in wanted.runs])
+        return _mean_of([_load_teacher(folder, recipe, data) for folder in wanted.runs], wanted.folds)
     if wanted.run is None and wanted.recipe is not None:
-        return _load_teacher(fine_tune(teacher_recipe(recipe)), recipe, data)
+        folds = range(wanted.folds) if wanted.folds is not None else [None]
+        made = [fine_tune(teacher_recipe(recipe, fold)) for fold in folds]
+        return _mean_of([_load_teacher(folder, recipe, data) for folder in made], wanted.folds)
     if wanted.run is not None:
         return _load_teacher(wanted.run, recipe, data)
     if wanted.arch is None:
@@ -57,11 +67,56 @@ def find_teacher(
     return net, {"run": None, "model": net.spec.to_dict(), "fine_tuned": False}
 
 
-def teacher_recipe(recipe: Recipe) -> Recipe:
-    """The recipe of the teacher, on the student's data, seed, device and folders."""
+def taught_by(data: PreparedData, described: Mapping[str, Any], folds: int) -> Tensor:
+    """Which teacher teaches which image in cross-fitting (Dao et al. 2021, arXiv 2104.09732, section 4).
+
+    On the images that it was trained on a teacher says what their masks say, and little else.
+
+    Args:
+        data: What the student will be trained on.
+        described: What `find_teacher` says of the teachers.
+        folds: Number of parts.
+
+    Returns:
+        bool [images, teachers]: for a training image, the teachers that were trained without its part; for
+        the others, on which none was trained, all.
+
+    Raises:
+        MismatchError: A teacher was not trained without one of that many parts, or a part has no teacher.
+    """
+    teachers = described.get("mean_of") or [described]
+    advice = (
+        f"Train them: dermdistill train RECIPE --data.fold 0/{folds} --name NAME, up to {folds - 1}/{folds}."
+    )
+    parts = []
+    for one in teachers:
+        part, whole = split_fold(one["fold"]) if one.get("fold") else (None, None)
+        if part is None or whole != folds:
+            found = f"without part {one['fold']}" if one.get("fold") else "on all parts"
+            wanted = f"teachers that were each trained without one of {folds} parts of the images"
+            raise MismatchError(f"The teacher {one['run']} was trained {found}.", wanted, advice)
+        parts.append(part)
+    if missing := sorted(set(range(folds)) - set(parts)):
+        raise MismatchError(
+            f"No teacher was trained without part {missing[0]}/{folds}: its images have none.",
+            f"a teacher for each of the {folds} parts, found those for {', '.join(map(str, sorted(parts)))}",
+            advice,
+        )
+    own = [part_of(row, folds) if row.split == "train" else None for row in data.manifest]
+    return torch.tensor([[mine is None or mine == part for part in parts] for mine in own])
+
+
+def teacher_recipe(recipe: Recipe, fold: int | None = None) -> Recipe:
+    """The recipe of the teacher, on the student's data, seed, device and folders.
+
+    Args:
+        recipe: The student's.
+        fold: Which part of ``teacher.folds`` it is trained without, under a name that tells so; None: none.
+    """
     assert recipe.teacher.recipe is not None
+    same = ("name", "root", "size", "train_limit", "exclude", "fold")
     overrides: dict[str, Any] = {
-        **{f"data.{name}": to_tree(recipe.data)[name] for name in ("name", "root", "size", "train_limit")},
+        **{f"data.{name}": to_tree(recipe.data)[name] for name in same},
         **{
             f"trainer.{name}": to_tree(recipe.trainer)[name]
             for name in ("accelerator", "devices", "num_nodes")
@@ -72,6 +127,10 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
     for name in ("arch", "encoder", "encoder_weights"):
         if (value := getattr(recipe.teacher, name)) is not None:
             overrides[f"teacher.{name}"] = value
+    if fold is not None:
+        folds = recipe.teacher.folds
+        name = load_recipe(recipe.teacher.recipe).name
+        overrides |= {"data.fold": f"{fold}/{folds}", "name": f"{name}-fold{fold}of{folds}"}
     return load_recipe(recipe.teacher.recipe, overrides)
 
 
@@ -103,7 +162,7 @@ def _named(hashes: list[str | None]) -> str:
 
 
 def _mean_of(
-    loaded: list[tuple[LesionNet, dict[str, Any]]],
+    loaded: list[tuple[LesionNet, dict[str, Any]]], folds: int | None
 ) -> tuple[LesionNet | Ensemble, dict[str, Any]]:
     if len(loaded) == 1:
         return loaded[0]
@@ -115,7 +174,8 @@ def _mean_of(
                 "different ones: a mean over copies is the same teacher, and costs more",
                 "Leave one of them out.",
             )
-    return Ensemble([net for net, _ in loaded]), {"run": None, "fine_tuned": True, "mean_of": described}
+    told = {"run": None, "fine_tuned": True, "mean_of": described}
+    return Ensemble([net for net, _ in loaded]), told if folds is None else told | {"folds": folds}
 
 
 def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[LesionNet, dict[str, Any]]:
@@ -136,6 +196,8 @@ def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[Les
             "Fine-tune a teacher on this data (leave --teacher out), or accept it with --teacher.any-data.",
         )
     described = {"run": folder.name, "model": card.model, "fine_tuned": True}
+    if "fold" in card.dataset:
+        described["fold"] = card.dataset["fold"]
     if recipe.teacher.weights == "best":
         return net, {**described, "weights_sha256": card.weights_sha256, "val": card.scores.get("val")}
     last = {"weights": "last", "weights_sha256": load_last(net, folder), "best_sha256": card.weights_sha256}

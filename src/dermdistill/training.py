@@ -34,7 +34,7 @@ from dermdistill.models.ensemble import Ensemble, one_teacher_only
 from dermdistill.objective import distilled_terms, supervised_terms
 from dermdistill.schedules import make_schedule
 from dermdistill.tasks import SegmentationTask
-from dermdistill.teachers import check_same_teacher, find_teacher
+from dermdistill.teachers import check_same_teacher, find_teacher, taught_by
 from dermdistill.trainer import can_be_recorded, make_trainer, on_gpu, quiet_lightning
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,8 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
 
     The teacher is ``teacher.run``, or the mean of ``teacher.runs``; or is fine-tuned first by
     ``teacher.recipe`` (once; a finished run is used again); or, with ``teacher.arch`` alone, is used as its
-    pretrained weights are.
+    pretrained weights are. With ``teacher.folds`` each training image is taught by those of several teachers
+    that were trained without it (cross-fitting; Dao et al. 2021, arXiv 2104.09732).
 
     Args and Returns: as for `train`.
     """
@@ -90,6 +91,7 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
     fine_tune = functools.partial(train, resume=True, progress=progress)
     unlabelled = find_unlabelled(recipe, data, progress=progress)
     teacher, described = find_teacher(recipe, data, fine_tune=fine_tune)
+    chosen = taught_by(data, described, recipe.teacher.folds) if recipe.teacher.folds is not None else None
     run = runs.open_run(recipe, resume=resume, overwrite=overwrite)
     if run.finished.exists():
         logger.info("%s is finished: nothing to do", run.path)
@@ -106,6 +108,7 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
         adaptors=_adaptors(student, teacher) if recipe.kd.attention else None,
         # On a GPU a convolution's bias costs a pass over the map, and a slower one than batch norm's own.
         fold=not on_gpu(recipe),
+        taught_by=chosen,
         **_task_arguments(recipe, data, len(feed.sampler)),
     )
     return _fit(task, recipe, data, feed, run, teacher=described, resume=resume, progress=progress)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dermdistill.data.split import carve_validation
+from dermdistill.data.split import carve_validation, part_of
 from dermdistill.errors import DermDistillError
 
 
@@ -116,3 +116,22 @@ def test_two_images_are_one_and_one() -> None:
 def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(DermDistillError, match="fraction"):
         carve([replace(Image("a"), image_id=str(i)) for i in range(4)], fraction)
+
+
+@given(rows=images(grouped=True), parts=st.integers(2, 5))
+@settings(max_examples=50, deadline=None)
+def test_parts_keep_groups_whole_and_do_not_depend_on_other_images(rows: list[Image], parts: int) -> None:
+    by_group: dict[str, set[int]] = {}
+    for row in rows:
+        part = part_of(row, parts)
+        assert 0 <= part < parts
+        by_group.setdefault(row.group or row.image_id, set()).add(part)
+    assert all(len(found) == 1 for found in by_group.values())
+
+
+def test_parts_are_about_equal_and_stay_what_they_are() -> None:
+    found = [part_of(Image(f"ISIC_{i:07}"), 4) for i in range(4000)]
+    assert all(abs(count - 1000) < 120 for count in Counter(found).values())
+    assert found[:8] == [1, 0, 1, 2, 1, 1, 3, 3], (
+        "teachers that were trained by other parts would teach what they have seen"
+    )

@@ -83,6 +83,21 @@ def carve_validation(rows: Sequence[Splittable], fraction: float, seed: int) -> 
     return np.array(sorted(chosen), dtype=np.int64)
 
 
+def part_of(row: Splittable, parts: int) -> int:
+    """Which of several parts of the training images an image is in, for cross-fitting.
+
+    By a hash of its group, or of its name where it stands alone: independent of all other images.
+
+    Args:
+        row: The image.
+        parts: How many there are, at least 1.
+
+    Returns:
+        0 to ``parts`` - 1, each about as often.
+    """
+    return int.from_bytes(_draw(0, f"part {_unit(row)}")[:8], "big") % parts
+
+
 def stratify(rows: Sequence[Splittable]) -> list[str]:
     """The stratum of each row: its diagnosis, or its quartile of lesion size where none is known."""
     if any(row.diagnosis for row in rows):
@@ -95,8 +110,12 @@ def stratify(rows: Sequence[Splittable]) -> list[str]:
 def _units(rows: Sequence[Splittable]) -> dict[str, list[int]]:
     units: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
-        units[f"group {row.group}" if row.group else f"image {row.image_id}"].append(i)
+        units[_unit(row)].append(i)
     return units
+
+
+def _unit(row: Splittable) -> str:
+    return f"group {row.group}" if row.group else f"image {row.image_id}"
 
 
 def _shares(sizes: dict[str, int], target: int) -> dict[str, int]:

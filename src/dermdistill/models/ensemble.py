@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dermdistill.errors import ConfigError
@@ -37,9 +37,11 @@ class Ensemble(nn.Module):
     def __iter__(self) -> Iterator[LesionNet]:
         return iter(self.nets)  # type: ignore[arg-type]
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Logits (at least float32) of RGB images in [0, 1]."""
-        return mean_logits(torch.stack([net(image) for net in self.nets]))
+    def forward(
+        self, image: Float[Tensor, "b 3 h w"], chosen: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Logits (at least float32) of RGB images in [0, 1]; ``chosen`` as for `answer_as_one`."""
+        return answer_as_one(self.nets, image, chosen)
 
     def forward_features(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Refused: the networks' feature maps have no mean.
@@ -59,11 +61,41 @@ def one_teacher_only(count: int) -> ConfigError:
     )
 
 
-def mean_logits(logits: Float[Tensor, "n b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """logit(mean of σ(logits)) over the first dimension, at least float32.
+def answer_as_one(
+    nets: Iterable[Callable[[Tensor], Tensor]],
+    image: Float[Tensor, "b 3 h w"],
+    chosen: Bool[Tensor, "b n"] | None = None,
+) -> Float[Tensor, "b 1 h w"]:
+    """`mean_logits` of several networks, or, image by image, of some of them.
+
+    On a CPU each network computes the images that it is chosen for; on a GPU all of them, because which
+    those are would have to be waited for.
+
+    Args:
+        nets: Images → logits.
+        image: RGB in [0, 1].
+        chosen: Which networks answer for which image, at least one for each; None: all of them.
+    """
+    if chosen is None or image.device.type != "cpu":
+        return mean_logits(torch.stack([net(image) for net in nets]), chosen)
+    logits = image.new_zeros(chosen.shape[1], len(image), 1, *image.shape[2:])
+    for found, net, mine in zip(logits, nets, chosen.T, strict=True):
+        if mine.any():
+            found[mine] = net(image[mine]).to(found.dtype)
+    return mean_logits(logits, chosen)
+
+
+def mean_logits(
+    logits: Float[Tensor, "n b 1 h w"], chosen: Bool[Tensor, "b n"] | None = None
+) -> Float[Tensor, "b 1 h w"]:
+    """logit(mean of σ(logits)) over the first dimension, or the chosen part of it; at least float32.
 
     As log Σσ(t) − log Σσ(−t), which stays finite and exact where σ(t) rounds to 0 or 1.
     """
     with torch.autocast(logits.device.type, enabled=False):
         full = logits if logits.dtype == torch.float64 else logits.float()
-        return F.logsigmoid(full).logsumexp(0) - F.logsigmoid(-full).logsumexp(0)
+        lesion, skin = F.logsigmoid(full), F.logsigmoid(-full)
+        if chosen is not None:
+            silent = ~chosen.T[:, :, None, None, None]
+            lesion, skin = lesion.masked_fill(silent, -torch.inf), skin.masked_fill(silent, -torch.inf)
+        return lesion.logsumexp(0) - skin.logsumexp(0)

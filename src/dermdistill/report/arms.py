@@ -73,7 +73,8 @@ def describe(run: RunFiles) -> str:
     weights = [(term, run.settings.get(f"kd.{term}")) for term in terms]
     used = [f"{term.replace('_', '-')} {w:g}" for term, w in weights if isinstance(w, int | float) and w]
     several = run.card.teacher.get("mean_of")
-    taught = f"distilled from {len(several)} teachers" if several else "distilled"
+    kind = "cross-fitted teachers" if run.card.teacher.get("folds") else "teachers"
+    taught = f"distilled from {len(several)} {kind}" if several else "distilled"
     return f"{network}, {taught}" + (f": {', '.join(used)}" if used else "")
 
 
