@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from dermdistill import objective, training
+from dermdistill import distillation, objective, training
 from dermdistill.data.loader import PackDataset
 from dermdistill.data.prepare import open_dataset
 from dermdistill.data.unlabelled import MixedDataset
 from dermdistill.devices import Lookout
 from dermdistill.errors import TrainingError
+from dermdistill.files import read_csv
 from tinyruns import SIZE, state_of, tiny
 
 
@@ -53,6 +54,31 @@ def test_a_run_with_images_on_the_device_is_the_same_run(
     found = state_of(training.distill(tiny("phantom", root, tmp_path, **more), progress=False))
     expected = state_of(plain)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_the_teacher_answers_validation_images_once(
+    root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And every epoch's scores are those of a teacher that answers anew."""
+    asked: list[int] = []
+    original = distillation.FrozenTeacher.forward
+
+    def count(self: distillation.FrozenTeacher, image: torch.Tensor, *rest: Any) -> Any:
+        asked.append(len(image))
+        return original(self, image, *rest)
+
+    monkeypatch.setattr(distillation.FrozenTeacher, "forward", count)
+    recipe = tiny("phantom", root, tmp_path / "kept", **{"teacher.run": str(teacher)})
+    kept = training.distill(recipe, progress=False)
+    before = sum(asked)
+    monkeypatch.setattr(distillation, "KEPT_ANSWERS", 0)
+    anew = training.distill(recipe.model_copy(update={"runs_root": tmp_path / "anew"}), progress=False)
+    spared = len(open_dataset("phantom", root, SIZE).indices("val"))  # in the second of two epochs
+    assert sum(asked) - before == before + spared
+    for one, other in zip(read_csv(kept / "metrics.csv"), read_csv(anew / "metrics.csv"), strict=True):
+        found = {name: one[name] == other[name] for name in one if name.startswith("val_")}
+        assert len(found) >= 5
+        assert all(found.values()), found
 
 
 @pytest.mark.usefixtures("no_shape_checks")

@@ -18,6 +18,9 @@ from dermdistill.tasks import Masks, SegmentationTask, shared_terms
 
 Distilled = Callable[[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]], Terms]
 
+KEPT_ANSWERS = 2**28
+"""Most bytes of a frozen teacher's answers to validation batches that are kept from epoch to epoch."""
+
 
 class FrozenTeacher(nn.Module):
     """A network that stays in ``eval()`` and without gradients, whatever is called on its parent.
@@ -82,6 +85,7 @@ class DistillationTask(SegmentationTask):
         self.teacher = FrozenTeacher(teacher, fold)
         self.distilled, self.adaptors = distilled, adaptors
         self.teacher_answer: Answer = answer
+        self._said: dict[int, Tensor] = {}
         self.compiled_teacher: CompiledAnswer | None = None
 
     def compile_steps(self, mode: str, batch: int) -> None:
@@ -89,7 +93,9 @@ class DistillationTask(SegmentationTask):
         super().compile_steps(mode, batch)
         self.compiled_teacher = CompiledAnswer(mode, batch)
 
-    def terms(self, image: Tensor, masks: Masks, row: Tensor) -> tuple[Terms, Tensor, Tensor | None]:
+    def terms(
+        self, image: Tensor, masks: Masks, row: Tensor, again: int | None = None
+    ) -> tuple[Terms, Tensor, Tensor | None]:
         """Supervised and distilled terms; teacher and student see the same tensor.
 
         Supervised terms are of the images with a mask, distilled ones of all. Where a distilled term needs an
@@ -97,10 +103,8 @@ class DistillationTask(SegmentationTask):
         """
         features = self.adaptors is not None
         logits, student_features = self.answer(image, features)
-        call = self.compiled_teacher if self.training and self.compiled_teacher else self.teacher_answer
         count = len(masks[0][1])
-        chosen = self._chosen(row[:count], len(image) - count)
-        teacher_logits, teacher_features = self.teacher(image, features, call, chosen)
+        teacher_logits, teacher_features = self._teach(image, features, row[:count], again)
         if self.adaptors is not None:
             student_features, teacher_features = self.adaptors(student_features, teacher_features)
         mask = masks[0][1]
@@ -109,6 +113,25 @@ class DistillationTask(SegmentationTask):
             mask = torch.cat([mask, (teacher_logits[count:] > 0).to(mask.dtype)])
         terms |= self.distilled(logits, teacher_logits, mask, student_features, teacher_features)
         return terms, logits, teacher_logits
+
+    def on_fit_end(self) -> None:
+        """Forget what is of one fit."""
+        super().on_fit_end()
+        self._said.clear()
+
+    def _teach(
+        self, image: Tensor, features: bool, row: Tensor, again: int | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The teacher's answer; to a batch that comes again, the one that it gave the first time."""
+        if again is not None and again in self._said:
+            return self._said[again], []
+        call = self.compiled_teacher if self.training and self.compiled_teacher else self.teacher_answer
+        chosen = self._chosen(row, len(image) - len(row))
+        logits, maps = self.teacher(image, features, call, chosen)
+        kept = sum(said.nbytes for said in self._said.values())
+        if again is not None and not features and kept + logits.nbytes <= KEPT_ANSWERS:
+            self._said[again] = logits
+        return logits, maps
 
     def _chosen(self, row: Tensor, unlabelled: int) -> Tensor | None:
         if self.taught_by is None:

@@ -130,12 +130,15 @@ class SegmentationTask(L.LightningModule):
         view: Tensor = self.augment(image, image.new_zeros(image[:, :1].shape, dtype=torch.uint8))[0]
         return view
 
-    def terms(self, image: Tensor, masks: Masks, row: Tensor) -> tuple[Terms, Tensor, Tensor | None]:
+    def terms(
+        self, image: Tensor, masks: Masks, row: Tensor, again: int | None = None
+    ) -> tuple[Terms, Tensor, Tensor | None]:
         """Named terms per image that each concerns, the network's logits, and the teacher's if it has one.
 
         Args:
             image, masks: From `view`.
             row: int64 [b], as in `Batch`.
+            again: Number of a batch that comes in every epoch as it is (in validation), or None.
         """
         logits, _ = self.answer(image, features=False)
         return shared_terms(self.supervised, logits, masks), logits, None
@@ -221,7 +224,7 @@ class SegmentationTask(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the results of one batch."""
         image, mask = batch["image"].float() / 255, batch["mask"]
-        terms, logits, teacher_logits = self.terms(image, [(None, mask)], batch["row"])
+        terms, logits, teacher_logits = self.terms(image, [(None, mask)], batch["row"], batch_idx)
         self.validation.add(batch["position"], terms, mask, logits, teacher_logits)
 
     def on_validation_epoch_end(self) -> None:
