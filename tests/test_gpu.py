@@ -84,3 +84,21 @@ def test_recorded_steps_learn_the_same(
             found[graphs] = losses(training.train(recipe, progress=False))
     assert [recording is not None for recording in made] == [True]
     assert found["auto"] == pytest.approx(found["off"], rel=0.02 if precision == "bf16-mixed" else 1e-3)
+
+
+def test_cross_fitted_steps_are_those_of_a_cpu(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU asks every teacher for every image, a CPU each for its own; recorded steps choose by the rows."""
+    monkeypatch.setattr(recorded, "WORTH_IT", 0)
+    runs = []
+    for part in (0, 1):
+        more = {"teacher.arch": "unet-w4", "data.fold": f"{part}/2", "name": f"fold{part}"}
+        runs.append(str(training.train(tiny("teacher-phantom", root, tmp_path, **more), progress=False)))
+    found = {}
+    for where in ("cpu", "gpu"):
+        chosen = {"trainer.accelerator": where, "trainer.precision": "32-true", "kd.kl": 5.0}
+        taught = {"teacher.recipe": None, "teacher.runs": runs, "teacher.folds": 2}
+        recipe = tiny("phantom", root, tmp_path / where, **chosen, **taught)
+        found[where] = losses(training.distill(recipe, progress=False))
+    assert found["gpu"] == pytest.approx(found["cpu"], rel=0.05)
