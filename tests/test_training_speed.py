@@ -99,9 +99,9 @@ def test_compiled_steps_train_the_same_network(
         assert mode == "reduce-overhead"
         compiled = compile_(function, backend="eager", dynamic=dynamic)
 
-        def call(net: torch.nn.Module, image: torch.Tensor, features: bool) -> Any:
+        def call(net: torch.nn.Module, image: torch.Tensor, *rest: Any) -> Any:
             batches.append((len(image), net.training))
-            return compiled(net, image, features)
+            return compiled(net, image, *rest)
 
         return call
 
