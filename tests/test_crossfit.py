@@ -152,6 +152,13 @@ def test_the_teachers_recipe_has_the_students_images_less_a_part() -> None:
     assert (whole.data.fold, whole.name) == (None, "isic2016-teacher-cpu")
 
 
+def test_what_the_teachers_own_recipe_leaves_out_stays_out(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(TEACHER.replace("batch_size: 4", "exclude: own.csv"), encoding="utf-8")
+    recipe = parse_recipe({"name": "x", "teacher": {"recipe": str(path)}}, "x.yaml")
+    assert teachers.teacher_recipe(recipe).data.exclude == Path("own.csv")
+
+
 # -- what a step computes --------------------------------------------------------------------------------
 
 

@@ -114,9 +114,11 @@ def teacher_recipe(recipe: Recipe, fold: int | None = None) -> Recipe:
         fold: Which part of ``teacher.folds`` it is trained without, under a name that tells so; None: none.
     """
     assert recipe.teacher.recipe is not None
-    same = ("name", "root", "size", "train_limit", "exclude", "fold")
+    data = to_tree(recipe.data)
     overrides: dict[str, Any] = {
-        **{f"data.{name}": to_tree(recipe.data)[name] for name in same},
+        **{f"data.{name}": data[name] for name in ("name", "root", "size", "train_limit")},
+        # What the student leaves out; where it leaves nothing out, the teacher's own recipe decides.
+        **{f"data.{name}": data[name] for name in ("exclude", "fold") if data[name] is not None},
         **{
             f"trainer.{name}": to_tree(recipe.trainer)[name]
             for name in ("accelerator", "devices", "num_nodes")
