@@ -16,7 +16,7 @@ recipe  the whole recipe, fine-tune, distil, evaluate, as a user types it. Goal:
         time it is stopped, and its epochs are counted. Where as much time is left, again with the teacher
         that has ImageNet weights here.
 study   the ablations of recipes/study-ablation.yaml, as far as the minutes go; the same call goes on.
-long    recipes/study-long.yaml with its three teachers, all cells at a time, as far as the minutes go. It
+long    recipes/study-long.yaml with its eight teachers, all cells at a time, as far as the minutes go. It
         needs ``pack --release CSV`` (benchmarks/release_manifest.py makes it).
 """
 
@@ -63,13 +63,13 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--tiny", action="store_true", help="phantoms on a CPU: a rehearsal")
     parser.add_argument("--jobs", type=int, default=6, help="study: cells at a time")
-    parser.add_argument("--arms", help="study, long: only these")
+    parser.add_argument("--arms", help="study, long: only these (long: teachers, them alone)")
     parser.add_argument("--images", type=Path, help="pack: of the data set")
     parser.add_argument("--masks", type=Path, help="pack: of the data set")
     parser.add_argument("--manifest", type=Path, help="pack: CSV with the column isic2016_split")
     parser.add_argument("--release", type=Path, help="pack: CSV of benchmarks/release_manifest.py")
-    parser.add_argument("--epochs", type=int, default=60, help="long: of each student")
-    parser.add_argument("--teacher-epochs", type=int, default=20, help="long: of each teacher")
+    parser.add_argument("--epochs", type=int, default=100, help="long: of each student")
+    parser.add_argument("--teacher-epochs", type=int, default=24, help="long: of each teacher")
     options = parser.parse_args()
     if options.tiny:
         options.epochs = options.teacher_epochs = 1

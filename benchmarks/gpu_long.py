@@ -1,4 +1,4 @@
-"""Stages of gpu.py that train many students at a time: three teachers, then recipes/study-long.yaml.
+"""Stages of gpu.py that train many students at a time: eight teachers, then recipes/study-long.yaml.
 
 All of it is scored on validation; the test split is read afterwards, once, where the weights come back to.
 """
@@ -19,7 +19,10 @@ from typing import Any
 from gpu_machine import WEIGHTS, Results, dataset, end, hand_back, machine
 
 STUDENTS = ("nano", "small", "base")
-TEACHERS = tuple(f"long-teacher-{seed}" for seed in range(3))
+FOLDS = 4
+KINDS = ("base", "deeplab")
+TEACHERS = {f"long-{kind}-{part}": (kind, part) for kind in KINDS for part in range(FOLDS)}
+"""By name: the kind of network, and the part of the images that it is trained without."""
 STUDY_LONG = "gpu-long"
 
 
@@ -54,19 +57,23 @@ def _of_data(options: argparse.Namespace) -> list[str]:
 
 
 def start_teachers(options: argparse.Namespace) -> list[subprocess.Popen[bytes]]:
-    """Three teachers at a time, seeds 0 to 2."""
-    how = ["teacher-phantom", "--trainer.epochs", "1", "--data.batch-size", "4"]
-    if not options.tiny:
-        how = [
-            "teacher-cpu", "--teacher.encoder-weights", WEIGHTS, "--data.batch-size", "32",
-            "--optim.lr", "1e-3", "--trainer.epochs", str(options.teacher_epochs),
-        ]  # fmt: skip
-    how += _of_data(options)
+    """All teachers at a time: for each part of the images a `base` and a DeepLabV3+ that never see it."""
+    epochs = ["--trainer.epochs", str(options.teacher_epochs)]
+    how = {
+        "base": ["release", "--student.arch", "base", "--student.encoder-weights", WEIGHTS, *epochs],
+        "deeplab": ["teacher-cpu", "--data.batch-size", "16", "--optim.lr", "8e-4", *epochs],
+    }
+    if options.tiny:
+        tiny = ["teacher-phantom", "--data.batch-size", "4", *epochs]
+        how = {kind: [*tiny, "--seed", str(seed)] for seed, kind in enumerate(KINDS)}
+    common = [*_of_data(options), "--resume"]
     return [
-        start(options, "train", *how, "--seed", str(seed), "--name", name, "--resume", log=name)
-        for seed, name in enumerate(TEACHERS)
+        start(
+            options, "train", *how[kind], *common, "--data.fold", f"{part}/{FOLDS}", "--name", name, log=name
+        )
+        for name, (kind, part) in TEACHERS.items()
         if not (options.work / "long" / "runs" / name / "finished").exists()
-    ]
+    ]  # fmt: skip
 
 
 def start_study(options: argparse.Namespace, arms: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -87,11 +94,12 @@ def long(options: argparse.Namespace) -> None:
     with found.measure("long"):
         begun = time.monotonic()
         students = ["small"] if options.tiny else STUDENTS
-        every = ["unet-w8", *students, *(f"{name}-mean" for name in students)]
+        every = ["unet-w8", *students, *(f"{name}-crossfit" for name in students)]
         arms = options.arms.split(",") if options.arms else every
-        taught = [arm for arm in arms if arm.endswith("-mean")]
-        alone = [arm for arm in arms if arm not in taught]
-        first = start_teachers(options) if taught else []
+        taught = [arm for arm in arms if arm.endswith("-crossfit")]
+        alone = [arm for arm in arms if arm in every and arm not in taught]
+        # "teachers" in --arms: they alone are begun with.
+        first = start_teachers(options) if taught or "teachers" in arms else []
         studies = [start_study(options, alone)] if alone else []
         found["teachers in time"] = wait(first, options.deadline)
         found["seconds of teachers"] = round(time.monotonic() - begun, 1)
@@ -102,9 +110,9 @@ def long(options: argparse.Namespace) -> None:
     found["cells"] = {cell.name: {"epochs": len(rows), **best(rows)} for cell, rows in cells}
     with found.measure("hand back"):
         # Cells are scored again where they come to; the states of those that were not finished, and the
-        # weights of three teachers, would be more than is let through.
-        others = (f"{name}/best_teacher_model.pth" for name in TEACHERS[1:])
-        left_out = ("tensorboard", ".locks", ".png", "last.ckpt", *others)
+        # weights of the teachers, would be more than is let through.
+        weights = (f"{name}/best_{role}_model.pth" for name in TEACHERS for role in ("teacher", "student"))
+        left_out = ("tensorboard", ".locks", ".png", "last.ckpt", *weights)
         hand_back(options, options.work / "long", "long", left_out)
     for cell, seen in found["cells"].items():
         print(cell, seen)

@@ -86,8 +86,8 @@ def main() -> None:
 
     def view() -> tuple[torch.Tensor, torch.Tensor]:
         batch = next(pack)
-        image, mask, _, _ = augment(batch["image"].to(device).float() / 255, batch["mask"].to(device))
-        return image, mask
+        views = augment(batch["image"].to(device).float() / 255, batch["mask"].to(device))
+        return views.image, views.mask
 
     def feed_and_augment() -> int:
         return len(view()[0])

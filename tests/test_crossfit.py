@@ -187,8 +187,8 @@ def test_each_image_of_a_step_has_its_own_teacher() -> None:
         seed=0, val_count=1,
     ).train()  # fmt: skip
     batch = a_batch(4, 2)
-    image, masks = task.view(batch)
-    _, _, found = task.terms(image, masks, batch["row"])
+    image, masks, said = task.view(batch)
+    _, _, found = task.terms(image, masks, said, batch["row"])
     with torch.no_grad():
         one, other = (net(image) for net in nets)
     both = mean_logits(torch.stack([one, other]))

@@ -134,8 +134,8 @@ def test_all_of_it_at_tiny_size(tmp_path: Path) -> None:
     assert study["cells done"] == ["alone-seed0", "kl-seed0"]
     assert (out / "teacher.tar.gz.00").stat().st_size > 0
     assert long["in time"]
-    teachers = {f"long-teacher-{seed}" for seed in range(3)}
-    assert set(long["cells"]) == {"small-mean-seed0", "small-seed0", "unet-w8-seed0"} | teachers
+    teachers = {f"long-{kind}-{part}" for kind in ("base", "deeplab") for part in range(4)}
+    assert set(long["cells"]) == {"small-crossfit-seed0", "small-seed0", "unet-w8-seed0"} | teachers
     assert (out / "long.tar.gz.00").stat().st_size > 0
 
 

@@ -58,8 +58,8 @@ def a_batch(labelled: int, unlabelled: int) -> Batch:
 def test_masks_count_for_the_labelled_images_and_the_teacher_for_all() -> None:
     distilling = task(kl=1.0, channel_wise=0.5).train()
     batch = a_batch(2, 3)
-    image, masks = distilling.view(batch)
-    terms, logits, teacher_logits = distilling.terms(image, masks, batch["row"])
+    image, masks, said = distilling.view(batch)
+    terms, logits, teacher_logits = distilling.terms(image, masks, said, batch["row"])
     assert teacher_logits is not None
     assert {name: len(values) for name, values in terms.items()} == {
         "dice_loss": 2, "bce_loss": 2, "kl_loss": 5, "channel_wise_loss": 5,
@@ -91,8 +91,8 @@ def test_the_size_of_a_term_does_not_depend_on_the_share() -> None:
 def test_a_boundary_without_a_mask_is_the_teachers() -> None:
     distilling = task(kl=0.0, boundary=1.0).train()
     batch = a_batch(1, 2)
-    image, masks = distilling.view(batch)
-    terms, logits, teacher_logits = distilling.terms(image, masks, batch["row"])
+    image, masks, said = distilling.view(batch)
+    terms, logits, teacher_logits = distilling.terms(image, masks, said, batch["row"])
     assert teacher_logits is not None
     outline = torch.cat([masks[0][1], (teacher_logits[1:] > 0).to(torch.uint8)])
     expected = losses.boundary_kl_loss(logits, teacher_logits, outline, 2.0, 5, reduction="none")
@@ -109,7 +109,7 @@ def test_labelled_views_are_those_without_unlabelled_images(
     monkeypatch.setattr(DistillationTask, "global_rank", 0)
     mixed, alone = a_batch(3, 2), a_batch(3, 2)
     alone["image"] = alone["image"][:3]
-    (image, masks), (expected, expected_masks) = distilling.view(mixed), distilling.view(alone)
+    (image, masks, _), (expected, expected_masks, _) = distilling.view(mixed), distilling.view(alone)
     assert len(image) == 5
     torch.testing.assert_close(image[:3], expected)
     for (share, mask), (expected_share, expected_mask) in zip(masks, expected_masks, strict=True):

@@ -9,6 +9,7 @@ the device: the small matrices are made on the CPU, where they are drawn, and se
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,21 @@ from torch import Tensor, nn
 
 from dermdistill.devices import send
 
-Views = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+
+class Views(NamedTuple):
+    """One random view of each image of a batch."""
+
+    image: Float[Tensor, "b 3 h w"]
+    """RGB in [0, 1]."""
+    mask: UInt8[Tensor, "b 1 h w"]
+    """{0, 1}."""
+    other: UInt8[Tensor, "b 1 h w"] | None = None
+    """With mixup the mask of the image that was mixed in."""
+    share: Float[Tensor, " b"] | None = None
+    """With mixup the share of the first image: the loss is share·loss(mask) + (1 − share)·loss(other)."""
+    answer: Float[Tensor, "b 1 h w"] | None = None
+    """A teacher's logits, moved with the image, where they were given."""
+
 
 _DRAWS = 17
 """Uniform numbers drawn per image, used or not: switching one transform off leaves the others alone."""
@@ -61,25 +76,29 @@ class Augment(nn.Module):
         self.translate, self.color, self.blur, self.mixup, self.cutout = translate, color, blur, mixup, cutout
 
     @torch.no_grad()
-    def forward(self, image: Float[Tensor, "b 3 h w"], mask: UInt8[Tensor, "b 1 h w"]) -> Views:
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        mask: UInt8[Tensor, "b 1 h w"],
+        answer: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> Views:
         """One random view of each image.
 
         Args:
             image: RGB in [0, 1].
             mask: {0, 1}.
+            answer: A teacher's logits for the images as they are, or None.
 
         Returns:
-            ``(image, mask, mixed_mask, lam)``: the image in [0, 1], float32 (autocast is switched off here:
-            half precision would shift the grid by pixels); the mask in {0, 1}. With mixup ``mixed_mask`` is
-            the mask of the image that was mixed in, and ``lam`` ``[b]`` the share of the first: the loss is
-            ``lam·loss(mask) + (1 − lam)·loss(mixed_mask)`` per image. Else both are ``None``.
+            The views; the image is float32 (autocast is switched off here: half precision would shift the
+            grid by pixels).
         """
         if not self.enabled:
-            return image, mask, None, None
+            return Views(image, mask, answer=answer)
         with torch.autocast(image.device.type, enabled=False):
             image = image.float()
             draws = torch.rand(_DRAWS, len(image))
-            image, mask = self._move(image, mask, draws[:6])
+            image, mask, answer = self._move(image, mask, answer, draws[:6])
             if self.color > 0:
                 image = jitter_color(image, self.color * (2 * draws[6:10] - 1))
             if self.blur > 0:
@@ -88,12 +107,14 @@ class Augment(nn.Module):
             if self.cutout > 0:
                 there = send(draws, image.device)
                 image = erase(image, there[12] < self.cutout, there[13:17])
-            return self._mix(image, mask)
+            return Views(*self._mix(image, mask), answer=answer)
 
-    def _move(self, image: Tensor, mask: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Flip, turn, scale and shift: one grid, bilinear for the image, nearest for the mask."""
+    def _move(
+        self, image: Tensor, mask: Tensor, answer: Tensor | None, draws: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Flip, turn, scale and shift: one grid, bilinear for image and answer, nearest for the mask."""
         if not (self.flip or self.rotate or self.scale or self.translate):
-            return image, mask
+            return image, mask, answer
         height, width = image.shape[-2:]
         signed = 2 * draws - 1
         # A negative scale mirrors.
@@ -101,13 +122,14 @@ class Augment(nn.Module):
         shift = self.translate * signed[2:4]
         theta = _where_from(scale, math.radians(self.rotate) * signed[5], shift, height, width)
         grid = _affine_grid(send(theta, image.device), height, width)
-        moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
-        moved_mask = F.grid_sample(
-            mask.float(), grid, mode="nearest", padding_mode="reflection", align_corners=True
-        )
-        return moved.clamp_(0, 1), moved_mask.to(mask.dtype)
 
-    def _mix(self, image: Tensor, mask: Tensor) -> Views:
+        def moved(picture: Tensor, mode: str) -> Tensor:
+            return F.grid_sample(picture, grid, mode=mode, padding_mode="reflection", align_corners=True)
+
+        said = moved(answer.float(), "bilinear") if answer is not None else None
+        return moved(image, "bilinear").clamp_(0, 1), moved(mask.float(), "nearest").to(mask.dtype), said
+
+    def _mix(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         if self.mixup == 0:
             return image, mask, None, None
         lam = send(torch.distributions.Beta(self.mixup, self.mixup).sample((len(image),)), image.device)

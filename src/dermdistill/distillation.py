@@ -6,10 +6,14 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dermdistill.compiled import Answer, CompiledAnswer, answer
+from dermdistill.data.dataset import PreparedData
+from dermdistill.kept import KeptAnswers
 from dermdistill.models.build import LesionNet
 from dermdistill.models.ensemble import Ensemble
 from dermdistill.models.fold import fold_batch_norm
@@ -57,6 +61,8 @@ class FrozenTeacher(nn.Module):
 class DistillationTask(SegmentationTask):
     """A student learns masks and a teacher's answer to the same view (online; Hinton et al. 2015).
 
+    Or, once `keep_answers` was called, the teacher's answer to the image as it is, moved with the image.
+
     Args:
         net: The student.
         teacher: The teacher, or the mean of several; frozen here.
@@ -87,6 +93,24 @@ class DistillationTask(SegmentationTask):
         self.teacher_answer: Answer = answer
         self._said: dict[int, Tensor] = {}
         self.compiled_teacher: CompiledAnswer | None = None
+        self.kept: KeptAnswers | None = None
+
+    def keep_answers(
+        self, data: PreparedData, rows: NDArray[np.int64], device: torch.device, *, progress: bool
+    ) -> None:
+        """Ask the teacher once about each training image; args as of `KeptAnswers`."""
+        self.teacher.to(device)
+        taught_by = self.taught_by.to(device) if self.taught_by is not None else None
+
+        def ask(image: Tensor, row: Tensor) -> Tensor:
+            chosen = taught_by[row] if taught_by is not None else None
+            return self.teacher(image, False, self.teacher_answer, chosen)[0]
+
+        self.kept = KeptAnswers(data, rows, ask, device, progress=progress)
+
+    def kept_answer(self, row: Tensor) -> Tensor | None:
+        """As of the other task."""
+        return self.kept.of(row) if self.kept is not None else None
 
     def compile_steps(self, mode: str, batch: int) -> None:
         """As of the other task; student and teacher each on their own."""
@@ -94,9 +118,9 @@ class DistillationTask(SegmentationTask):
         self.compiled_teacher = CompiledAnswer(mode, batch)
 
     def terms(
-        self, image: Tensor, masks: Masks, row: Tensor, again: int | None = None
+        self, image: Tensor, masks: Masks, said: Tensor | None, row: Tensor, again: int | None = None
     ) -> tuple[Terms, Tensor, Tensor | None]:
-        """Supervised and distilled terms; teacher and student see the same tensor.
+        """Supervised and distilled terms; teacher and student see the same tensor, or the answer is kept.
 
         Supervised terms are of the images with a mask, distilled ones of all. Where a distilled term needs an
         outline and there is no mask, it is the teacher's. Unlabelled images are taught by all teachers.
@@ -104,7 +128,9 @@ class DistillationTask(SegmentationTask):
         features = self.adaptors is not None
         logits, student_features = self.answer(image, features)
         count = len(masks[0][1])
-        teacher_logits, teacher_features = self._teach(image, features, row[:count], again)
+        teacher_logits, teacher_features = (
+            (said, []) if said is not None else self._teach(image, features, row[:count], again)
+        )
         if self.adaptors is not None:
             student_features, teacher_features = self.adaptors(student_features, teacher_features)
         mask = masks[0][1]
@@ -118,6 +144,7 @@ class DistillationTask(SegmentationTask):
         """Forget what is of one fit."""
         super().on_fit_end()
         self._said.clear()
+        self.kept = None
 
     def _teach(
         self, image: Tensor, features: bool, row: Tensor, again: int | None

@@ -133,6 +133,10 @@ class TeacherSettings(Settings):
     """Cross-fitting with N teachers: each training image is taught by the one that was trained without it.
     Either recipe fine-tunes N of them, each without one N-th of the images, or runs names finished ones that
     were trained so (data.fold). Images that none was trained on are taught by their mean."""
+    answers: Literal["online", "kept"] = "online"
+    """online: the teacher sees every view that the student sees. kept: it is asked once about each training
+    image as it is (the mean over its four flips), and the answer is moved with the image: a step then costs
+    what training alone costs, however many teachers there are."""
     any_data: bool = False
     """Accept a teacher that was trained on other data. Its training images may include this test split."""
 
@@ -282,6 +286,21 @@ class Recipe(Settings):
                 f"kd.attention compares feature maps, and {count} teachers have no common ones: set it to 0, "
                 "or name one teacher"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _kept_answers_are_logits_of_the_labelled_images(self) -> Recipe:
+        if self.teacher.answers == "kept":
+            for name, set_ in (
+                ("kd.attention (its feature maps are not kept)", self.kd.attention > 0),
+                ("augment.mixup (an answer is of one image)", self.augment.mixup > 0),
+                ("data.unlabelled (their answers are not kept)", self.data.unlabelled is not None),
+            ):
+                if set_:
+                    raise ValueError(
+                        f"teacher.answers is kept, which does not go with {name}: leave it out, or set "
+                        "answers to online"
+                    )
         return self
 
     @model_validator(mode="after")

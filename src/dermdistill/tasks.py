@@ -101,29 +101,34 @@ class SegmentationTask(L.LightningModule):
 
     # -- training --------------------------------------------------------------------------------------
 
-    def view(self, batch: Batch) -> tuple[Tensor, Masks]:
-        """The image in [0, 1], and its masks with their share of the loss (two under mixup).
+    def view(self, batch: Batch) -> tuple[Tensor, Masks, Tensor | None]:
+        """The image in [0, 1], its masks with their share of the loss (two under mixup), the kept answer.
 
         Masks are of the first images alone where there are unlabelled ones. Those get views of their own, so
         that mixup never mixes what has a mask with what has none, and labelled views are the same without
         them. The views depend on (seed, step, process) alone: resuming cannot change them.
         """
         image, mask = batch["image"].float() / 255, batch["mask"]
+        said = self.kept_answer(batch["row"])
         if self.augment is None:
-            return image, [(None, mask)]
+            return image, [(None, mask)], said
         # The CPU's generator draws for every device (Augment): a GPU's own is left alone.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
             count = len(mask)
-            labelled, mask, other, share = self.augment(image[:count], mask)
+            labelled, mask, other, share, said = self.augment(image[:count], mask, said)
             image = (
                 torch.cat([labelled, self._unlabelled_view(image[count:])])
                 if count < len(image)
                 else labelled
             )
         if other is None or share is None:
-            return image, [(None, mask)]
-        return image, [(share, mask), (1.0 - share, other)]
+            return image, [(None, mask)], said
+        return image, [(share, mask), (1.0 - share, other)], said
+
+    def kept_answer(self, row: Tensor) -> Tensor | None:
+        """A teacher's logits [b, 1, h, w] for the images of these rows as they are, where such are kept."""
+        return None
 
     def _unlabelled_view(self, image: Tensor) -> Tensor:
         assert self.augment is not None
@@ -131,12 +136,12 @@ class SegmentationTask(L.LightningModule):
         return view
 
     def terms(
-        self, image: Tensor, masks: Masks, row: Tensor, again: int | None = None
+        self, image: Tensor, masks: Masks, said: Tensor | None, row: Tensor, again: int | None = None
     ) -> tuple[Terms, Tensor, Tensor | None]:
         """Named terms per image that each concerns, the network's logits, and the teacher's if it has one.
 
         Args:
-            image, masks: From `view`.
+            image, masks, said: From `view`.
             row: int64 [b], as in `Batch`.
             again: Number of a batch that comes in every epoch as it is (in validation), or None.
         """
@@ -160,8 +165,8 @@ class SegmentationTask(L.LightningModule):
         """
         if self.compiled is not None:
             torch.compiler.cudagraph_mark_step_begin()  # what the step before answered is done with
-        image, masks = self.view(batch)
-        loss, terms = self.recorder(image, masks, batch["row"])
+        image, masks, said = self.view(batch)
+        loss, terms = self.recorder(image, masks, said, batch["row"])
         told = {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
         names = {"row": batch["row"], "position": batch["position"]}  # images would fill the device's memory
         when = (self.global_step, self.current_epoch)
@@ -173,9 +178,11 @@ class SegmentationTask(L.LightningModule):
         """Give the GPU the memory of a recording back."""
         self.recorder.forget()
 
-    def mean_terms(self, image: Tensor, masks: Masks, row: Tensor) -> tuple[Tensor, Terms]:
+    def mean_terms(
+        self, image: Tensor, masks: Masks, said: Tensor | None, row: Tensor
+    ) -> tuple[Tensor, Terms]:
         """The loss, and the terms that it is the sum of, each the mean over the images that it concerns."""
-        terms = {name: values.mean() for name, values in self.terms(image, masks, row)[0].items()}
+        terms = {name: values.mean() for name, values in self.terms(image, masks, said, row)[0].items()}
         return torch.stack(list(terms.values())).sum(), terms
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -224,7 +231,7 @@ class SegmentationTask(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the results of one batch."""
         image, mask = batch["image"].float() / 255, batch["mask"]
-        terms, logits, teacher_logits = self.terms(image, [(None, mask)], batch["row"], batch_idx)
+        terms, logits, teacher_logits = self.terms(image, [(None, mask)], None, batch["row"], batch_idx)
         self.validation.add(batch["position"], terms, mask, logits, teacher_logits)
 
     def on_validation_epoch_end(self) -> None:

@@ -27,7 +27,7 @@ from dermdistill.data.loader import EpochBatches, PackDataset, make_loader
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.distillation import DistillationTask
 from dermdistill.errors import ConfigError, TrainingError
-from dermdistill.feed import Feed, find_unlabelled, make_feed, place, world_of
+from dermdistill.feed import Feed, find_unlabelled, make_feed, place, train_rows, world_of
 from dermdistill.models.adaptors import Adaptors
 from dermdistill.models.build import LesionNet, build_model, count_parameters
 from dermdistill.models.ensemble import Ensemble, one_teacher_only
@@ -221,6 +221,8 @@ def _fit(
     for loader in (feed.loader, val_set):
         place(loader, device, recipe.data.on_device)
     _speed_up(task, recipe, data.size, feed, device)
+    if isinstance(task, DistillationTask) and recipe.teacher.answers == "kept":
+        task.keep_answers(data, train_rows(recipe, data), device, progress=progress)
     checkpoint = run.checkpoint if resume and run.checkpoint.exists() else None
     if checkpoint is not None:
         step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
