@@ -102,3 +102,16 @@ def test_cross_fitted_steps_are_those_of_a_cpu(
         recipe = tiny("phantom", root, tmp_path / where, **chosen, **taught)
         found[where] = losses(training.distill(recipe, progress=False))
     assert found["gpu"] == pytest.approx(found["cpu"], rel=0.05)
+
+
+def test_kept_answers_teach_what_they_teach_on_a_cpu(
+    root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded, "WORTH_IT", 0)
+    found = {}
+    for where in ("cpu", "gpu"):
+        chosen = {"trainer.accelerator": where, "trainer.precision": "32-true", "kd.kl": 5.0}
+        taught = {"teacher.run": str(teacher), "teacher.answers": "kept"}
+        recipe = tiny("phantom", root, tmp_path / where, **chosen, **taught)
+        found[where] = losses(training.distill(recipe, progress=False))
+    assert found["gpu"] == pytest.approx(found["cpu"], rel=0.05)
