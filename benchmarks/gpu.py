@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, help="pack: of the data set")
     parser.add_argument("--manifest", type=Path, help="pack: CSV with the column isic2016_split")
     parser.add_argument("--release", type=Path, help="pack: CSV of benchmarks/release_manifest.py")
-    parser.add_argument("--epochs", type=int, default=100, help="long: of each student")
+    parser.add_argument("--epochs", type=int, default=60, help="long: of each student")
     parser.add_argument("--teacher-epochs", type=int, default=24, help="long: of each teacher")
     options = parser.parse_args()
     if options.tiny:

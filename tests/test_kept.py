@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dermdistill import objective, training
+from dermdistill import model_card, objective, training
 from dermdistill.augment import Augment
+from dermdistill.card import ModelCard
 from dermdistill.checkpoints import Resumable
 from dermdistill.config import KDSettings, LossSettings, parse_recipe
 from dermdistill.data.dataset import PreparedData, open_dataset
@@ -22,6 +23,7 @@ from dermdistill.errors import ConfigError, Interrupted
 from dermdistill.kept import KeptAnswers, over_flips
 from dermdistill.models.build import LesionNet, build_model
 from dermdistill.models.ensemble import Ensemble, mean_logits
+from dermdistill.report import arms, cells
 from tinyruns import SIZE, state_of, tiny
 
 CPU = torch.device("cpu")
@@ -145,6 +147,12 @@ def test_the_teacher_is_asked_once_and_a_resumed_run_is_the_unbroken_one(
 
     monkeypatch.setattr(FrozenTeacher, "forward", counted)
     whole = training.distill(tiny("phantom", root, tmp_path / "whole", **more), progress=False)
+    card = ModelCard.read(whole / "card.json")
+    assert card.teacher is not None
+    assert card.teacher["answers"] == "kept"
+    words = model_card.to_markdown(card, file="x.onnx", size=1, data={}, summary={})
+    assert "it was asked for once" in words
+    assert arms.describe(cells.read_run(whole)).endswith("distilled, asked once: kl 1")
     count = len(open_dataset("phantom", root, SIZE).indices("train"))
     assert asked[:4] == [count] * 4
     assert 4 not in asked, "a batch of training has 4 images; validation and pictures have 3"

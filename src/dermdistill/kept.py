@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,8 @@ from tqdm import tqdm
 
 from dermdistill.data.dataset import PreparedData
 from dermdistill.models.ensemble import mean_logits
+
+logger = logging.getLogger(__name__)
 
 Ask = Callable[[Tensor, Tensor], Tensor]
 """Images [b, 3, s, s] in [0, 1] and their rows int64 [b] → a teacher's logits [b, 1, s, s]."""
@@ -48,6 +51,7 @@ class KeptAnswers:
         self.logits = torch.empty(len(rows), 1, data.size, data.size, dtype=torch.float16, device=device)
         self.place = torch.full((len(data),), -1, device=device)
         self.place[torch.from_numpy(rows).to(device)] = torch.arange(len(rows), device=device)
+        logger.info("asking the teacher about %d images, once, in four flips each", len(rows))
         count = _AT_ONCE.get(device.type, 128)
         with tqdm(total=len(rows), desc="asking the teacher", unit="image", disable=not progress) as bar:
             for start in range(0, len(rows), count):

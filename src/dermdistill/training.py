@@ -73,12 +73,13 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
 
 
 def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
-    """Distil a teacher into a student, online: both see the same augmented tensor.
+    """Distil a teacher into a student, online unless said otherwise: both see the same augmented tensor.
 
     The teacher is ``teacher.run``, or the mean of ``teacher.runs``; or is fine-tuned first by
     ``teacher.recipe`` (once; a finished run is used again); or, with ``teacher.arch`` alone, is used as its
     pretrained weights are. With ``teacher.folds`` each training image is taught by those of several teachers
-    that were trained without it (cross-fitting; Dao et al. 2021, arXiv 2104.09732).
+    that were trained without it (cross-fitting; Dao et al. 2021, arXiv 2104.09732). With ``teacher.answers:
+    kept`` it is asked once about each training image, and not about every view.
 
     Args and Returns: as for `train`.
     """
@@ -91,6 +92,8 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
     fine_tune = functools.partial(train, resume=True, progress=progress)
     unlabelled = find_unlabelled(recipe, data, progress=progress)
     teacher, described = find_teacher(recipe, data, fine_tune=fine_tune)
+    if recipe.teacher.answers == "kept":
+        described |= {"answers": "kept"}
     chosen = taught_by(data, described, recipe.teacher.folds) if recipe.teacher.folds is not None else None
     run = runs.open_run(recipe, resume=resume, overwrite=overwrite)
     if run.finished.exists():

@@ -75,6 +75,7 @@ def describe(run: RunFiles) -> str:
     several = run.card.teacher.get("mean_of")
     kind = "cross-fitted teachers" if run.card.teacher.get("folds") else "teachers"
     taught = f"distilled from {len(several)} {kind}" if several else "distilled"
+    taught += ", asked once" if run.card.teacher.get("answers") == "kept" else ""
     return f"{network}, {taught}" + (f": {', '.join(used)}" if used else "")
 
 
