@@ -119,8 +119,8 @@ def _training(
         lines.append("It was trained on the masks alone, without a teacher.")
     if card.teacher and card.teacher.get("answers") == "kept":
         lines.append(
-            "The answer that taught an image is the mean over its four flips; it was asked for once, and moved "
-            "with the image."
+            "The answer that taught an image is the mean over its four flips; it was asked for once, and "
+            "moved with the image."
         )
     return "\n\n".join(lines)
 
