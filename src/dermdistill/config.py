@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from dermdistill.errors import ConfigError
+from dermdistill.recipe import Recipe
 from dermdistill.settings import (
     AugmentSettings,
     DataSettings,
@@ -24,7 +25,6 @@ from dermdistill.settings import (
     ModelSettings,
     NonNegative,
     OptimSettings,
-    Recipe,
     Settings,
     TeacherSettings,
     TrainerSettings,

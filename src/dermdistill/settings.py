@@ -147,7 +147,8 @@ class TeacherSettings(Settings):
         if self.folds is not None and (self.run is not None or not (self.runs or self.recipe)):
             raise ValueError(
                 f"folds is {self.folds}: several teachers, each trained without a part of the images, are "
-                "needed; name them (runs) or what fine-tunes them (recipe)"
+                "needed; name them (runs) or what fine-tunes them (recipe), or, for one teacher, take folds "
+                "back (--teacher.folds None; in a file: null)"
             )
         return self
 
@@ -246,68 +247,3 @@ class TrainerSettings(Settings):
     """Decay of an exponential moving average of the weights, validated and saved instead; 0 is off."""
     checkpoint_steps: Count | None = None
     """Write last.ckpt every N steps too, not only after each epoch."""
-
-
-class Recipe(Settings):
-    """One experiment."""
-
-    name: str
-    """Name of the run: its folder is runs_root/name."""
-    role: Literal["student", "teacher"] = "student"
-    """Which of the two networks this recipe trains."""
-    seed: NonNegative = 0
-    """Seed of the weights, the order and the views."""
-    runs_root: Path = Path("runs")
-    """Folder that holds the runs."""
-    data: DataSettings = DataSettings()
-    augment: AugmentSettings = AugmentSettings()
-    student: ModelSettings = ModelSettings()
-    teacher: TeacherSettings = TeacherSettings()
-    loss: LossSettings = LossSettings()
-    kd: KDSettings = KDSettings()
-    optim: OptimSettings = OptimSettings()
-    trainer: TrainerSettings = TrainerSettings()
-
-    @model_validator(mode="after")
-    def _teacher_role_names_an_arch(self) -> Recipe:
-        if self.role == "teacher" and self.teacher.arch is None:
-            raise ValueError("role is teacher, so teacher.arch must name the network to fine-tune")
-        if self.role == "teacher" and (self.teacher.run is not None or self.teacher.runs):
-            raise ValueError(
-                "role is teacher: it is trained here, teacher.run and teacher.runs have no meaning"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _several_teachers_share_no_features(self) -> Recipe:
-        count = self.teacher.folds or len(self.teacher.runs)
-        if count > 1 and self.kd.attention > 0:
-            raise ValueError(
-                f"kd.attention compares feature maps, and {count} teachers have no common ones: set it to 0, "
-                "or name one teacher"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _kept_answers_are_logits_of_the_labelled_images(self) -> Recipe:
-        if self.teacher.answers == "kept":
-            for name, set_ in (
-                ("kd.attention (its feature maps are not kept)", self.kd.attention > 0),
-                ("augment.mixup (an answer is of one image)", self.augment.mixup > 0),
-                ("data.unlabelled (their answers are not kept)", self.data.unlabelled is not None),
-            ):
-                if set_:
-                    raise ValueError(
-                        f"teacher.answers is kept, which does not go with {name}: leave it out, or set "
-                        "answers to online"
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _a_taught_image_is_one_image(self) -> Recipe:
-        if self.teacher.folds is not None and self.augment.mixup > 0:
-            raise ValueError(
-                "augment.mixup shows two images at once, and with teacher.folds each has a teacher of its "
-                "own: set mixup to 0, or folds to null"
-            )
-        return self
