@@ -26,7 +26,7 @@ def measured(drop: float) -> Measured:
     [
         ([0.001], "per-channel weights", 1, True),
         ([0.02, 0.002], "per-channel, percentile calibration", 2, True),
-        ([0.02, 0.03, 0.03, 0.0029], "per-channel, 1 layers in float32", 4, True),
+        ([0.02, 0.03, 0.03, 0.0029], "per-channel, 1 layer in float32", 4, True),
         ([0.02, 0.03, 0.03, 0.02, 0.004, 0.005], "per-channel, 2 layers in float32", 6, False),
     ],
 )

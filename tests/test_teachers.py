@@ -91,7 +91,10 @@ def test_a_student_of_two_teachers_is_trained_scored_and_described(
     assert summary["agreement"] is None  # the mean is no run: --teacher names the one to compare with
     words = model_card.to_markdown(card, file="x.onnx", size=1, data={}, summary=summary)
     assert "distilled from the mean of 2 teachers" in words
-    assert words.count("run t0") == words.count("run t1") == 1
+    assert words.count("- `t0`, ") == words.count("- `t1`, ") == 1
+    by_one = card.model_copy(update={"teacher": card.teacher["mean_of"][0]})
+    words = model_card.to_markdown(by_one, file="x.onnx", size=1, data={}, summary=summary)
+    assert "distilled from a teacher: `t0`, unet-w4, weights SHA-256 `" in words
     assert arms.describe(cells.read_run(folder)).endswith("distilled from 2 teachers: kl 1")
     assert any("their mean taught" in line for line in collect.collect(folder).report.missing)
     state = torch.load(folder / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]

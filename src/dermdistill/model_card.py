@@ -64,13 +64,11 @@ def to_markdown(
 
 def _facts(card: ModelCard, file: str, size: int) -> str:
     about = card.export or {}
-    encoder = card.model.get("encoder")
-    network = f"{card.model['arch']}{f' on {encoder}' if encoder else ''}"
     rows = [
         ("File", f"`{file}`, {size / 1e6:.2f} MB, ONNX opset {about.get('opset', '?')}, {about['precision']}")
         if about
         else ("File", f"`{file}`, {size / 1e6:.2f} MB"),
-        ("Network", f"{network}, {card.parameters:,} parameters"),
+        ("Network", f"{_network(card.model)}, {card.parameters:,} parameters"),
         ("Input", f"`image` float32 [n, 3, {card.input_size}, {card.input_size}], RGB in [0, 1]"),
         ("Output", f"`logits` float32 [n, 1, {card.input_size}, {card.input_size}]; σ(logit) is the "
          f"probability of lesion, lesion above {card.threshold:g}"),
@@ -101,7 +99,7 @@ def _training(
             else f"Its encoder began with the weights `{encoder_weights}`."
         )
     if card.teacher and (several := card.teacher.get("mean_of")):
-        each = "\n".join(f"- `{_short(one)}`" for one in several)
+        each = "\n".join(f"- {_teacher(one)}" for one in several)
         group = f"{len(several)} teachers, fine-tuned on lesions"
         told = (
             f"It was distilled from {group}, each training image by those that were trained without it:"
@@ -110,11 +108,8 @@ def _training(
         )
         lines.append(f"{told}\n\n{each}")
     elif card.teacher:
-        taught = card.teacher
-        name = " ".join(str(taught[key]) for key in ("arch", "encoder") if taught.get(key))
-        told = f"It was distilled from a teacher ({name or 'see below'}"
-        told += ", fine-tuned on lesions)" if taught.get("fine_tuned") else ")"
-        lines.append(told + f": `{_short(taught)}`.")
+        tuned = "" if card.teacher.get("fine_tuned") else ", which was not fine-tuned on lesions"
+        lines.append(f"It was distilled from a teacher: {_teacher(card.teacher)}{tuned}.")
     else:
         lines.append("It was trained on the masks alone, without a teacher.")
     if card.teacher and card.teacher.get("answers") == "kept":
@@ -223,10 +218,19 @@ def _percent(interval: Mapping[str, Any]) -> tuple[str, str]:
     return f"{100 * interval['mean']:.2f}", f"{100 * interval['low']:.2f} to {100 * interval['high']:.2f}"
 
 
-def _short(teacher: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key} {value}" for key, value in teacher.items() if isinstance(value, str | int | float)
-    )
+def _network(model: Mapping[str, Any]) -> str:
+    encoder = model.get("encoder")
+    return f"{model['arch']}{f' on {encoder}' if encoder else ''}"
+
+
+def _teacher(taught: Mapping[str, Any]) -> str:
+    words = [f"`{taught['run']}`"] if taught.get("run") else []
+    words.append(_network(taught["model"]))
+    if fold := taught.get("fold"):
+        words.append(f"trained without part {fold}")
+    if sha := taught.get("weights_sha256"):
+        words.append(f"weights SHA-256 `{sha}`")
+    return ", ".join(words)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -202,7 +202,8 @@ def _ladder(source: Path, calibration: NDArray[np.float32]) -> Iterator[Step]:
     ranked = list(sensitivities(source, calibration))
     for most in (1, 2, 4, 8):
         if most < len(ranked):
-            yield Step(f"per-channel, {most} layers in float32", excluded=tuple(ranked[:most]))
+            layers = f"{most} layer{'s' * (most > 1)}"
+            yield Step(f"per-channel, {layers} in float32", excluded=tuple(ranked[:most]))
 
 
 class _Reader:
