@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from dermdistill import feed, model_card, objective, teachers, training
+from dermdistill import cli, feed, model_card, objective, teachers, training
 from dermdistill.card import ModelCard
-from dermdistill.config import KDSettings, LossSettings, parse_recipe
+from dermdistill.config import KDSettings, LossSettings, Recipe, load_recipe, parse_recipe
 from dermdistill.data.dataset import PreparedData, open_dataset
 from dermdistill.data.loader import Batch
 from dermdistill.data.split import part_of
@@ -70,6 +70,7 @@ def test_the_recipe_fine_tunes_a_teacher_for_each_part(taught: Path, data: Prepa
     assert "fold" not in card.dataset, "the student learns from all images"
     words = model_card.to_markdown(card, file="x.onnx", size=1, data={}, summary={})
     assert "from 2 teachers, fine-tuned on lesions, each training image by those that" in words
+    assert "trained without part 0/2, weights SHA-256" in words
     assert arms.describe(cells.read_run(taught)).endswith("distilled from 2 cross-fitted teachers: kl 1")
 
 
@@ -85,6 +86,31 @@ def test_they_are_used_again(root: Path, taught: Path, monkeypatch: pytest.Monke
     card = ModelCard.read(again / "card.json")
     assert card.teacher is not None
     assert [one["fold"] for one in card.teacher["mean_of"]] == ["1/2", "0/2"]
+
+
+def test_the_release_has_four_of_base_fine_tuned() -> None:
+    release = load_recipe("release")
+    made = [teachers.teacher_recipe(release, part) for part in range(4)]
+    assert [one.name for one in made] == [f"teacher-base-fold{part}of4" for part in range(4)]
+    assert [one.data.fold for one in made] == ["0/4", "1/4", "2/4", "3/4"]
+    assert {(one.teacher.arch, one.data.name, one.data.size) for one in made} == {("base", "release", 192)}
+
+
+def test_a_teacher_that_is_named_takes_the_place_of_the_recipes_several(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[Recipe] = []
+    monkeypatch.setattr(training, "distill", lambda recipe, **_: seen.append(recipe))
+    for named in (["--teacher", "runs/one"], ["--teacher=runs/one"]):
+        assert cli.main(["distill", "release", *named]) == 0
+        assert (seen[-1].teacher.run, seen[-1].teacher.folds) == (Path("runs/one"), None)
+    assert cli.main(["distill", "release"]) == 0
+    assert (seen[-1].teacher.run, seen[-1].teacher.folds) == (None, 4)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["distill", "release", "--teacher", "runs/one", "--teacher.folds", "4"])
+    assert stopped.value.code == 2
+    assert "folds is 4" in "".join(capsys.readouterr())
 
 
 def described(*folds: str | None) -> dict[str, Any]:

@@ -41,6 +41,11 @@ class Recipe(Settings):
     optim: OptimSettings = OptimSettings()
     trainer: TrainerSettings = TrainerSettings()
 
+    def for_one_teacher(self) -> Recipe:
+        """Without what makes several of its teacher, for one finished run that is named instead."""
+        teacher = self.teacher.model_copy(update={"runs": (), "folds": None})
+        return self.model_copy(update={"teacher": teacher})
+
     @model_validator(mode="after")
     def _teacher_role_names_an_arch(self) -> Recipe:
         if self.role == "teacher" and self.teacher.arch is None:

@@ -131,7 +131,7 @@ DEFAULT_ARMS: dict[str, Any] = {
         "title": "distilled, teacher not fine-tuned", "teacher": "own", "optional": True,
         "overrides": {
             "teacher.run": None, "teacher.recipe": None, "teacher.arch": "deeplabv3-torchvision",
-            "teacher.encoder": "resnet101", "teacher.encoder_weights": "coco",
+            "teacher.encoder": "resnet101", "teacher.encoder_weights": "coco", "teacher.folds": None,
         },
     },
 }  # fmt: skip
@@ -265,6 +265,7 @@ def cell_recipe(settings: StudySettings, cell: Cell, *, epochs: int | None = Non
     arm = settings.arms[cell.arm]
     values = {**arm.overrides, **place}
     if arm.verb == "distill" and arm.teacher == "study":
+        base = base.for_one_teacher()
         values["teacher.run"] = str(teacher_of(settings, cell.seed))
     if epochs is not None:
         values["trainer.epochs"] = epochs

@@ -9,7 +9,7 @@ import pytest
 from tinystudies import SIZE, tiny, tree
 
 from dermdistill import cli, study, study_clock, training
-from dermdistill.config import load_recipe, shipped_studies
+from dermdistill.config import load_recipe, shipped_recipes, shipped_studies
 from dermdistill.data.prepare import prepare_phantom
 from dermdistill.errors import ConfigError, DataError, UsageError
 from dermdistill.files import read_json
@@ -29,6 +29,19 @@ def test_shipped_studies_are_valid() -> None:
         for cell in student_cells(settings):
             cell_recipe(settings, cell)
         assert base_recipe(settings).role == "student"
+
+
+@pytest.mark.parametrize("path", shipped_recipes(), ids=lambda path: path.stem)
+def test_every_students_recipe_is_a_study_of_the_usual_arms(path: Path) -> None:
+    """Also where the recipe has several teachers: the study has one."""
+    if load_recipe(path).role == "teacher":
+        pytest.skip("it trains a teacher")
+    settings = load_study(path.stem)
+    for cell in student_cells(settings):
+        recipe = cell_recipe(settings, cell)
+        if cell.arm.startswith("kl"):
+            assert (recipe.teacher.folds, recipe.teacher.runs) == (None, ())
+            assert recipe.teacher.run is not None
 
 
 def test_a_plain_recipe_gets_the_usual_arms() -> None:

@@ -14,7 +14,7 @@ OWN_FLAGS = {
     "--overwrite": "starts it anew",
 }
 """Beside the recipe's fields."""
-TEACHER = ("--teacher", "names a finished teacher run")
+TEACHER = ("--teacher", "names a finished teacher run, instead of the recipe's")
 
 
 def parser(verb: str) -> argparse.ArgumentParser:
@@ -35,7 +35,8 @@ def learn(verb: str, arguments: list[str]) -> int:
     import tyro
 
     resume, overwrite = (take(arguments, flag) for flag in OWN_FLAGS)
-    # --teacher RUN is short for --teacher.run RUN.
+    # --teacher RUN is short for --teacher.run RUN, and takes the recipe's several teachers back.
+    one_teacher = any(a.partition("=")[0] == "--teacher" for a in arguments)
     arguments = [
         "--teacher.run" if a == "--teacher" else a.replace("--teacher=", "--teacher.run=", 1)
         for a in arguments
@@ -54,7 +55,7 @@ def learn(verb: str, arguments: list[str]) -> int:
         )
     recipe = tyro.cli(
         config.Recipe,
-        default=recipe,
+        default=recipe.for_one_teacher() if one_teacher else recipe,
         args=arguments,
         prog=f"dermdistill {verb} RECIPE [--resume] [--overwrite]",
         description="Every field of the recipe can be set here. "
