@@ -11,11 +11,12 @@ from clock import PARTS, Clock
 from torch.utils.data import DataLoader, Dataset
 
 from dermdistill import imaging
-from dermdistill.config import LossSettings, Recipe
+from dermdistill.config import Recipe
 from dermdistill.data.dataset import PreparedData
 from dermdistill.losses import bernoulli_kl_loss
 from dermdistill.models.build import build_model
 from dermdistill.objective import supervised_terms
+from dermdistill.settings import LossSettings
 
 
 class PlainImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):

@@ -23,12 +23,12 @@ from plain import PlainImages, endless
 from torch.utils.data import DataLoader
 
 from dermdistill.augment import Augment
-from dermdistill.config import AugmentSettings, KDSettings, LossSettings
 from dermdistill.data.loader import EpochBatches, make_loader
 from dermdistill.data.prepare import ensure_prepared
 from dermdistill.distillation import FrozenTeacher
 from dermdistill.models.build import build_model
 from dermdistill.objective import distilled_terms, supervised_terms
+from dermdistill.settings import AugmentSettings, KDSettings, LossSettings
 
 
 def rate(step: Callable[[], int], seconds: float, device: torch.device) -> float:

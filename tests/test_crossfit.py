@@ -11,7 +11,7 @@ import torch
 
 from dermdistill import cli, feed, model_card, objective, teachers, training
 from dermdistill.card import ModelCard
-from dermdistill.config import KDSettings, LossSettings, Recipe, load_recipe, parse_recipe
+from dermdistill.config import Recipe, load_recipe, parse_recipe
 from dermdistill.data.dataset import PreparedData, open_dataset
 from dermdistill.data.loader import Batch
 from dermdistill.data.split import part_of
@@ -20,6 +20,7 @@ from dermdistill.errors import ConfigError, MismatchError
 from dermdistill.models.build import build_model
 from dermdistill.models.ensemble import Ensemble, answer_as_one, mean_logits
 from dermdistill.report import arms, cells
+from dermdistill.settings import KDSettings, LossSettings
 from tinyruns import SIZE, tiny
 
 TEACHER = """

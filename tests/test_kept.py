@@ -15,7 +15,7 @@ from dermdistill import model_card, objective, training
 from dermdistill.augment import Augment
 from dermdistill.card import ModelCard
 from dermdistill.checkpoints import Resumable
-from dermdistill.config import KDSettings, LossSettings, parse_recipe
+from dermdistill.config import parse_recipe
 from dermdistill.data.dataset import PreparedData, open_dataset
 from dermdistill.data.loader import Batch
 from dermdistill.distillation import DistillationTask, FrozenTeacher
@@ -24,6 +24,7 @@ from dermdistill.kept import KeptAnswers, over_flips
 from dermdistill.models.build import LesionNet, build_model
 from dermdistill.models.ensemble import Ensemble, mean_logits
 from dermdistill.report import arms, cells
+from dermdistill.settings import KDSettings, LossSettings
 from tinyruns import SIZE, state_of, tiny
 
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ from torch import Tensor
 from dermdistill import evaluation, losses, objective, training
 from dermdistill.augment import Augment
 from dermdistill.checkpoints import Resumable
-from dermdistill.config import KDSettings, LossSettings, Recipe, parse_recipe
+from dermdistill.config import Recipe, parse_recipe
 from dermdistill.data.loader import Batch
 from dermdistill.data.phantom import write_phantoms
 from dermdistill.data.prepare import prepare_phantom, prepare_unlabelled
@@ -26,6 +26,7 @@ from dermdistill.distillation import DistillationTask
 from dermdistill.errors import ConfigError, DataError, Interrupted
 from dermdistill.files import read_csv
 from dermdistill.models.build import build_model
+from dermdistill.settings import KDSettings, LossSettings
 from tinyruns import SIZE, tiny
 
 

@@ -17,31 +17,10 @@ from pydantic import BaseModel, ValidationError
 
 from dermdistill.errors import ConfigError
 from dermdistill.recipe import Recipe
-from dermdistill.settings import (
-    AugmentSettings,
-    DataSettings,
-    KDSettings,
-    LossSettings,
-    ModelSettings,
-    NonNegative,
-    OptimSettings,
-    Settings,
-    TeacherSettings,
-    TrainerSettings,
-)
+from dermdistill.settings import Settings
 
 __all__ = [
-    "AugmentSettings",
-    "DataSettings",
-    "KDSettings",
-    "LossSettings",
-    "ModelSettings",
-    "NonNegative",
-    "OptimSettings",
     "Recipe",
-    "Settings",
-    "TeacherSettings",
-    "TrainerSettings",
     "differences",
     "find_recipe",
     "flatten",

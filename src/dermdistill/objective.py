@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from dermdistill import losses
-from dermdistill.config import KDSettings, LossSettings
 from dermdistill.recorded import Terms
+from dermdistill.settings import KDSettings, LossSettings
 
 
 def supervised_terms(logits: Tensor, mask: Tensor, *, loss: LossSettings) -> Terms:

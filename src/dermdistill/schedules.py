@@ -12,7 +12,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from dermdistill.config import OptimSettings
+from dermdistill.settings import OptimSettings
 
 
 class PlateauSchedule:

@@ -10,18 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from dermdistill.config import (
-    NonNegative,
-    Recipe,
-    Settings,
-    differences,
-    find_recipe,
-    load_recipe,
-    parse_recipe,
-    read_yaml,
-    to_tree,
-)
+from dermdistill.config import Recipe, differences, find_recipe, load_recipe, parse_recipe, read_yaml, to_tree
 from dermdistill.errors import ConfigError
+from dermdistill.settings import NonNegative, Settings
 
 TEACHER = "teacher"
 """Name of the teacher's arm."""

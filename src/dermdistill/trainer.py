@@ -13,11 +13,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from dermdistill.callbacks import EpochLog, QuietBar, ValidationPanel
 from dermdistill.card import ModelCard
 from dermdistill.checkpoints import BestWeights, Resumable
-from dermdistill.config import AugmentSettings, Recipe, differences, flatten, to_tree
+from dermdistill.config import Recipe, differences, flatten, to_tree
 from dermdistill.data.loader import EpochBatches, PackDataset
 from dermdistill.data.unlabelled import MixedBatches
 from dermdistill.models.build import LesionNet
 from dermdistill.runs import RunFolder
+from dermdistill.settings import AugmentSettings
 from dermdistill.tasks import SegmentationTask
 
 

@@ -21,7 +21,7 @@ from dermdistill.augment import Augment
 from dermdistill.card import ModelCard, make_card
 from dermdistill.checkpoints import save_checkpoint
 from dermdistill.compiled import compiler_errors
-from dermdistill.config import OptimSettings, Recipe
+from dermdistill.config import Recipe
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.loader import EpochBatches, PackDataset, make_loader
 from dermdistill.data.prepare import ensure_prepared
@@ -33,6 +33,7 @@ from dermdistill.models.build import LesionNet, build_model, count_parameters
 from dermdistill.models.ensemble import Ensemble, one_teacher_only
 from dermdistill.objective import distilled_terms, supervised_terms
 from dermdistill.schedules import make_schedule
+from dermdistill.settings import OptimSettings
 from dermdistill.tasks import SegmentationTask
 from dermdistill.teachers import check_same_teacher, find_teacher, taught_by
 from dermdistill.trainer import can_be_recorded, make_trainer, on_gpu, quiet_lightning

@@ -31,12 +31,13 @@ def test_shipped_studies_are_valid() -> None:
         assert base_recipe(settings).role == "student"
 
 
-@pytest.mark.parametrize("path", shipped_recipes(), ids=lambda path: path.stem)
-def test_every_students_recipe_is_a_study_of_the_usual_arms(path: Path) -> None:
+STUDENTS = [path.stem for path in shipped_recipes() if load_recipe(path).role == "student"]
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_every_students_recipe_is_a_study_of_the_usual_arms(name: str) -> None:
     """Also where the recipe has several teachers: the study has one."""
-    if load_recipe(path).role == "teacher":
-        pytest.skip("it trains a teacher")
-    settings = load_study(path.stem)
+    settings = load_study(name)
     for cell in student_cells(settings):
         recipe = cell_recipe(settings, cell)
         if cell.arm.startswith("kl"):

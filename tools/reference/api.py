@@ -9,7 +9,7 @@ from typing import Any
 import griffe
 
 import dermdistill
-from dermdistill import config
+from dermdistill.settings import Settings
 from tools.reference.source import read
 from tools.reference.words import prose, table
 
@@ -78,7 +78,7 @@ def _sections(docstring: Any) -> Iterator[str]:
 
 
 def _members(found: Any, what: type) -> Iterator[str]:
-    if issubclass(what, config.Settings):
+    if issubclass(what, Settings):
         yield "Its fields are the [settings](settings.md).\n"
         return
     public = {n: m for n, m in found.members.items() if not n.startswith("_") or n == "__call__"}
