@@ -33,8 +33,8 @@ from dermdistill.audit.index import nearest
 from dermdistill.audit.matching import LEAST_INLIERS
 from dermdistill.audit.pairs import level_of
 from dermdistill.audit.store import Store
-from dermdistill.files import atomic_path
-from dermdistill.photos import find_images
+from dermdistill.core.files import atomic_path
+from dermdistill.imaging.find import find_images
 
 SIDE = 256
 SAMPLE_IMAGES, SAMPLE_PAIRS = 100, 2000

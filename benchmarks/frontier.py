@@ -40,13 +40,13 @@ from frontier_figure import draw, pareto
 from frontier_networks import Entry, foreign, named, to_onnx, trained
 from frontier_table import Row, to_markdown
 
-from dermdistill.bench import dice_per_image
-from dermdistill.bench_table import machine
-from dermdistill.bench_torch import torch_runner
-from dermdistill.errors import DermDistillError, UsageError
-from dermdistill.files import write_json
-from dermdistill.latency import Latency, Setting, interleave, onnx_runner
-from dermdistill.metrics import Interval, mean_interval
+from dermdistill.benchmark.benchmark import dice_per_image
+from dermdistill.benchmark.latency import Latency, Setting, interleave, onnx_runner
+from dermdistill.benchmark.results import machine
+from dermdistill.benchmark.torch_models import torch_runner
+from dermdistill.core.errors import DermDistillError, UsageError
+from dermdistill.core.files import write_json
+from dermdistill.metrics.overlap import Interval, mean_interval
 from dermdistill.models.build import count_macs, count_parameters
 
 OWN = "own"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dermdistill.files import atomic_path
+from dermdistill.core.files import atomic_path
 
 if TYPE_CHECKING:
     from frontier_table import Row

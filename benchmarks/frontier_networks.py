@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dermdistill import graph
-from dermdistill.bench_torch import from_factory
-from dermdistill.errors import MismatchError, UsageError
+from dermdistill.benchmark.torch_models import from_factory
+from dermdistill.core.errors import MismatchError, UsageError
+from dermdistill.models import onnx_graph
 from dermdistill.models.build import LesionNet, build_model, load_weights
 from dermdistill.models.torch_backend import load_run
 
@@ -88,11 +88,11 @@ def trained(text: str) -> Entry:
 def to_onnx(net: nn.Module, size: int, path: Path) -> None:
     """Export at a fixed size, opset 17: our own as ``dermdistill export`` does it, foreign ones plainly."""
     if isinstance(net, LesionNet):
-        return graph.trace(net, path, size)
+        return onnx_graph.trace(net, path, size)
     with warnings.catch_warnings():
         # The exporter's deprecation, and traces that hold for this one size only, which is the one measured.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             net.cpu().eval(), (torch.rand(1, 3, size, size),), str(path), dynamo=False,
-            opset_version=graph.OPSET, input_names=[graph.INPUT], output_names=[graph.OUTPUT],
+            opset_version=onnx_graph.OPSET, input_names=[onnx_graph.INPUT], output_names=[onnx_graph.OUTPUT],
         )  # fmt: skip

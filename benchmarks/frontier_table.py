@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dermdistill.latency import Latency
-from dermdistill.metrics import Interval
+from dermdistill.benchmark.latency import Latency
+from dermdistill.metrics.overlap import Interval
 
 
 @dataclass

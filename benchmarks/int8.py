@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dermdistill import graph, quantize
-from dermdistill.data.prepare import ensure_prepared
-from dermdistill.errors import DermDistillError
+from dermdistill.core.errors import DermDistillError
+from dermdistill.data.prepare.prepare import ensure_prepared
+from dermdistill.export import quantization
+from dermdistill.export.parity import Measured, OnnxLogits, Reference, images
+from dermdistill.models import onnx_graph
 from dermdistill.models.torch_backend import load_run
-from dermdistill.parity import Measured, OnnxLogits, Reference, images
 
 STEPS = {"int8, per tensor": False, "int8, per channel": True}
 
@@ -41,11 +42,11 @@ def measure(run: Path, root: Path, calibration: int, seed: int) -> list[tuple[st
     found = []
     with tempfile.TemporaryDirectory() as folder:
         whole, small = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        graph.trace(net, whole, card.input_size)
+        onnx_graph.trace(net, whole, card.input_size)
         found.append(("fp32", reference.measure(OnnxLogits(whole), "fp32"), whole.stat().st_size))
         for title, per_channel in STEPS.items():
-            step = quantize.Step(title, per_channel=per_channel)
-            quantize.quantise_once(whole, small, images(data, np.sort(chosen)), step)
+            step = quantization.Step(title, per_channel=per_channel)
+            quantization.quantise_once(whole, small, images(data, np.sort(chosen)), step)
             found.append((title, reference.measure(OnnxLogits(small), title), small.stat().st_size))
     return found
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dermdistill.errors import UsageError
+from dermdistill.core.errors import UsageError
 
 # What the files import and never use; where it is not installed, an empty module does.
 UNUSED = {"utils": "AverageMeter", "mmcv": "", "mmcv.cnn": "ConvModule", "einops": "rearrange"}

@@ -25,7 +25,7 @@ CHILD = """
 import json, sys, time
 from pathlib import Path
 model, small, large, threads, task, out = json.loads(sys.argv[1])
-from dermdistill.predict import Predictor, write_outputs
+from dermdistill.inference.predictor import Predictor, write_outputs
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024

@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from dermdistill import imaging
 from dermdistill.config import Recipe
+from dermdistill.config.settings import LossSettings
 from dermdistill.data.dataset import PreparedData
 from dermdistill.losses import bernoulli_kl_loss
 from dermdistill.models.build import build_model
-from dermdistill.objective import supervised_terms
-from dermdistill.settings import LossSettings
+from dermdistill.training.objective import supervised_terms
 
 
 class PlainImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):

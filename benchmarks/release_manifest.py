@@ -21,10 +21,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dermdistill.data.pairing import IMAGE_SUFFIXES
-from dermdistill.data.tables import read_labels
-from dermdistill.errors import DataError
-from dermdistill.files import read_csv, write_csv
+from dermdistill.core.errors import DataError
+from dermdistill.core.files import read_csv, write_csv
+from dermdistill.data.prepare.pairing import IMAGE_SUFFIXES
+from dermdistill.data.prepare.tables import read_labels
 
 NEAR_DUPLICATES = Path(__file__).with_name("release_near_duplicates.csv")
 

@@ -22,13 +22,13 @@ import torch
 from plain import PlainImages, endless
 from torch.utils.data import DataLoader
 
-from dermdistill.augment import Augment
-from dermdistill.data.loader import EpochBatches, make_loader
-from dermdistill.data.prepare import ensure_prepared
-from dermdistill.distillation import FrozenTeacher
+from dermdistill.config.settings import AugmentSettings, KDSettings, LossSettings
+from dermdistill.data.prepare.prepare import ensure_prepared
 from dermdistill.models.build import build_model
-from dermdistill.objective import distilled_terms, supervised_terms
-from dermdistill.settings import AugmentSettings, KDSettings, LossSettings
+from dermdistill.training.distillation_task import FrozenTeacher
+from dermdistill.training.feed.augmentation import Augment
+from dermdistill.training.feed.loader import EpochBatches, make_loader
+from dermdistill.training.objective import distilled_terms, supervised_terms
 
 
 def rate(step: Callable[[], int], seconds: float, device: torch.device) -> float:

@@ -34,13 +34,16 @@ import torch
 from clock import PARTS, Enough, StepClock
 from plain import run_plain
 
-from dermdistill import compiled, distillation, feed, onnx_teacher, training
-from dermdistill.card import make_card
+from dermdistill.artifacts.card import make_card
 from dermdistill.config import Recipe, load_recipe
+from dermdistill.core.errors import TrainingError
 from dermdistill.data.dataset import PreparedData
-from dermdistill.data.prepare import ensure_prepared
-from dermdistill.errors import TrainingError
+from dermdistill.data.prepare.prepare import ensure_prepared
 from dermdistill.models.build import build_model, count_parameters
+from dermdistill.training import distillation_task
+from dermdistill.training import run as training
+from dermdistill.training.acceleration import compile, onnx_teacher
+from dermdistill.training.feed import feed
 
 
 def run_ours(
@@ -61,9 +64,11 @@ def run_ours(
             several = mock.patch.object(feed, "train_rows", lambda *a: rows_of(*a).repeat(repeat))
             stack.enter_context(several)
         if before:
-            stack.enter_context(mock.patch.object(distillation, "fold_batch_norm", lambda net: net.eval()))
+            stack.enter_context(
+                mock.patch.object(distillation_task, "fold_batch_norm", lambda net: net.eval())
+            )
             stack.enter_context(mock.patch.object(torch, "channels_last", torch.preserve_format))
-            by_torch = mock.patch.object(onnx_teacher, "answer_on_cpu", return_value=compiled.answer)
+            by_torch = mock.patch.object(onnx_teacher, "answer_on_cpu", return_value=compile.answer)
             stack.enter_context(by_torch)
         stack.enter_context(contextlib.suppress(Enough))
         training.distill(recipe, overwrite=True, progress=False)

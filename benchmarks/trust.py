@@ -1,4 +1,5 @@
-"""False alarms and detection of the warnings of `dermdistill.quality`, on real images and on spoilt ones.
+"""False alarms and detection of the warnings of `dermdistill.inference.input_checks`, on real images and
+spoilt ones.
 
 Limits are quantiles of the training split. False alarms are counted on the validation and test splits, which
 choose nothing here; detection on validation images that are spoilt on purpose, and on pictures that are
@@ -22,11 +23,11 @@ import strangers
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from dermdistill.data.phantom import make_phantom
-from dermdistill.data.prepare import ensure_prepared
-from dermdistill.predict import Predictor
-from dermdistill.quality import Look, fit_from_looks, mask_statistics, picture_statistics
-from dermdistill.reference import FALSE_ALARM
+from dermdistill.data.prepare.phantom import make_phantom
+from dermdistill.data.prepare.prepare import ensure_prepared
+from dermdistill.inference.input_checks import Look, fit_from_looks, mask_statistics, picture_statistics
+from dermdistill.inference.predictor import Predictor
+from dermdistill.inference.reference_statistics import FALSE_ALARM
 
 MARKS = ("<!-- measured by benchmarks/trust.py -->", "<!-- end -->")
 TAILS = {

@@ -27,10 +27,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dermdistill import graph
-from dermdistill.data.phantom import make_phantom
-from dermdistill.errors import DermDistillError, UsageError
-from dermdistill.latency import open_session
+from dermdistill.benchmark.latency import open_session
+from dermdistill.core.errors import DermDistillError, UsageError
+from dermdistill.data.prepare.phantom import make_phantom
+from dermdistill.models import onnx_graph
 
 HERE = Path(__file__).parent / "web"
 TOLERANCE = 1e-4
@@ -62,7 +62,7 @@ def fill(folder: Path, models: list[str], files: list[Path], side: int, rounds: 
     from dermdistill.models.build import build_model
 
     for name in models:
-        graph.trace(build_model(name), folder / f"{name}.onnx", side)
+        onnx_graph.trace(build_model(name), folder / f"{name}.onnx", side)
     for file in files:
         shutil.copy(file, folder / f"{file.stem}.onnx")
     names = [*models, *(file.stem for file in files)]
@@ -145,7 +145,7 @@ def differences(folder: Path, found: Found, side: int) -> dict[str, float]:
     image = np.fromfile(folder / "image.f32", np.float32).reshape(1, 3, side, side)
     told = {}
     for name, (_, logits) in found.items():
-        wanted = open_session(folder / f"{name}.onnx").run(None, {graph.INPUT: image})[0].ravel()
+        wanted = open_session(folder / f"{name}.onnx").run(None, {onnx_graph.INPUT: image})[0].ravel()
         told[name] = float(np.abs(logits - wanted).max() / max(1.0, np.abs(wanted).max()))
     return told
 

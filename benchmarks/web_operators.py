@@ -18,9 +18,9 @@ import onnx
 from onnx.backend.test.case.node import collect_testcases
 from web import HERE, in_node, version
 
-from dermdistill import graph
-from dermdistill.errors import DermDistillError
-from dermdistill.files import write_json
+from dermdistill.core.errors import DermDistillError
+from dermdistill.core.files import write_json
+from dermdistill.models import onnx_graph
 
 OPERATORS = HERE / "operators.json"
 
@@ -34,7 +34,7 @@ def probe() -> list[str]:
             if model is None or len(model.graph.node) != 1 or model.opset_import[0].domain:
                 continue
             model.ir_version = 8
-            model.opset_import[0].version = graph.OPSET
+            model.opset_import[0].version = onnx_graph.OPSET
             try:
                 onnx.checker.check_model(model)
             except onnx.checker.ValidationError:
@@ -49,7 +49,7 @@ def probe() -> list[str]:
 def main() -> int:
     """Probe and write."""
     try:
-        found = {"onnxruntime-web": version(), "opset": graph.OPSET, "operators": probe()}
+        found = {"onnxruntime-web": version(), "opset": onnx_graph.OPSET, "operators": probe()}
     except DermDistillError as error:
         print(error, file=sys.stderr)
         return error.exit_code

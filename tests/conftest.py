@@ -16,7 +16,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Shapes and types in the annotations of these modules are checked in tests only (users pay nothing for it).
 install_import_hook(
-    ["dermdistill.losses", "dermdistill.augment", "dermdistill.models"], typechecker="beartype.beartype"
+    ["dermdistill.losses", "dermdistill.training.feed.augmentation", "dermdistill.models"],
+    typechecker="beartype.beartype",
 )
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -62,7 +63,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def teacher(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished teacher on the phantoms of ``root``."""
-    from dermdistill.training import train
+    from dermdistill.training.run import train
     from tinyruns import tiny
 
     recipe = tiny("teacher-phantom", root, tmp_path_factory.mktemp("runs"), **{"teacher.arch": "unet-w4"})
@@ -74,8 +75,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as training leaves it: the smallest student, a few steps on phantoms of 64×64."""
     import torch
 
-    from dermdistill.card import make_card
-    from dermdistill.data.phantom import make_phantom
+    from dermdistill.artifacts.card import make_card
+    from dermdistill.data.prepare.phantom import make_phantom
     from dermdistill.models.build import build_model, count_parameters
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"

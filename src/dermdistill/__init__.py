@@ -17,55 +17,60 @@ from dermdistill._version import __version__
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from dermdistill.bench import bench as bench_models
-    from dermdistill.card import ModelCard
-    from dermdistill.comparison import Comparison, compare_runs
+    from dermdistill.artifacts.card import ModelCard
+    from dermdistill.benchmark.benchmark import bench as bench_models
     from dermdistill.config import Recipe, load_recipe
+    from dermdistill.core.errors import DermDistillError
     from dermdistill.data.dataset import PreparedData
-    from dermdistill.data.prepare import ensure_prepared, prepare_folder, prepare_phantom, prepare_source
-    from dermdistill.errors import DermDistillError
-    from dermdistill.evaluation import evaluate
-    from dermdistill.export import export as export_run
-    from dermdistill.figures import outlined
-    from dermdistill.gallery import figure_of_run
+    from dermdistill.data.prepare.prepare import (
+        ensure_prepared,
+        prepare_folder,
+        prepare_phantom,
+        prepare_source,
+    )
+    from dermdistill.evaluation.evaluate import evaluate
+    from dermdistill.evaluation.gallery import figure_of_run
+    from dermdistill.export.export import export as export_run
     from dermdistill.imaging import overlay, read_image
+    from dermdistill.inference.prediction import Prediction
+    from dermdistill.inference.predictor import Predictor
     from dermdistill.losses import bernoulli_kl_loss, soft_dice_loss
     from dermdistill.models.build import build_model, count_macs, count_parameters
     from dermdistill.models.torch_backend import load_run
-    from dermdistill.predict import Predictor
-    from dermdistill.prediction import Prediction
-    from dermdistill.training import distill, train
+    from dermdistill.study.comparison import Comparison, compare_runs
+    from dermdistill.training.run import distill, train
+    from dermdistill.visualization.panels import outlined
 
 # Name → module, or module:name where a module of that name would hide the function.
 _HOMES = {
-    "Comparison": "comparison",
-    "DermDistillError": "errors",
-    "ModelCard": "card",
-    "Prediction": "prediction",
-    "Predictor": "predict",
+    "Comparison": "study.comparison",
+    "DermDistillError": "core.errors",
+    "ModelCard": "artifacts.card",
+    "Prediction": "inference.prediction",
+    "Predictor": "inference.predictor",
     "PreparedData": "data.dataset",
     "Recipe": "config",
-    "bench_models": "bench:bench",
+    "bench_models": "benchmark.benchmark:bench",
     "bernoulli_kl_loss": "losses",
     "build_model": "models.build",
-    "compare_runs": "comparison",
+    "compare_runs": "study.comparison",
     "count_macs": "models.build",
     "count_parameters": "models.build",
-    "distill": "training",
-    "ensure_prepared": "data.prepare",
-    "evaluate": "evaluation",
-    "export_run": "export:export",
-    "figure_of_run": "gallery",
+    "distill": "training.run",
+    "ensure_prepared": "data.prepare.prepare",
+    "evaluate": "evaluation.evaluate",
+    "export_run": "export.export:export",
+    "figure_of_run": "evaluation.gallery",
     "load_recipe": "config",
     "load_run": "models.torch_backend",
-    "outlined": "figures",
+    "outlined": "visualization.panels",
     "overlay": "imaging",
-    "prepare_folder": "data.prepare",
-    "prepare_phantom": "data.prepare",
-    "prepare_source": "data.prepare",
+    "prepare_folder": "data.prepare.prepare",
+    "prepare_phantom": "data.prepare.prepare",
+    "prepare_source": "data.prepare.prepare",
     "read_image": "imaging",
     "soft_dice_loss": "losses",
-    "train": "training",
+    "train": "training.run",
 }
 
 __all__ = [

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pictures import compressed, phantom, photographed_again
 from PIL import Image
 
 from dermdistill.audit.features import SIDE, Fingerprint, fingerprint, root_sift
 from dermdistill.audit.matching import LEAST_INLIERS, LEAST_SPREAD, Match, match
 from dermdistill.audit.pairs import level_of
+from pictures import compressed, phantom, photographed_again
 
 
 def of(picture: Image.Image, aspect: float = 1.0) -> Fingerprint:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pictures import phantom
 
 from dermdistill.audit import index
 from dermdistill.audit.features import fingerprint
+from pictures import phantom
 
 
 def unit(values: np.ndarray) -> np.ndarray:

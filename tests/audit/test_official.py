@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pictures import entry
 
 from dermdistill.audit.official import is_archive_id, official_ids, official_overlaps
-from dermdistill.files import read_csv
+from dermdistill.core.files import read_csv
+from pictures import entry
 
 
 def test_the_lists_have_their_published_lengths() -> None:

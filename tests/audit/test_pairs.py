@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from pictures import entry
 
 from dermdistill.audit.entries import Entry
 from dermdistill.audit.matching import Match
 from dermdistill.audit.pairs import Pair, name_pairs
 from dermdistill.audit.search import Content, Found
+from pictures import entry
 
 
 def content(name: str, pixels: str | None = None) -> Content:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import compressed, phantom, photographed_again
 from PIL import Image
 
 from dermdistill import cli
@@ -16,8 +15,9 @@ from dermdistill.audit.entries import collect
 from dermdistill.audit.features import fingerprint
 from dermdistill.audit.run import audit
 from dermdistill.audit.store import Store
-from dermdistill.errors import DataError, UsageError
-from dermdistill.files import read_csv, read_json
+from dermdistill.core.errors import DataError, UsageError
+from dermdistill.core.files import read_csv, read_json
+from pictures import compressed, phantom, photographed_again
 
 
 @pytest.fixture(scope="module")

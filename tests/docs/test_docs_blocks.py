@@ -42,12 +42,12 @@ from commands import (
 )
 from dermdistill import cli
 from dermdistill.config import parse_recipe
-from dermdistill.data.phantom import write_phantoms
-from dermdistill.errors import ConfigError
-from dermdistill.files import write_csv
-from dermdistill.predict import Predictor
+from dermdistill.core.errors import ConfigError
+from dermdistill.core.files import write_csv
+from dermdistill.data.prepare.phantom import write_phantoms
+from dermdistill.inference.predictor import Predictor
 from dermdistill.serve.app import make_app
-from dermdistill.study_config import parse_study
+from dermdistill.study.settings import parse_study
 
 DOCS = REPOSITORY / "docs"
 NOTEBOOK = DOCS / "notebook.md"  # executed as a whole by tests/test_notebook_run.py

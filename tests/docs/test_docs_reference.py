@@ -9,8 +9,9 @@ from tools.reference import FOLDER, pages
 from tools.reference.verbs import LEARN
 
 import dermdistill
-from dermdistill import cli, config, errors
-from dermdistill.errors import DermDistillError
+from dermdistill import cli, config
+from dermdistill.core import errors
+from dermdistill.core.errors import DermDistillError
 
 PAGES = pages()
 

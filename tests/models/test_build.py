@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dermdistill.errors import ConfigError
+from dermdistill.core.errors import ConfigError
 from dermdistill.models import teacher
-from dermdistill.models.adaptors import Adaptors, match_stages
+from dermdistill.models.adapters import Adaptors, match_stages
 from dermdistill.models.build import build_model, count_macs, count_parameters
 from dermdistill.models.unet import UNet
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dermdistill.errors import ConfigError
+from dermdistill.core.errors import ConfigError
 from dermdistill.models.build import build_model
 from dermdistill.models.ensemble import Ensemble, mean_logits
 

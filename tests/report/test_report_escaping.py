@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from dermdistill.core.files import hash_file
+from dermdistill.data.dataset import open_dataset, write_manifest
+from dermdistill.report import to_latex, to_markdown, write_report
 from htmlpage import Page
 from reportfiles import StudyMaker, write_audit
-
-from dermdistill.data.dataset import open_dataset, write_manifest
-from dermdistill.files import hash_file
-from dermdistill.report import latex, markdown, write_report
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'$x_1$ \\input{a} | # %"
 
@@ -78,7 +78,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     ],
 )
 def test_latex_text(plain: str, escaped: str) -> None:
-    assert latex.text(plain) == escaped
+    assert to_latex.text(plain) == escaped
 
 
 @pytest.mark.parametrize(
@@ -94,4 +94,4 @@ def test_latex_text(plain: str, escaped: str) -> None:
     ],
 )
 def test_markdown_text(plain: str, escaped: str) -> None:
-    assert markdown.text(plain) == escaped
+    assert to_markdown.text(plain) == escaped

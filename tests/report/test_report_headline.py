@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from reportfiles import StudyMaker
 
 from dermdistill.report import write_report
+from reportfiles import StudyMaker
 
 
 @pytest.mark.parametrize(

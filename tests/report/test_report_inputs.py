@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from htmlpage import Page
 from PIL import Image
-from reportfiles import StudyMaker, write_audit
 
-from dermdistill.data.prepare import prepare_phantom
-from dermdistill.errors import DataError, MismatchError, UsageError
+from dermdistill.core.errors import DataError, MismatchError, UsageError
+from dermdistill.data.prepare.prepare import prepare_phantom
 from dermdistill.report import write_report
+from htmlpage import Page
+from reportfiles import StudyMaker, write_audit
 
 
 def test_an_unfinished_study_compares_nothing(tmp_path: Path) -> None:
@@ -91,8 +91,9 @@ def test_an_audit_is_found_beside_the_data_and_shown(study: Path, tmp_path: Path
 
 
 def test_what_train_and_evaluate_really_write_is_read(tmp_path: Path) -> None:
-    from dermdistill import evaluation, training
     from dermdistill.config import load_recipe
+    from dermdistill.evaluation import evaluate as evaluation
+    from dermdistill.training import run as training
 
     prepare_phantom(tmp_path / "data", count=20, size=32, name="phantom", progress=False)
     overrides = {

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from standins import CARD, darkness
 
-from dermdistill.predict import Predictor
+from dermdistill.inference.predictor import Predictor
 from dermdistill.serve.app import make_app
 from dermdistill.serve.limits import Limits
+from standins import CARD, darkness
 
 
 @pytest.fixture

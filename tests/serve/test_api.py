@@ -18,11 +18,11 @@ from fastapi.testclient import TestClient
 from openapi_spec_validator import validate
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
-from standins import decoded, encoded, picture
 
 from dermdistill import imaging
-from dermdistill.predict import OUTLINE, Predictor
+from dermdistill.inference.predictor import OUTLINE, Predictor
 from dermdistill.serve.limits import Limits
+from standins import decoded, encoded, picture
 
 PNG = {"Content-Type": "image/png"}
 BYTES = {"Content-Type": "application/octet-stream"}

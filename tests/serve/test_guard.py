@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from standins import darkness, encoded, picture
 
 from dermdistill.serve.app import PAGE
-from dermdistill.serve.guard import SECURITY_HEADERS
 from dermdistill.serve.limits import Limits
-from dermdistill.serve.observe import LOGGER, JsonFormatter
+from dermdistill.serve.middleware import SECURITY_HEADERS
+from dermdistill.serve.observability import LOGGER, JsonFormatter
+from standins import darkness, encoded, picture
 
 PNG = {"Content-Type": "image/png"}
 
@@ -176,7 +176,7 @@ def test_no_file_is_written(open_client: Callable[..., TestClient]) -> None:
     """Starlette's own parser would spool what is above 1 MB to a temporary file: the control shows it."""
     from starlette.formparsers import MultiPartParser
 
-    from dermdistill.serve import bodies
+    from dermdistill.serve import uploads
 
     sys.addaudithook(_watch)  # cannot be taken off again; hence the flag
     client = open_client(limits=Limits(max_upload_bytes=2**24))
@@ -191,7 +191,7 @@ def test_no_file_is_written(open_client: Callable[..., TestClient]) -> None:
                 assert response.status_code == 200
         assert _written == []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bodies._InMemoryParser, "spool_max_size", MultiPartParser.spool_max_size)
+            patch.setattr(uploads._InMemoryParser, "spool_max_size", MultiPartParser.spool_max_size)
             assert client.post("/v1/segment", files={"image": ("a.png", data)}).status_code == 200
         assert _written != []
     finally:

@@ -14,15 +14,15 @@ import httpx2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from standins import CARD, darkness, encoded, picture
 
-from dermdistill.errors import UsageError
-from dermdistill.predict import Predictor
+from dermdistill.core.errors import UsageError
+from dermdistill.inference.predictor import Predictor
 from dermdistill.serve.app import make_app
 from dermdistill.serve.limits import Limits
-from dermdistill.serve.observe import Metrics
-from dermdistill.serve.pool import WorkerPool
+from dermdistill.serve.observability import Metrics
 from dermdistill.serve.problems import ClientGone, Refusal
+from dermdistill.serve.worker_pool import WorkerPool
+from standins import CARD, darkness, encoded, picture
 
 PNG = {"Content-Type": "image/png"}
 

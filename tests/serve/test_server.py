@@ -18,13 +18,13 @@ import httpx2
 import numpy as np
 import psutil
 import pytest
-from standins import encoded
 
 from dermdistill import cli
-from dermdistill.data.phantom import make_phantom
-from dermdistill.errors import UsageError
-from dermdistill.predict import Predictor
+from dermdistill.core.errors import UsageError
+from dermdistill.data.prepare.phantom import make_phantom
+from dermdistill.inference.predictor import Predictor
 from dermdistill.serve import server
+from standins import encoded
 
 JPEG = {"Content-Type": "image/jpeg"}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tinystudies import SIZE
 
-from dermdistill.data.prepare import prepare_phantom
+from dermdistill.data.prepare.prepare import prepare_phantom
+from tinystudies import SIZE
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tinystudies import SIZE, run_in_child, tiny, tree, unequal, without_times
 
-from dermdistill import cli, study
+from dermdistill import cli
 from dermdistill.config import to_tree
+from dermdistill.core.errors import MismatchError
+from dermdistill.core.files import read_csv, read_json, write_json
 from dermdistill.data.dataset import open_dataset
-from dermdistill.errors import MismatchError
-from dermdistill.files import read_csv, read_json, write_json
-from dermdistill.study_config import StudySettings, parse_study
+from dermdistill.study import run as study
+from dermdistill.study.settings import StudySettings, parse_study
+from tinystudies import SIZE, run_in_child, tiny, tree, unequal, without_times
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +61,8 @@ def test_what_is_done_is_skipped(
     finished: tuple[StudySettings, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, result = finished
-    monkeypatch.setattr("dermdistill.training._fit", None)  # would be called to train
-    monkeypatch.setattr("dermdistill.evaluation.evaluate", None)
+    monkeypatch.setattr("dermdistill.training.run._fit", None)  # would be called to train
+    monkeypatch.setattr("dermdistill.evaluation.evaluate.evaluate", None)
     again = study.run_study(settings, progress=False)
     assert {**again, "created": ""} == {**result, "created": ""}
 
@@ -175,7 +176,7 @@ def test_a_study_killed_ten_times_ends_with_the_same_table(
     # A server that has imported torch once, and forks: ten starts would cost a minute of imports.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["dermdistill.training", "dermdistill.evaluation", "tests.study.tinystudies"]
+        ["dermdistill.training.run", "dermdistill.evaluation.evaluate", "tests.study.tinystudies"]
     )
     rng, kills, moments = np.random.default_rng(), 0, []
     started = time.monotonic()

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tinystudies import SIZE, tiny, tree
 
-from dermdistill import cli, study, study_clock, training
+from dermdistill import cli
 from dermdistill.config import load_recipe, shipped_recipes, shipped_studies
-from dermdistill.data.prepare import prepare_phantom
-from dermdistill.errors import ConfigError, DataError, UsageError
-from dermdistill.files import read_json
+from dermdistill.core.errors import ConfigError, DataError, UsageError
+from dermdistill.core.files import read_json
+from dermdistill.data.prepare.prepare import prepare_phantom
 from dermdistill.report import records
-from dermdistill.report.collect import collect
-from dermdistill.study_config import base_recipe, cell_recipe, load_study, student_cells
+from dermdistill.report.load import collect
+from dermdistill.study import run as study
+from dermdistill.study import time_budget
+from dermdistill.study.settings import base_recipe, cell_recipe, load_study, student_cells
+from dermdistill.training import run as training
+from tinystudies import SIZE, tiny, tree
 
 
 def test_shipped_studies_are_valid() -> None:
@@ -132,11 +135,11 @@ def test_a_slice_needs_the_teacher(root: Path, tmp_path: Path) -> None:
 
 
 def test_wall_clock_gives_every_arm_the_longest_arms_time() -> None:
-    assert study_clock.share_out({"alone": 1.0, "kl": 2.0}, {"alone": 10, "kl": 10}) == {
+    assert time_budget.share_out({"alone": 1.0, "kl": 2.0}, {"alone": 10, "kl": 10}) == {
         "alone": 20,
         "kl": 10,
     }
-    assert study_clock.share_out({"alone": 100.0, "kl": 1.0}, {"alone": 1, "kl": 1}) == {
+    assert time_budget.share_out({"alone": 100.0, "kl": 1.0}, {"alone": 1, "kl": 1}) == {
         "alone": 1,
         "kl": 100,
     }
@@ -147,12 +150,12 @@ def test_measured_times_are_kept_and_slices_must_have_them(
 ) -> None:
     settings = tiny(root, tmp_path, budget="wall-clock")
     with pytest.raises(UsageError, match=r"timing\.json"):
-        study_clock.scaled_epochs(settings, sliced=True)
+        time_budget.scaled_epochs(settings, sliced=True)
     seconds = {"alone": 1.0, "kl": 4.0}
-    monkeypatch.setattr(study_clock, "_measure", lambda settings, arm: seconds[arm])
-    assert study_clock.scaled_epochs(settings, sliced=False) == {"alone": 4, "kl": 1}
+    monkeypatch.setattr(time_budget, "_measure", lambda settings, arm: seconds[arm])
+    assert time_budget.scaled_epochs(settings, sliced=False) == {"alone": 4, "kl": 1}
     seconds["alone"] = 9.0  # would be another budget: a resumed study keeps its own
-    assert study_clock.scaled_epochs(settings, sliced=True) == {"alone": 4, "kl": 1}
+    assert time_budget.scaled_epochs(settings, sliced=True) == {"alone": 4, "kl": 1}
 
 
 def test_bad_studies_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

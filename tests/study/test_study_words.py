@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dermdistill.study_words import judge, verdict_of
+from dermdistill.study.verdict import judge, verdict_of
 
 
 def comparison(**more: Any) -> dict[str, Any]:

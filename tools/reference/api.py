@@ -9,7 +9,7 @@ from typing import Any
 import griffe
 
 import dermdistill
-from dermdistill.settings import Settings
+from dermdistill.config.settings import Settings
 from tools.reference.source import read
 from tools.reference.words import prose, table
 

@@ -1,12 +1,12 @@
-"""The page of the errors, from the docstrings of ``dermdistill.errors``."""
+"""The page of the errors, from the docstrings of ``dermdistill.core.errors``."""
 
 from __future__ import annotations
 
 import inspect
 import re
 
-from dermdistill import errors
-from dermdistill.errors import DermDistillError
+from dermdistill.core import errors
+from dermdistill.core.errors import DermDistillError
 from tools.reference.words import prose, table
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dermdistill import config, study_config
+from dermdistill import config
+from dermdistill.study import settings
 from tools.reference.words import plain, prose, table, type_in_words
 
 
@@ -30,11 +31,11 @@ def page() -> str:
         "## Study\n",
         "A study (`study-….yaml`) has these of its own; its `overrides` are settings of the recipe by dotted "
         "name.\n",
-        _fields(study_config.StudySettings, "", nested=False),
+        _fields(settings.StudySettings, "", nested=False),
         "### teacher (of a study)\n",
-        _fields(study_config.StudyTeacher, "teacher."),
+        _fields(settings.StudyTeacher, "teacher."),
         "### arms\n",
-        _fields(study_config.Arm, "arms.NAME."),
+        _fields(settings.Arm, "arms.NAME."),
     ]
     return "\n".join(parts)
 

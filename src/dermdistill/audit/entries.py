@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from dermdistill.audit.features import SIDE
+from dermdistill.core.errors import DataError, UsageError
 from dermdistill.data.dataset import SPLITS, is_prepared, open_dataset, read_info
-from dermdistill.data.tables import Table, read_table
-from dermdistill.errors import DataError, UsageError
+from dermdistill.data.prepare.tables import Table, read_table
 from dermdistill.imaging import UInt8Array, image_size, read_image, resize_image
-from dermdistill.photos import find_images
+from dermdistill.imaging.find import find_images
 
 UNKNOWN = ""
 """The split of images of which nobody said."""

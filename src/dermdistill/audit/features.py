@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dermdistill.errors import MissingExtraError
+from dermdistill.core.errors import MissingExtraError
 from dermdistill.imaging import UInt8Array
 
 Float32Array = NDArray[np.float32]

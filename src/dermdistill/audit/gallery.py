@@ -14,7 +14,7 @@ from dermdistill.audit.features import SIDE, opencv
 from dermdistill.audit.official import SPLIT_TITLES
 from dermdistill.audit.pairs import Pair
 from dermdistill.audit.report import describe
-from dermdistill.files import atomic_path
+from dermdistill.core.files import atomic_path
 from dermdistill.imaging import UInt8Array
 
 ROWS, COLUMNS = 4, 2

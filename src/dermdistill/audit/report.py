@@ -14,7 +14,7 @@ from dermdistill.audit.features import METHOD
 from dermdistill.audit.matching import COPY_CORRELATION, LEAST_INLIERS, LEAST_SPREAD
 from dermdistill.audit.official import Overlap
 from dermdistill.audit.pairs import LEVELS, Pair
-from dermdistill.files import write_csv, write_json
+from dermdistill.core.files import write_csv, write_json
 
 COLUMNS = [
     "image_a", "set_a", "split_a", "image_b", "set_b", "split_b", "crosses", "level", "kind", "score",

@@ -15,7 +15,7 @@ from dermdistill.audit.pairs import name_pairs
 from dermdistill.audit.report import Audit, write
 from dermdistill.audit.search import describe, look_up, verify
 from dermdistill.audit.store import Store
-from dermdistill.errors import DataError
+from dermdistill.core.errors import DataError
 
 logger = logging.getLogger(__name__)
 

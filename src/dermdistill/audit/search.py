@@ -18,7 +18,7 @@ from dermdistill.audit.features import Fingerprint, Float32Array, fingerprint, o
 from dermdistill.audit.index import SAMPLE, VOCABULARIES, learn_encoder, nearest
 from dermdistill.audit.matching import LEAST_INLIERS, Match, match
 from dermdistill.audit.store import Store, content_key
-from dermdistill.errors import DataError
+from dermdistill.core.errors import DataError
 
 logger = logging.getLogger(__name__)
 

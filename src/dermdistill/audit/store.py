@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dermdistill.audit.features import METHOD, Fingerprint
 from dermdistill.audit.matching import Match
-from dermdistill.errors import DataError
+from dermdistill.core.errors import DataError
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS fingerprints (

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from dermdistill import config
 from dermdistill._version import __version__
-from dermdistill.errors import DermDistillError, UsageError
+from dermdistill.core.errors import DermDistillError, UsageError
 
 VERBS = {
     "prepare": "download or read images and masks, check them, split them, pack them",

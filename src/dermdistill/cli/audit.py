@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from dermdistill.cli.common import show_progress
-from dermdistill.errors import UsageError
+from dermdistill.core.errors import UsageError
 
 
 def command() -> Callable[..., int]:

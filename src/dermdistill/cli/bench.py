@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dermdistill.cli.common import show_progress
-from dermdistill.errors import UsageError
+from dermdistill.core.errors import UsageError
 
 
 def command() -> Callable[..., int]:
@@ -55,8 +55,8 @@ def command() -> Callable[..., int]:
                 raise UsageError(
                     f"{name} is {value}.", "1 or more", f"Set {name} to 1 or more, or leave it out."
                 )
-        from dermdistill import bench as stage
-        from dermdistill.bench_table import to_text
+        from dermdistill.benchmark import benchmark as stage
+        from dermdistill.benchmark.results import to_text
 
         rows = stage.bench(
             models, size=size, data=data, root=root, split=split, limit=limit, rounds=rounds, repeats=repeats,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 
-from dermdistill.errors import MissingExtraError, UsageError
+from dermdistill.core.errors import MissingExtraError, UsageError
 
 
 def show_progress() -> bool:

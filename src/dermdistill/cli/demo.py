@@ -23,7 +23,7 @@ def command() -> Callable[..., int]:
         """
         need_positive("--epochs", epochs)
         need_train_extra("demo")
-        from dermdistill.demo import run_demo
+        from dermdistill.workflows.demo import run_demo
 
         print(run_demo(out, count=count, size=size, epochs=epochs, progress=show_progress()))
         return 0

@@ -44,7 +44,7 @@ def command() -> Callable[..., int]:
         """
         need_positive("--batch-size", batch_size)
         need_train_extra("evaluate")
-        from dermdistill.evaluation import evaluate as stage
+        from dermdistill.evaluation.evaluate import evaluate as stage
 
         summary = stage(
             run, data=data, split=split, root=root, out=out, teacher=teacher, human=human,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dermdistill.cli.common import need_train_extra, show_progress
-from dermdistill.errors import UsageError
+from dermdistill.core.errors import UsageError
 
 
 def command() -> Callable[..., int]:
@@ -58,7 +58,7 @@ def command() -> Callable[..., int]:
         need_train_extra("export")
         if release is not None:
             _check_release(out, data, precisions, targets, dynamic_size)
-            from dermdistill.release import release as make
+            from dermdistill.workflows.release import release as make
 
             found = make(
                 run,
@@ -74,7 +74,7 @@ def command() -> Callable[..., int]:
             print(found.to_text())
             print(release / "MODEL_CARD.md")
             return 0
-        from dermdistill.export import export as stage
+        from dermdistill.export.export import export as stage
 
         found = stage(
             run,

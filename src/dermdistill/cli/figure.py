@@ -41,7 +41,7 @@ def command() -> Callable[..., int]:
         """
         need_positive("--count", count)
         need_train_extra("figure")
-        from dermdistill.gallery import figure_of_run
+        from dermdistill.evaluation.gallery import figure_of_run
 
         path = figure_of_run(
             run,

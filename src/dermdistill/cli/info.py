@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from dermdistill import config
 from dermdistill.cli.common import need_train_extra
-from dermdistill.errors import MissingExtraError
+from dermdistill.core.errors import MissingExtraError
 
 
 def command() -> Callable[..., int]:
@@ -23,7 +23,7 @@ def command() -> Callable[..., int]:
         Args:
             json_output: Print JSON.
         """
-        from dermdistill.card import versions
+        from dermdistill.artifacts.card import versions
 
         found: dict[str, Any] = {
             "versions": versions(),

@@ -7,7 +7,7 @@ import logging
 
 from dermdistill import config
 from dermdistill.cli.common import need_train_extra, show_progress, take
-from dermdistill.errors import UsageError
+from dermdistill.core.errors import UsageError
 
 OWN_FLAGS = {
     "--resume": "goes on with an unfinished run",
@@ -64,12 +64,13 @@ def learn(verb: str, arguments: list[str]) -> int:
     )
     recipe = config.parse_recipe(config.to_tree(recipe), "the command line")
     need_train_extra(verb)
-    from dermdistill import runs, training
+    from dermdistill.artifacts import run_folder
+    from dermdistill.training import run as training
 
-    if not runs.is_first_process():
+    if not run_folder.is_first_process():
         logging.getLogger("dermdistill").setLevel(logging.WARNING)  # one process tells how it goes
     do = training.train if verb == "train" else training.distill
     folder = do(recipe, resume=resume, overwrite=overwrite, progress=show_progress())
-    if runs.is_first_process():
+    if run_folder.is_first_process():
         print(folder)
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dermdistill.cli.common import need_positive, show_progress
-from dermdistill.errors import DataError, UsageError
+from dermdistill.core.errors import DataError, UsageError
 
 
 def command() -> Callable[..., int]:
@@ -43,9 +43,9 @@ def command() -> Callable[..., int]:
             batch_size: Images at once.
             threads: For the network (default: one per core).
         """
-        from dermdistill.outputs import read_kinds, write_outputs
-        from dermdistill.photos import find_images
-        from dermdistill.predict import Predictor
+        from dermdistill.imaging.find import find_images
+        from dermdistill.inference.predictor import Predictor
+        from dermdistill.inference.writers import read_kinds, write_outputs
 
         need_positive("--batch-size", batch_size)
         if not paths:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dermdistill.cli.common import show_progress
-from dermdistill.errors import UsageError
+from dermdistill.core.errors import UsageError
 
 
 def command() -> Callable[..., int]:
@@ -68,7 +68,7 @@ def command() -> Callable[..., int]:
             exclude: audit.csv (or a CSV with a column image_id): leave these training images out.
             count: phantom: how many.
         """
-        from dermdistill.data import prepare as stage
+        from dermdistill.data.prepare import prepare as stage
 
         progress = show_progress()
         if not 32 <= size <= 2048:

@@ -10,10 +10,10 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
-from dermdistill.errors import UsageError
+from dermdistill.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from dermdistill.recipe_index import Entry, Setting
+    from dermdistill.cli.recipe_index import Entry, Setting
 
 TABLE_COLUMNS = 150
 """Narrower terminals get three lines per recipe, not one; a file or pipe gets the table."""
@@ -41,8 +41,8 @@ def command() -> Callable[..., int]:
             as_json: Print JSON.
         """
         from dermdistill import config
-        from dermdistill.recipe_index import explain as read_explained
-        from dermdistill.recipe_index import index, read_entry, read_settings
+        from dermdistill.cli.recipe_index import explain as read_explained
+        from dermdistill.cli.recipe_index import index, read_entry, read_settings
 
         if recipe_or_study is None and explain:
             raise UsageError(
@@ -82,7 +82,7 @@ def _columns() -> int:
 
 
 def _listing(entries: list["Entry"]) -> str:
-    from dermdistill.recipe_index import short, short_score
+    from dermdistill.cli.recipe_index import short, short_score
 
     columns = _columns()
     lines = []

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-from dermdistill.errors import MissingExtraError, UsageError
+from dermdistill.core.errors import MissingExtraError, UsageError
 
 
 def command() -> Callable[..., int]:

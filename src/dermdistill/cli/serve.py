@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from dermdistill.errors import MissingExtraError
+from dermdistill.core.errors import MissingExtraError
 
 
 def command() -> Callable[..., int]:
@@ -54,7 +54,7 @@ def command() -> Callable[..., int]:
         _need_serve_extra()
         import os
 
-        from dermdistill.predict import Predictor
+        from dermdistill.inference.predictor import Predictor
         from dermdistill.serve import server
         from dermdistill.serve.app import make_app
         from dermdistill.serve.limits import Limits

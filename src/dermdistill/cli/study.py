@@ -14,7 +14,7 @@ import tyro
 
 from dermdistill import config
 from dermdistill.cli.common import need_train_extra, show_progress
-from dermdistill.errors import UsageError
+from dermdistill.core.errors import UsageError
 
 
 @dataclass
@@ -86,10 +86,10 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: list[str]) -> int:
     """Parse the verb's arguments and do it; the exit code is returned."""
     given, rest = tyro.cli(Arguments, prog="dermdistill study", args=arguments, return_unknown_args=True)
-    from dermdistill import study
     from dermdistill.cli import set_up_logging
-    from dermdistill.study_config import parse_study
-    from dermdistill.study_words import to_text
+    from dermdistill.study import run as study
+    from dermdistill.study.settings import parse_study
+    from dermdistill.study.verdict import to_text
 
     settings = parse_study(_tree(given, rest), "the command line")
     if given.jobs < 1:
@@ -115,7 +115,7 @@ def run(arguments: list[str]) -> int:
 
 def _tree(given: Arguments, rest: list[str]) -> dict[str, Any]:
     """The study's settings as plain values, with the flags in their places."""
-    from dermdistill.study_config import load_study
+    from dermdistill.study.settings import load_study
 
     tree = config.to_tree(load_study(given.study))
     flags = {
@@ -152,7 +152,7 @@ def _tree(given: Arguments, rest: list[str]) -> dict[str, Any]:
 
 def _overrides(tree: dict[str, Any], rest: list[str]) -> dict[str, Any]:
     """The recipe's flags, checked by the recipe's own types, as values by dotted name."""
-    from dermdistill.study_config import base_recipe, overrides_of, parse_study
+    from dermdistill.study.settings import base_recipe, overrides_of, parse_study
 
     if not rest:
         return {}

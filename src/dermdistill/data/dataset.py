@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dermdistill.errors import DataError, MismatchError
-from dermdistill.files import hash_file, read_csv, read_json, write_csv
+from dermdistill.core.errors import DataError, MismatchError
+from dermdistill.core.files import hash_file, read_csv, read_json, write_csv
 from dermdistill.imaging import read_mask
 
 FORMAT = 1

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dermdistill.errors import ConfigError
+from dermdistill.core.errors import ConfigError
 from dermdistill.models import pretrained, teacher
+from dermdistill.models.lite_unet import STUDENTS, LiteUNet, merge_branches
 from dermdistill.models.pretrained import normalisation
-from dermdistill.models.student import STUDENTS, LiteUNet, merge_branches
 from dermdistill.models.teacher import TORCHVISION, Extract, Head
 from dermdistill.models.unet import WIDTHS, Norm, UNet
 from dermdistill.models.weights import load_encoder, load_weights

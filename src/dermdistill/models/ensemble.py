@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dermdistill.errors import ConfigError
+from dermdistill.core.errors import ConfigError
 from dermdistill.models.build import LesionNet
 
 

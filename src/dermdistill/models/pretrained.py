@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from dermdistill.errors import WeightsError
+from dermdistill.core.errors import WeightsError
 from dermdistill.models.teacher import TORCHVISION
 from dermdistill.models.weights import (
     PACKAGE,

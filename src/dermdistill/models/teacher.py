@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dermdistill.errors import ConfigError
+from dermdistill.core.errors import ConfigError
 
 Extract = Callable[[Any, Tensor], tuple[Tensor, list[Tensor]]]
 """(network, normalised image) → (logits at any resolution, feature maps from fine to coarse)."""

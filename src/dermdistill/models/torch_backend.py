@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dermdistill.card import ModelCard
-from dermdistill.errors import MismatchError, WeightsError
-from dermdistill.files import hash_file
+from dermdistill.artifacts.card import ModelCard
+from dermdistill.core.errors import MismatchError, WeightsError
+from dermdistill.core.files import hash_file
 from dermdistill.models.build import LesionNet, build_model, load_weights
 from dermdistill.models.weights import load_strictly, read_state
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dermdistill.errors import WeightsError
+from dermdistill.core.errors import WeightsError
 
 logger = logging.getLogger(__name__)
 

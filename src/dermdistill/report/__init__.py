@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from dermdistill.errors import UsageError
+from dermdistill.core.errors import UsageError
 
 Format = Literal["html", "md", "tex", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -36,14 +36,14 @@ def write_report(
         UsageError: The folder is neither run nor study, or no format is asked for.
         DataError: A file in it is broken.
     """
-    from dermdistill.files import write_json, write_text
-    from dermdistill.report.collect import collect
-    from dermdistill.report.draw import figures, write_figures
+    from dermdistill.core.files import write_json, write_text
+    from dermdistill.report.figures import figures, write_figures
     from dermdistill.report.gallery import make_gallery
-    from dermdistill.report.html import to_html
-    from dermdistill.report.latex import to_latex
-    from dermdistill.report.machine import to_json
-    from dermdistill.report.markdown import to_markdown
+    from dermdistill.report.load import collect
+    from dermdistill.report.to_html import to_html
+    from dermdistill.report.to_json import to_json
+    from dermdistill.report.to_latex import to_latex
+    from dermdistill.report.to_markdown import to_markdown
 
     if not formats:
         raise UsageError(

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dermdistill.errors import MismatchError
-from dermdistill.metrics import THRESHOLD_JACCARD, Interval, mean_interval
-from dermdistill.report.cells import RunFiles, read_calibration, read_interval
+from dermdistill.core.errors import MismatchError
+from dermdistill.metrics.overlap import THRESHOLD_JACCARD, Interval, mean_interval
 from dermdistill.report.model import Arm, Cell, PerImage
+from dermdistill.report.run_files import RunFiles, read_calibration, read_interval
 
 Key = tuple[str, str]
 """(data set, split) of an evaluation."""

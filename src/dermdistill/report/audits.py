@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dermdistill.errors import DataError, UsageError
-from dermdistill.files import read_csv, read_json
+from dermdistill.core.errors import DataError, UsageError
+from dermdistill.core.files import read_csv, read_json
 from dermdistill.report.model import Audit, AuditPair
 
 NAME = "audit.json"

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dermdistill.core.errors import DataError, DermDistillError
 from dermdistill.data.dataset import PreparedData, open_dataset, read_info
-from dermdistill.drawing import overlay
-from dermdistill.errors import DataError, DermDistillError
-from dermdistill.figures import STUDENT, TEACHER, TRUTH
-from dermdistill.report import words
+from dermdistill.imaging.drawing import overlay
+from dermdistill.report import formatting
 from dermdistill.report.model import Arm, Data, Report
+from dermdistill.visualization.panels import STUDENT, TEACHER, TRUTH
 
 BASELINE = (204, 121, 167)
 """Outline of the baseline: Okabe & Ito's reddish purple."""
@@ -178,9 +178,9 @@ def _picture(
         if arm.name in masks and arm.per_image is not None and name in arm.per_image.ids:
             dice = arm.per_image.columns["dice"][arm.per_image.ids.index(name)]
             said.append(
-                f"{arm.name} {words.percent(float(dice), 1)}"
+                f"{arm.name} {formatting.percent(float(dice), 1)}"
                 if len(masks) > 1
-                else words.percent(float(dice), 1)
+                else formatting.percent(float(dice), 1)
             )
     return Picture(name, "Dice " + ", ".join(said), _webp(_outlined(np.asarray(data.images[row]), drawn)))
 

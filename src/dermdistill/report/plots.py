@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dermdistill.report import words
+from dermdistill.report import formatting
 from dermdistill.report.model import Arm, Human
 from dermdistill.report.theme import Palette
 
@@ -83,7 +83,7 @@ def distribution(arms: Sequence[Arm], places: Sequence[int], human: Human | None
         axis.text(
             mean,
             -0.62,
-            f"human–human {words.percent(human.dice.mean)} ",
+            f"human–human {formatting.percent(human.dice.mean)} ",
             color=palette.muted,
             ha="right",
             va="center",
@@ -132,7 +132,7 @@ def reliability(arms: Sequence[Arm], places: Sequence[int], palette: Palette) ->
             continue
         bins, colour = arm.calibration.bins, palette.of(place)
         x = [100 * b.confidence for b in bins]
-        label = f"{shorten(arm.name)} (ECE {words.percent(arm.calibration.ece)} %)"
+        label = f"{shorten(arm.name)} (ECE {formatting.percent(arm.calibration.ece)} %)"
         axis.plot(x, [100 * b.accuracy for b in bins], "o-", ms=3.5, lw=1.3, color=colour, label=label)
         total = sum(b.weight for b in bins)
         below.plot(x, [100 * b.weight / total for b in bins], "o-", ms=2, lw=1, color=colour)

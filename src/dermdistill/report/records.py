@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dermdistill.report import tables, words
+from dermdistill.report import formatting, tables
+from dermdistill.report.formatting import NONE
 from dermdistill.report.model import Arm, Report
 from dermdistill.report.tables import Table
-from dermdistill.report.words import NONE
 
 _SKIPPED = ("name", "seed", "runs_root", "data.root", "teacher.run")
 """Settings that say where things lie, not what is computed."""
@@ -34,13 +34,13 @@ def cell_table(report: Report) -> Table:
             val = validated[at] if 0 <= at < len(validated) else None
             dice = cell.scores.get("dice")
             epochs = len(validated) or None
-            row = [cell.name, NONE if cell.seed is None else str(cell.seed), words.whole(epochs)]
+            row = [cell.name, NONE if cell.seed is None else str(cell.seed), formatting.whole(epochs)]
             row += [
-                words.whole(cell.best_epoch or None),
-                words.percent(val),
-                words.percent(dice.mean if dice else None),
+                formatting.whole(cell.best_epoch or None),
+                formatting.percent(val),
+                formatting.percent(dice.mean if dice else None),
             ]
-            row += [words.duration(cell.seconds), cell.weights_sha256[:16] or NONE]
+            row += [formatting.duration(cell.seconds), cell.weights_sha256[:16] or NONE]
             rows.append(tuple(row))
     numeric = (False, *(True,) * 6, False)
     note = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dermdistill.metrics import Interval
-from dermdistill.report import words
+from dermdistill.metrics.overlap import Interval
+from dermdistill.report import formatting
+from dermdistill.report.formatting import NONE
 from dermdistill.report.model import Arm, Report
-from dermdistill.report.words import NONE
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,24 @@ def main_table(report: Report) -> Table:
         head += ["ΔDice, points (95 % CI)", "p (Holm)"]
     rows = []
     for arm in report.arms:
-        row = [arm.name, words.whole(arm.parameters), words.operations(arm.macs), words.size(arm.size_bytes)]
-        row += [words.interval(arm.scores.get("dice")), words.interval(arm.scores.get("jaccard"))]
+        row = [
+            arm.name,
+            formatting.whole(arm.parameters),
+            formatting.operations(arm.macs),
+            formatting.size(arm.size_bytes),
+        ]
+        row += [formatting.interval(arm.scores.get("dice")), formatting.interval(arm.scores.get("jaccard"))]
         if compared:
             difference = arm.differences.get("dice")
             row += ["baseline", NONE] if arm.name == report.baseline else [
-                words.difference(difference), words.p_value(difference.p_holm if difference else None)
+                formatting.difference(difference),
+                formatting.p_value(difference.p_holm if difference else None)
             ]  # fmt: skip
         rows.append(tuple(row))
     if report.human:
         human = report.human
         mark = "" if human.comparable else " (other images)"
-        row = [f"{human.label}{mark}", NONE, NONE, NONE, words.interval(human.dice), NONE]
+        row = [f"{human.label}{mark}", NONE, NONE, NONE, formatting.interval(human.dice), NONE]
         rows.append((*row, NONE, NONE) if compared else tuple(row))
     return Table(
         "main", "Results", tuple(head), tuple(rows), _all_but_first(head), _main_note(report, compared)
@@ -78,15 +84,15 @@ def comparison_table(report: Report) -> Table | None:
     for arm in report.arms:
         for measure, d in arm.differences.items():
             scale = 0.01 if measure == "hd95" else 1.0  # it is in percent already
-            mean, low, high = (words.signed(scale * value) for value in (d.mean, d.low, d.high))
+            mean, low, high = (formatting.signed(scale * value) for value in (d.mean, d.low, d.high))
             said = f"{mean} ({low} to {high})"
             row = [
                 arm.name,
                 _title(measure),
                 said,
-                *(words.p_value(p) for p in (d.p_bootstrap, d.p_wilcoxon, d.p_holm)),
+                *(formatting.p_value(p) for p in (d.p_bootstrap, d.p_wilcoxon, d.p_holm)),
             ]
-            row.append(words.percent(None if d.resolvable is None else scale * d.resolvable))
+            row.append(formatting.percent(None if d.resolvable is None else scale * d.resolvable))
             row += [_share(d.better), _share(d.worse), (arm.verdict or NONE) if measure == "dice" else ""]
             rows.append(tuple(row))
     if not rows:
@@ -114,8 +120,8 @@ def score_table(report: Report) -> Table | None:
     rows = []
     for arm in report.arms:
         row = [arm.name, *(_score(name, arm.scores.get(name)) for name in used)]
-        row += [words.interval(arm.agreement, 1)] if agreed else []
-        row += [words.percent(arm.calibration.ece if arm.calibration else None)] if calibrated else []
+        row += [formatting.interval(arm.agreement, 1)] if agreed else []
+        row += [formatting.percent(arm.calibration.ece if arm.calibration else None)] if calibrated else []
         row.append(_failed(arm))
         rows.append(tuple(row))
     note = "In percent with 95 % intervals. Agreement: Dice between the arm's masks and the teacher's. "
@@ -136,13 +142,13 @@ def strata_table(report: Report) -> Table | None:
     rows = []
     for name, level in dict.fromkeys((s.name, s.level) for s in report.strata):
         first = next(s for s in report.strata if (s.name, s.level) == (name, level))
-        row = [name, level + (" (few)" if first.small else ""), words.whole(first.n)]
+        row = [name, level + (" (few)" if first.small else ""), formatting.whole(first.n)]
         for arm in arms:
             stratum = found.get((name, level, arm))
             if arm in paired:
-                row.append(words.difference(stratum.difference if stratum else None))
+                row.append(formatting.difference(stratum.difference if stratum else None))
             else:
-                row.append(words.interval(stratum.dice if stratum else None, 1))
+                row.append(formatting.interval(stratum.dice if stratum else None, 1))
         rows.append(tuple(row))
     numeric = (False, False, *(True,) * (len(head) - 2))
     note = "With 95 % intervals; (few): too few images to say much. No correction for the number of strata."
@@ -156,7 +162,13 @@ def elsewhere_table(report: Report) -> Table | None:
     if not report.elsewhere:
         return None
     rows = tuple(
-        (e.data, e.split, words.whole(e.dice.n), words.interval(e.dice), words.interval(e.jaccard))
+        (
+            e.data,
+            e.split,
+            formatting.whole(e.dice.n),
+            formatting.interval(e.dice),
+            formatting.interval(e.jaccard),
+        )
         for e in report.elsewhere
     )
     head = ("data", "split", "images", "Dice % (95 % CI)", "Jaccard % (95 % CI)")
@@ -176,7 +188,7 @@ def _title(name: str) -> str:
 def _score(name: str, value: Interval | None) -> str:
     if value is not None and name == "hd95":  # in percent already
         value = Interval(value.mean / 100, value.low / 100, value.high / 100, value.n)
-    return words.interval(value, 1)
+    return formatting.interval(value, 1)
 
 
 def _sentence(text: str) -> str:
@@ -184,14 +196,14 @@ def _sentence(text: str) -> str:
 
 
 def _share(value: float | None) -> str:
-    return NONE if value is None else f"{words.percent(value, 0)} %"
+    return NONE if value is None else f"{formatting.percent(value, 0)} %"
 
 
 def _failed(arm: Arm) -> str:
     if arm.per_image is None:
         return NONE
     n = len(arm.per_image.ids)
-    return f"{len(arm.failures)} of {n} ({words.percent(len(arm.failures) / n, 1)} %)"
+    return f"{len(arm.failures)} of {n} ({formatting.percent(len(arm.failures) / n, 1)} %)"
 
 
 def _all_but_first(head: Sequence[str]) -> tuple[bool, ...]:

@@ -15,5 +15,5 @@
     limits       what one server takes
 
 Images are held in memory for as long as their request lasts, and are never written to a file. It stands on
-`dermdistill.predict` and never imports torch.
+`dermdistill.inference.predictor` and never imports torch.
 """

@@ -10,15 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from dermdistill._version import __version__
-from dermdistill.card import ModelCard
-from dermdistill.predict import Predictor
-from dermdistill.serve.answers import Output, Segmentation, Wanted, answer
-from dermdistill.serve.bodies import FIELD, read_image_bytes
-from dermdistill.serve.guard import note
+from dermdistill.artifacts.card import ModelCard
+from dermdistill.inference.predictor import Predictor
 from dermdistill.serve.limits import Limits
-from dermdistill.serve.observe import METRICS_TYPE, Metrics, request_id
-from dermdistill.serve.pool import WorkerPool
+from dermdistill.serve.middleware import note
+from dermdistill.serve.observability import METRICS_TYPE, Metrics, request_id
 from dermdistill.serve.problems import Refusal, documented
+from dermdistill.serve.responses import Output, Segmentation, Wanted, answer
+from dermdistill.serve.uploads import FIELD, read_image_bytes
+from dermdistill.serve.worker_pool import WorkerPool
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {

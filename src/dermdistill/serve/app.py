@@ -18,13 +18,13 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from dermdistill._version import __version__
-from dermdistill.predict import Predictor
+from dermdistill.inference.predictor import Predictor
 from dermdistill.serve.api import make_router, schemas
-from dermdistill.serve.guard import Guard, note
 from dermdistill.serve.limits import Limits
-from dermdistill.serve.observe import LOGGER, Metrics, request_id
-from dermdistill.serve.pool import WorkerPool
+from dermdistill.serve.middleware import Guard, note
+from dermdistill.serve.observability import LOGGER, Metrics, request_id
 from dermdistill.serve.problems import Refusal
+from dermdistill.serve.worker_pool import WorkerPool
 
 PAGE = Path(__file__).parent / "page"
 

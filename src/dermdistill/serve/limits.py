@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from dermdistill.errors import UsageError
+from dermdistill.core.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
-from dermdistill.errors import UsageError
-from dermdistill.serve.observe import set_up_logging
+from dermdistill.core.errors import UsageError
+from dermdistill.serve.observability import set_up_logging
 
 GRACE_S = 30  # for requests that are being answered when the server is told to end
 

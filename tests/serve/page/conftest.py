@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import uvicorn
-from pageparts import lesion
 from playwright.sync_api import Browser, Page, expect
-from standins import CARD, darkness, encoded
 
 from chromium import launched
-from dermdistill.predict import Predictor
+from dermdistill.inference.predictor import Predictor
 from dermdistill.serve import server
 from dermdistill.serve.app import make_app
 from dermdistill.serve.limits import Limits
+from pageparts import lesion
+from standins import CARD, darkness, encoded
 
 
 @pytest.fixture(scope="module")

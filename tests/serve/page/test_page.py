@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pageparts import area, blue_pixels, choose, drop, lesion, saved
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
-from standins import CARD, darkness, decoded, encoded
 
 from chromium import needs_browser
 from dermdistill import imaging
-from dermdistill.predict import Predictor
+from dermdistill.inference.predictor import Predictor
+from pageparts import area, blue_pixels, choose, drop, lesion, saved
+from standins import CARD, darkness, decoded, encoded
 
 pytestmark = needs_browser("the page of `dermdistill serve` was NOT tested")
 

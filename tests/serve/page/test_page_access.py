@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from pageparts import area, choose, lesion
 from playwright.sync_api import Page, expect
-from standins import encoded
 
 from chromium import needs_browser
+from pageparts import area, choose, lesion
+from standins import encoded
 
 pytestmark = needs_browser("the page of `dermdistill serve` was NOT tested")
 

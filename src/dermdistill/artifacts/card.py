@@ -1,0 +1,167 @@
+"""The model card: everything that is needed to use a network's weights, and what they scored.
+
+Preprocessing parameters live here alone: the exporter and the predictor read them from the card.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dermdistill._version import __version__
+from dermdistill.core.errors import DataError
+from dermdistill.core.files import hash_file, read_json, write_json
+
+FORMAT = 1
+_METADATA_PREFIX = "dermdistill."
+
+
+class ModelCard(BaseModel):
+    """One trained network.
+
+    Attributes:
+        format: Version of this layout.
+        role: student or teacher.
+        model: What `build_model` needs: arch, encoder, norm, head.
+        input_size: Side in pixels of the square that images are resized to.
+        mean: Per channel, of RGB in [0, 1].
+        std: Likewise.
+        threshold: A pixel is lesion where its probability is above this.
+        weights: File name beside the card.
+        weights_sha256: Their hash (empty until they are saved).
+        dataset: Name and fingerprint of what it was trained on.
+        recipe: Name of the run.
+        seed: Of weights, order and views.
+        epoch: The one whose weights were kept, from 1.
+        parameters: Number of trainable values.
+        teacher: What taught it, or None.
+        export: Of an exported file: precision, opset, parity with PyTorch, how int8 was reached and what
+            Dice it loses (0 to 1, paired, on validation). None before the first export.
+        scores: By split: ``{"val": {"dice": …}, "test:isic2016": {…}}``, in 0 to 1.
+        reference: Statistics of the training images, to tell what is unlike them (`reference.fit_reference`);
+            None: not fitted.
+        versions: Of the packages that made it.
+        created: When; UTC, ISO 8601.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = FORMAT
+    role: Literal["student", "teacher"]
+    model: dict[str, str | None]
+    input_size: int
+    mean: list[float]
+    std: list[float]
+    threshold: float = 0.5
+    weights: str
+    weights_sha256: str = ""
+    dataset: dict[str, Any]
+    recipe: str
+    seed: int
+    epoch: int = 0
+    parameters: int
+    teacher: dict[str, Any] | None = None
+    scores: dict[str, dict[str, Any]] = {}
+    export: dict[str, Any] | None = None
+    reference: dict[str, Any] | None = None
+    versions: dict[str, str] = {}
+    created: str = ""
+
+    def with_scores(self, weights: Path, epoch: int, scores: dict[str, dict[str, Any]]) -> ModelCard:
+        """The card of the weights now in ``weights``."""
+        update = {"weights_sha256": hash_file(weights), "epoch": epoch, "scores": {**self.scores, **scores}}
+        return self.model_copy(update=update)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return self.model_dump(mode="json")
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def read(cls, path: Path) -> ModelCard:
+        """Read a card.
+
+        Raises:
+            DataError: Missing, not JSON, or not a card of this format.
+        """
+        return cls._validate(read_json(path), str(path))
+
+    def to_metadata(self) -> dict[str, str]:
+        """Flat strings, for an ONNX file's metadata."""
+        return {f"{_METADATA_PREFIX}{key}": json.dumps(value) for key, value in self.to_json().items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], source: str = "metadata") -> ModelCard:
+        """The card out of an ONNX file's metadata; other entries are left alone.
+
+        Raises:
+            DataError: There is no card in it.
+        """
+        found = {
+            k.removeprefix(_METADATA_PREFIX): v for k, v in metadata.items() if k.startswith(_METADATA_PREFIX)
+        }
+        try:
+            tree = {key: json.loads(value) for key, value in found.items()}
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{source} holds a broken model card: {error}.",
+                "a model card as dermdistill export writes it",
+                "Export the model again: dermdistill export RUN.",
+            ) from error
+        return cls._validate(tree, source)
+
+    @classmethod
+    def _validate(cls, tree: Any, source: str) -> ModelCard:
+        try:
+            card = cls.model_validate(tree)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "card"
+            raise DataError(
+                f"{source} is not a model card: {where}: {first['msg']}.",
+                "a model card of this version, with nothing changed by hand",
+                "Take the file that train, distill or export wrote, or make it again.",
+            ) from None
+        if card.format != FORMAT:
+            raise DataError(
+                f"{source} is a model card of format {card.format}.",
+                f"format {FORMAT}",
+                "Use the dermdistill version that wrote it, or a newer one.",
+            )
+        return card
+
+
+def make_card(**fields: Any) -> ModelCard:
+    """A card stamped with this moment and the versions at hand."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return ModelCard(**fields, versions=versions(), created=now)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, dermdistill and of what it computes with, where installed."""
+    found = {"python": platform.python_version(), "dermdistill": __version__}
+    for name in (
+        "torch",
+        "torchvision",
+        "lightning",
+        "segmentation-models-pytorch",
+        "timm",
+        "kornia",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+    ):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

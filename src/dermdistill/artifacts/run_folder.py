@@ -1,0 +1,142 @@
+"""The run folder: opened, resumed, refused; the one place that knows its file names.
+
+::
+
+    config.yaml  metrics.csv  tensorboard/  last.ckpt  best_student_model.pth  card.json
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from dermdistill.config import Recipe, differences, parse_recipe, to_tree
+from dermdistill.core.errors import MismatchError, UsageError
+from dermdistill.core.files import read_csv, write_yaml
+
+logger = logging.getLogger(__name__)
+
+# What may change between a stop and --resume: where things lie and what they run on, not what is computed.
+# The teachers' folders may have moved; that their weights are the same is checked by teachers.py.
+MAY_CHANGE = (
+    *("runs_root", "data.root", "trainer.accelerator", "trainer.checkpoint_steps"),
+    *("teacher.run", "teacher.runs", "data.on_device", "trainer.compile"),
+    "trainer.cuda_graphs",
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+    role: str
+
+    @property
+    def config(self) -> Path:
+        """Exactly what was run."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        """State to resume from."""
+        return self.path / "last.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        """One row per epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def weights(self) -> Path:
+        """The best weights by validation Dice."""
+        return self.path / f"best_{self.role}_model.pth"
+
+    @property
+    def card(self) -> Path:
+        """How to use the weights, and what they scored."""
+        return self.path / "card.json"
+
+    @property
+    def finished(self) -> Path:
+        """Present when the last epoch, or early stopping, was reached."""
+        return self.path / "finished"
+
+    def epochs_done(self) -> int:
+        """Rows in metrics.csv."""
+        return len(read_csv(self.metrics)) if self.metrics.exists() else 0
+
+
+def is_first_process() -> bool:
+    """Whether this process may touch the run folder (DDP starts the same command once per device)."""
+    return process_rank() == 0
+
+
+def process_rank() -> int:
+    """Rank among all processes, as torchrun, SLURM or Lightning's own launcher say; 0 where none does."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> RunFolder:
+    """The folder of a recipe's run, new or to be resumed, with its ``config.yaml`` written.
+
+    Raises:
+        UsageError: It exists, and neither --resume nor --overwrite was given.
+        MismatchError: --resume with settings that would give another result.
+    """
+    run = RunFolder(recipe.runs_root / recipe.name, recipe.role)
+    if not is_first_process():
+        return run
+    if run.path.exists() and any(run.path.iterdir()):
+        if not run.config.exists():
+            raise UsageError(
+                f"{run.path} exists and is not a run (it has no config.yaml).",
+                "a new or empty folder",
+                "Choose another --name or --runs-root.",
+            )
+        if overwrite:
+            logger.info("overwriting %s", run.path)
+            shutil.rmtree(run.path)
+        elif resume:
+            check_same(recipe, run)
+        else:
+            raise UsageError(
+                f"The run {run.path} exists ({run.epochs_done()} epochs).",
+                "a new run, or word on what to do with this one",
+                "Add --resume to go on with it, --overwrite to start anew, or --name for another folder.",
+            )
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_yaml(run.config, to_tree(recipe))
+    return run
+
+
+def read_config(folder: Path) -> Recipe:
+    """The recipe that a run folder was made by."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UsageError(
+            f"{folder} is not a run folder.",
+            "a folder with config.yaml in it",
+            "Name a folder that train, distill or study made (below runs, as a rule).",
+        )
+    return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+
+def check_same(recipe: Recipe, run: RunFolder) -> None:
+    """Raise MismatchError where a run was begun with settings that give another result."""
+    changed = {k: v for k, v in differences(read_config(run.path), recipe).items() if k not in MAY_CHANGE}
+    if changed:
+        listed = "\n".join(f"  {key}: {old} → {new}" for key, (old, new) in changed.items())
+        raise MismatchError(
+            f"{run.path} was begun with other settings:\n{listed}",
+            "the same settings, so that the result is that of an unbroken run",
+            "Leave them as they were, or use --overwrite or another --name.",
+        )

@@ -1,0 +1,29 @@
+"""Settings: typed, documented, read from YAML, overridden by flags."""
+
+from __future__ import annotations
+
+from dermdistill.config.load import (
+    differences,
+    find_recipe,
+    flatten,
+    load_recipe,
+    parse_recipe,
+    read_yaml,
+    shipped_recipes,
+    shipped_studies,
+    to_tree,
+)
+from dermdistill.config.recipe import Recipe
+
+__all__ = [
+    "Recipe",
+    "differences",
+    "find_recipe",
+    "flatten",
+    "load_recipe",
+    "parse_recipe",
+    "read_yaml",
+    "shipped_recipes",
+    "shipped_studies",
+    "to_tree",
+]

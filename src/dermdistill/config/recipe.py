@@ -1,0 +1,91 @@
+"""A recipe: all settings of one experiment, and which of them go together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import model_validator
+
+from dermdistill.config.settings import (
+    AugmentSettings,
+    DataSettings,
+    KDSettings,
+    LossSettings,
+    ModelSettings,
+    NonNegative,
+    OptimSettings,
+    Settings,
+    TeacherSettings,
+    TrainerSettings,
+)
+
+
+class Recipe(Settings):
+    """One experiment."""
+
+    name: str
+    """Name of the run: its folder is runs_root/name."""
+    role: Literal["student", "teacher"] = "student"
+    """Which of the two networks this recipe trains."""
+    seed: NonNegative = 0
+    """Seed of the weights, the order and the views."""
+    runs_root: Path = Path("runs")
+    """Folder that holds the runs."""
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    student: ModelSettings = ModelSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    loss: LossSettings = LossSettings()
+    kd: KDSettings = KDSettings()
+    optim: OptimSettings = OptimSettings()
+    trainer: TrainerSettings = TrainerSettings()
+
+    def for_one_teacher(self) -> Recipe:
+        """Without what makes several of its teacher, for one finished run that is named instead."""
+        teacher = self.teacher.model_copy(update={"runs": (), "folds": None})
+        return self.model_copy(update={"teacher": teacher})
+
+    @model_validator(mode="after")
+    def _teacher_role_names_an_arch(self) -> Recipe:
+        if self.role == "teacher" and self.teacher.arch is None:
+            raise ValueError("role is teacher, so teacher.arch must name the network to fine-tune")
+        if self.role == "teacher" and (self.teacher.run is not None or self.teacher.runs):
+            raise ValueError(
+                "role is teacher: it is trained here, teacher.run and teacher.runs have no meaning"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _several_teachers_share_no_features(self) -> Recipe:
+        count = self.teacher.folds or len(self.teacher.runs)
+        if count > 1 and self.kd.attention > 0:
+            raise ValueError(
+                f"kd.attention compares feature maps, and {count} teachers have no common ones: set it to 0, "
+                "or name one teacher"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kept_answers_are_logits_of_the_labelled_images(self) -> Recipe:
+        if self.teacher.answers == "kept":
+            for name, set_ in (
+                ("kd.attention (its feature maps are not kept)", self.kd.attention > 0),
+                ("augment.mixup (an answer is of one image)", self.augment.mixup > 0),
+                ("data.unlabelled (their answers are not kept)", self.data.unlabelled is not None),
+            ):
+                if set_:
+                    raise ValueError(
+                        f"teacher.answers is kept, which does not go with {name}: leave it out, or set "
+                        "answers to online"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _a_taught_image_is_one_image(self) -> Recipe:
+        if self.teacher.folds is not None and self.augment.mixup > 0:
+            raise ValueError(
+                "augment.mixup shows two images at once, and with teacher.folds each has a teacher of its "
+                "own: set mixup to 0, or folds to null"
+            )
+        return self

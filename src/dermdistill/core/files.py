@@ -1,0 +1,109 @@
+"""Small file helpers shared by every stage: atomic writes, hashes, JSON, CSV.
+
+A killed run must leave the last good state, so every result is written under a temporary name in the same
+folder and then renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dermdistill.core.errors import DataError
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place when the block ends without an error.
+
+    The temporary name keeps the suffix, since image and array writers choose their format by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN is refused: JSON has none."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} does not exist.", "a JSON file", "Check the path, or run the stage that writes the file."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} is not valid JSON: {error}.",
+            "JSON as dermdistill writes it",
+            "Delete it and run the stage that writes it again.",
+        ) from error
+
+
+def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a mapping as YAML in its own order, atomically."""
+    write_text(path, yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True))
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: list[str]) -> None:
+    """Write rows as CSV with the given columns, atomically."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file with a header as a list of rows.
+
+    Raises:
+        DataError: The file is missing or not text.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return list(csv.DictReader(stream))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} does not exist.",
+            "a CSV file with a header",
+            "Check the path, or run the stage that writes the file.",
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path} cannot be read as CSV: {error}.",
+            "a CSV file in UTF-8 with a header",
+            "Save it as CSV in UTF-8.",
+        ) from error
+
+
+def hash_file(path: Path, algorithm: str = "sha256") -> str:
+    """Hex digest of a file's bytes, read in blocks (any size)."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()

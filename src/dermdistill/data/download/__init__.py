@@ -1,0 +1,1 @@
+"""Official archives: the catalogue, resumable transfers, unpacking."""

@@ -1,0 +1,1 @@
+"""From images and masks to a prepared set: pairing, tables, split, pack, phantoms."""

@@ -1,0 +1,213 @@
+"""Tables that come with images: a manifest of the user's own, and the labels of ISIC 2016 and PH2.
+
+A manifest may have any of these columns; others are passed over.
+
+- ``image_id`` (also ``image``, ``image_name``, ``isic_id``): required; a file ending is cut off.
+- ``split``, or one column ending in ``_split``: train, val, test; rows where it is empty are left out.
+- ``diagnosis`` (also ``dx``), or one column ending in ``_diagnosis``.
+- ``group`` (else ``patient_id``, else ``lesion_id``): images of one group stay in one split.
+- ``native_width`` and ``native_height`` are passed over: scores are given at the size of the mask file.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dermdistill.core.errors import DataError, UsageError
+from dermdistill.core.files import read_csv
+from dermdistill.data.prepare.pairing import IMAGE_SUFFIXES, listed
+
+ID_COLUMNS = ("image_id", "image", "image_name", "isic_id")
+DIAGNOSIS_COLUMNS = ("diagnosis", "dx")
+GROUP_COLUMNS = ("group", "patient_id", "lesion_id")
+PH2_DIAGNOSES = {"0": "common nevus", "1": "atypical nevus", "2": "melanoma"}
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a manifest says about one image. An empty ``split``: it does not say."""
+
+    split: str = ""
+    diagnosis: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A manifest read: the entries by image id, the ids left out, and the columns used."""
+
+    entries: dict[str, Entry]
+    left_out: list[str]
+    split_column: str | None
+    diagnosis_column: str | None
+    group_column: str | None
+
+
+def read_table(path: Path, split_column: str | None = None, diagnosis_column: str | None = None) -> Table:
+    """Read a manifest of the user's own.
+
+    Args:
+        path: CSV with a header.
+        split_column: Which column gives the split; needed where several end in ``_split``.
+        diagnosis_column: Which one gives the diagnosis. By default ``diagnosis``, else the column that goes
+            with the split's (``isic2016_split``, ``isic2016_diagnosis``), else the only one ending so.
+
+    Raises:
+        DataError: Not CSV, no ids, ids twice, or unknown split names (all of them listed).
+        UsageError: A named column is not there, or the choice between several is open.
+    """
+    rows = read_csv(path)
+    if not rows:
+        raise DataError(
+            f"{path} has no rows.", "a header and one row per image", "Add the rows, or leave the table out."
+        )
+    columns = [column for column in rows[0] if column is not None]
+    id_column = next((column for column in ID_COLUMNS if column in columns), None)
+    if id_column is None:
+        raise DataError(
+            f"{path} has the columns {', '.join(columns)}.",
+            f"one of {', '.join(ID_COLUMNS)}",
+            "Rename the column that holds the ids.",
+        )
+    split_column = _choose(path, columns, split_column, ("split",), "_split", "--split-column")
+    if diagnosis_column is None and split_column is not None:
+        twin = split_column.removesuffix("split") + "diagnosis"
+        diagnosis_column = twin if twin in columns else None
+    diagnosis_column = _choose(
+        path, columns, diagnosis_column, DIAGNOSIS_COLUMNS, "_diagnosis", "--diagnosis-column"
+    )
+    group_column = next((column for column in GROUP_COLUMNS if column in columns), None)
+    entries: dict[str, Entry] = {}
+    left_out, doubles, unknown = [], [], []
+    for row in rows:
+        image_id = _bare(_cell(row, id_column))
+        split = _cell(row, split_column).lower()
+        if image_id in entries or not image_id:
+            doubles.append(image_id or "(empty)")
+        elif split_column is not None and not split:
+            left_out.append(image_id)
+        elif split and split not in SPLIT_NAMES:
+            unknown.append(f"{image_id}: {split!r}")
+        else:
+            entries[image_id] = Entry(
+                SPLIT_NAMES.get(split, ""), _cell(row, diagnosis_column), _cell(row, group_column)
+            )
+    if doubles:
+        raise DataError(
+            f"{path} has ids that are empty or stand there twice: {listed(doubles)}",
+            "each id once",
+            "Fill in the empty ids and remove the double rows.",
+        )
+    if unknown:
+        raise DataError(
+            f"{path} has unknown splits in {split_column}: {listed(unknown)}",
+            "train, val, test, or empty to leave the image out",
+            "Correct these cells, or name another column with --split-column.",
+        )
+    return Table(entries, left_out, split_column, diagnosis_column, group_column)
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Diagnoses of ISIC 2016 Part 3 (no header): ``benign`` or ``malignant``; the test file says 0 and 1.
+
+    Raises:
+        DataError: The file is something else (an error page saved under its name, for instance).
+    """
+    names = {"benign": "benign", "malignant": "malignant", "0": "benign", "1": "malignant"}
+    labels = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            for line, cells in enumerate(csv.reader(stream), start=1):
+                value = cells[1].strip().lower().removesuffix(".0") if len(cells) == 2 else ""
+                if value not in names:
+                    raise DataError(
+                        f"{path}, line {line}: {cells}.",
+                        "an image id, and benign, malignant, 0 or 1",
+                        "Fetch the file again: this may be an error page saved under its name.",
+                    )
+                labels[cells[0].strip()] = names[value]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path} cannot be read as CSV: {error}.",
+            "a CSV file of ids and diagnoses, in UTF-8",
+            "Fetch the file again.",
+        ) from error
+    return labels
+
+
+def read_ph2_labels(path: Path) -> dict[str, str]:
+    """Diagnoses of ``PH2_dataset.txt``: ``common nevus``, ``atypical nevus`` or ``melanoma``, by image id.
+
+    The file is a table for people: rows of cells between ``||``, the clinical diagnosis a number, with a key
+    to the numbers below the table. Rows that do not read so are passed over.
+
+    Raises:
+        DataError: No row of it reads so.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error}.",
+            "PH2_dataset.txt as it was unpacked",
+            "Check the file, or remove it to prepare the images without diagnosis.",
+        ) from error
+    labels: dict[str, str] = {}
+    place = 2  # of the clinical diagnosis, where no header says otherwise
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip().removeprefix("||").split("||")]
+        titles = [cell.lower() for cell in cells]
+        if titles[0] == "name" and "clinical diagnosis" in titles:
+            place = titles.index("clinical diagnosis")
+        elif re.fullmatch(r"IMD\d+", cells[0]) and len(cells) > place and cells[place] in PH2_DIAGNOSES:
+            labels[cells[0]] = PH2_DIAGNOSES[cells[place]]
+    if not labels:
+        raise DataError(
+            f"{path} names no diagnosis.",
+            "rows such as || IMD003 || … || 0 || …, the third cell 0, 1 or 2",
+            "Fetch PH2 again, or remove this file to prepare the images without diagnosis.",
+        )
+    return labels
+
+
+def _choose(
+    path: Path, columns: list[str], named: str | None, usual: tuple[str, ...], ending: str, flag: str
+) -> str | None:
+    """The named column, else one of the usual ones, else the only one with the ending, else none."""
+    if named is not None:
+        if named not in columns:
+            raise UsageError(
+                f"{path} has no column {named!r}.",
+                f"one of {', '.join(columns)}",
+                "Correct the name of the column.",
+            )
+        return named
+    for column in usual:
+        if column in columns:
+            return column
+    candidates = [column for column in columns if column.endswith(ending)]
+    if len(candidates) > 1:
+        raise UsageError(
+            f"{path} has several columns for one thing: {', '.join(candidates)}.",
+            "one",
+            f"Choose with {flag}.",
+        )
+    return candidates[0] if candidates else None
+
+
+def _cell(row: dict[str, str], column: str | None) -> str:
+    value = row.get(column) if column is not None else None
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _bare(image_id: str) -> str:
+    suffix = Path(image_id).suffix
+    return image_id.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else image_id

@@ -1,0 +1,1 @@
+"""The official ISIC protocol: per image, by subgroup, between raters."""

@@ -1,0 +1,237 @@
+"""Score a run by the official ISIC protocol, and draw what it got right and wrong.
+
+Per image, at the native size of its mask, mean over images. Nothing is chosen here: the weights were chosen
+on validation, the threshold is the card's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermdistill import imaging
+from dermdistill.artifacts import run_folder
+from dermdistill.artifacts.card import ModelCard, versions
+from dermdistill.core.errors import DataError, DermDistillError
+from dermdistill.core.files import atomic_path, write_json
+from dermdistill.data.dataset import PreparedData
+from dermdistill.evaluation import gallery, run_predictions
+from dermdistill.evaluation.image_difficulty import Appearance, measure
+from dermdistill.evaluation.inter_rater import human_line
+from dermdistill.evaluation.per_image import AGREEMENT, OUTLINES, PerImage
+from dermdistill.evaluation.run_predictions import Loaded
+from dermdistill.evaluation.summary import Summary, summarise
+from dermdistill.imaging import Float32Array, UInt8Array
+from dermdistill.metrics import calibration
+from dermdistill.metrics.boundary import outline_scores
+from dermdistill.metrics.overlap import SCORES, THRESHOLD_JACCARD, Counts, count, scores
+from dermdistill.models.build import count_macs
+from dermdistill.visualization import panels
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    run: Path,
+    *,
+    data: str | None = None,
+    split: str = "test",
+    root: Path | None = None,
+    out: Path | None = None,
+    teacher: Path | None = None,
+    human: str | None = None,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> Summary:
+    """Score a run on a split; write per_image.csv, masks.npz, summary.json and the figures.
+
+    Args:
+        run: Run folder, or a weights file with its card beside it.
+        data: Prepared data set; None: the one it was trained on.
+        split: train, val or test.
+        root: Folder of the prepared data sets; None: the run's.
+        out: Where to write; None: ``RUN/evaluation/DATA-SPLIT``.
+        teacher: Run to measure agreement with; None: the one that taught it, where it is found beside it.
+        human: As for `human_line`.
+        batch_size: Images at once.
+        progress: Show a bar.
+
+    Raises:
+        DataError: The split is empty, or files are gone.
+        MismatchError: The weights are not those of the card.
+    """
+    started = time.perf_counter()
+    loaded = run_predictions.load(run)
+    prepared = run_predictions.data_of(loaded, data, root, progress=progress)
+    prepared.need_masks()
+    rows = prepared.indices(split)
+    if not len(rows):
+        raise DataError(
+            f"{prepared.name} has no {split} images.", "a split with images", "Choose another --split."
+        )
+    line = human_line(human, prepared.info)
+    teaching = _teaching(loaded, teacher)
+    images, masks, reliability = _score(loaded, prepared, rows, teaching, batch_size, progress)
+    folder = out or loaded.folder / "evaluation" / f"{prepared.name}-{split}"
+    summary = summarise(
+        images,
+        calibration=reliability.to_json(),
+        teacher=None if teaching is None else _agreeing(loaded.card, teaching),
+        human=line,
+        about=_about(loaded, prepared, split, len(rows), started),
+        folder=folder,
+    )
+    _write(summary, images, masks, prepared, rows)
+    if run.is_dir():
+        means = {f"{name}_per_image_mean" for name in SCORES}  # the card holds fractions alone, not hd95
+        told = {name: dataclasses.asdict(value) for name, value in summary.scores.items() if name in means}
+        entry = {f"{split}:{prepared.name}": told}
+        card = loaded.card.model_copy(update={"scores": {**loaded.card.scores, **entry}})
+        card.write(loaded.folder / "card.json")
+    return summary
+
+
+def _score(
+    loaded: Loaded,
+    data: PreparedData,
+    rows: NDArray[np.int64],
+    teaching: Loaded | None,
+    batch_size: int,
+    progress: bool,
+) -> tuple[PerImage, UInt8Array, calibration.Reliability]:
+    """Each image's counts and measures; the masks at the pack's size; the reliability of all pixels."""
+    counted = np.zeros((len(rows), 4), dtype=np.int64)
+    measured: list[dict[str, float]] = []
+    masks, parts = np.zeros((len(rows), data.size, data.size), dtype=np.uint8), []
+    found = run_predictions.probabilities(
+        loaded.backend, data, rows, batch_size=batch_size, progress=progress
+    )
+    theirs = _teacher_probabilities(teaching, data, rows, batch_size)
+    for place, ((row, small), other) in enumerate(zip(found, theirs, strict=True)):
+        truth = data.native_mask(row)
+        prob = imaging.restore_prob(small, *truth.shape)
+        mask = imaging.to_mask(prob, loaded.card.threshold)
+        counted[place] = count(mask, truth)
+        masks[place] = imaging.to_mask(small, loaded.card.threshold)
+        parts.append(calibration.reliability(prob, truth))
+        looks = dataclasses.asdict(_appearance(data, row))
+        looks["lesion_fraction"] = data.manifest[row].mask_fraction  # at native size
+        outlines = dict(zip(OUTLINES, outline_scores(mask, truth), strict=True))
+        measured.append({**outlines, **_agreement(prob, mask, other, teaching), **looks})
+    manifest = [data.manifest[row] for row in rows.tolist()]
+    more = {name: np.array([values[name] for values in measured]) for name in measured[0]}
+    names, diagnoses = [row.image_id for row in manifest], [row.diagnosis for row in manifest]
+    return PerImage(names, diagnoses, Counts(*counted.T), more), masks, calibration.add_up(parts)
+
+
+def _appearance(data: PreparedData, row: int) -> Appearance:
+    return measure(data.images[row], data.masks[row])
+
+
+def _teacher_probabilities(
+    teaching: Loaded | None, data: PreparedData, rows: NDArray[np.int64], batch_size: int
+) -> Iterator[Float32Array | None]:
+    """The teacher's answer to each row, at its own input size."""
+    if teaching is None:
+        yield from [None] * len(rows)
+        return
+    at_its_size = run_predictions.data_of(teaching, data.name, data.folder.parent)
+    for _, prob in run_predictions.probabilities(teaching.backend, at_its_size, rows, batch_size=batch_size):
+        yield prob
+
+
+def _agreement(
+    prob: Float32Array, mask: UInt8Array, other: Float32Array | None, teaching: Loaded | None
+) -> dict[str, float]:
+    """Dice of the two masks, and mean absolute difference of the probabilities, at native size."""
+    if other is None or teaching is None:
+        return dict.fromkeys(AGREEMENT, float("nan"))
+    their_prob = imaging.restore_prob(other, *prob.shape)
+    counts = Counts(*np.array([count(mask, imaging.to_mask(their_prob, teaching.card.threshold))]).T)
+    difference = float(np.abs(prob - their_prob).mean())
+    return dict(zip(AGREEMENT, (float(scores(counts)["dice"][0]), difference), strict=True))
+
+
+def _teaching(loaded: Loaded, given: Path | None) -> Loaded | None:
+    """The teacher to compare with: the one given, or the one that taught, where it still lies there."""
+    if given is not None:
+        return run_predictions.load(given)
+    taught_by = loaded.card.teacher
+    if taught_by and (several := taught_by.get("mean_of")):
+        logger.info(
+            "%s was taught by the mean of %d teachers: agreement is measured with the one of --teacher RUN",
+            loaded.folder.name, len(several),
+        )  # fmt: skip
+    if not taught_by or not taught_by.get("run"):
+        return None
+    places = [loaded.folder.parent / taught_by["run"]]
+    if (loaded.folder / "config.yaml").is_file():
+        named = run_folder.read_config(loaded.folder).teacher.run
+        places += [named] if named else []
+    for place in places:
+        try:
+            found = run_predictions.load(place)
+        except DermDistillError:
+            continue
+        if found.card.weights_sha256 == taught_by["weights_sha256"]:
+            return found
+    logger.info(
+        "%s was taught by %s, which is not found: agreement with it is not measured (--teacher RUN names it)",
+        loaded.folder.name, taught_by["run"],
+    )  # fmt: skip
+    return None
+
+
+def _agreeing(card: ModelCard, teaching: Loaded) -> dict[str, Any]:
+    taught = (card.teacher or {}).get("weights_sha256") == teaching.card.weights_sha256
+    return {"teacher": teaching.folder.name, "taught": taught}
+
+
+def _about(loaded: Loaded, data: PreparedData, split: str, images: int, started: float) -> dict[str, Any]:
+    card = loaded.card
+    return {
+        "data": {"name": data.name, "fingerprint": data.fingerprint, "title": data.info.get("title")},
+        "split": split,
+        "images": images,
+        "run": loaded.folder.name,
+        "weights_sha256": card.weights_sha256,
+        "trained_on": card.dataset,
+        "threshold": card.threshold,
+        "model": {
+            "arch": card.model["arch"],
+            "role": card.role,
+            "parameters": card.parameters,
+            "macs": count_macs(loaded.backend.net, card.input_size),
+            "bytes": (loaded.folder / card.weights).stat().st_size,
+            "input_size": card.input_size,
+        },
+        "device": str(loaded.backend.device),
+        "versions": versions(),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def _write(
+    summary: Summary, images: PerImage, masks: UInt8Array, data: PreparedData, rows: NDArray[np.int64]
+) -> None:
+    out, measures = summary.folder, images.measures()
+    images.write(out / "per_image.csv")
+    with atomic_path(out / "masks.npz") as temporary:
+        np.savez_compressed(
+            temporary, image_id=np.array(images.image_id), mask=np.packbits(masks, axis=-1), size=data.size
+        )
+    dice = summary.scores["dice_per_image_mean"]
+    gallery.draw_cases(out / "cases.png", data, rows, masks, measures["dice"])
+    gallery.draw_failures(out / "failures.png", data, rows, masks, measures["jaccard"], THRESHOLD_JACCARD)
+    panels.dice_distribution(
+        out / "dice_distribution.png", measures["dice"], (dice.mean, dice.low, dice.high)
+    )
+    panels.reliability(out / "reliability.png", summary.calibration)
+    write_json(out / "summary.json", summary.to_json())  # last: where it is, the rest is

@@ -1,0 +1,152 @@
+"""From a run to files that need no PyTorch: ONNX in float32, int8 and float16, held against PyTorch first.
+
+Files are made in a hidden folder and moved beside each other only when all have passed; a failed export
+leaves ``parity-failed.json``, which says what differs and where, and whatever good files were there before.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dermdistill.artifacts import run_folder
+from dermdistill.artifacts.card import ModelCard
+from dermdistill.core.errors import DataError, MismatchError, ParityError
+from dermdistill.core.files import write_json
+from dermdistill.data.dataset import PreparedData
+from dermdistill.data.prepare.prepare import ensure_prepared
+from dermdistill.export import quantization, targets
+from dermdistill.export.job import Job
+from dermdistill.export.parity import Measured, Precision, images
+from dermdistill.models.torch_backend import load_run
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "fp16")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    folder: Path
+    files: dict[str, Path]
+    """By precision, and by target."""
+    measured: dict[str, Measured]
+    int8: quantization.Quantised | None
+    images: int
+    """On how many validation images it was measured."""
+
+    def to_text(self) -> str:
+        """A small table for people."""
+        lines = [f"{'':<10}{'KiB':>8}{'logit diff':>12}{'pixels':>10}{'Dice':>8}{'drop':>8}   95 % CI"]
+        for name, path in self.files.items():
+            found = self.measured[name]
+            drop = found.dice_drop
+            size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.rglob("*")))
+            lines.append(
+                f"{name:<10}{size / 1024:>8,.0f}{found.logit_difference:>12.2g}"
+                f"{100 * found.changed_pixels:>9.3f}%{100 * found.dice:>8.2f}{100 * drop.mean:>8.2f}"
+                f"   {100 * drop.low:.2f} to {100 * drop.high:.2f}"
+            )
+        lines.append(f"against PyTorch on {self.images} validation images; Dice and its drop in points")
+        if self.int8 is not None:
+            lines.append(_int8_line(self.int8))
+        lines.append(f"written to {self.folder}")
+        return "\n".join(lines)
+
+
+def export(
+    run: Path,
+    *,
+    out: Path | None = None,
+    data: str | None = None,
+    root: Path | None = None,
+    precisions: Sequence[Precision] = PRECISIONS,
+    also: Sequence[targets.Target] = (),
+    dynamic_size: bool = False,
+    calibration: int = 128,
+    seed: int = 0,
+    progress: bool = True,
+) -> Exported:
+    """Write ``student.onnx``, ``.int8.onnx``, ``.fp16.onnx`` and ``parity.json`` for a run.
+
+    Args:
+        run: Run folder, or a weights file with its card beside it.
+        out: Where to write; None: ``RUN/export``.
+        data: Prepared data set to calibrate and compare on; None: the one it was trained on.
+        root: Folder of the prepared data sets; None: the run's.
+        precisions: Which files; float32 is always among them, the others are made from it.
+        also: Other formats, each through its own library.
+        dynamic_size: Leave height and width open.
+        calibration: Training images for int8 calibration.
+        seed: Of their choice.
+        progress: Show bars.
+
+    Raises:
+        ParityError: A file does not answer as the network does; no file is left.
+        MissingExtraError: A target's library is not installed.
+        DataError: There are no validation or training images.
+    """
+    for target in also:
+        targets.check_installed(target)
+    net, card = load_run(run)
+    folder = run if run.is_dir() else run.parent
+    out = out or folder / "export"
+    prepared = _open(folder, card, data, root)
+    validation, training = prepared.indices("val"), prepared.indices("train")
+    if not len(validation) or not len(training):
+        raise DataError(
+            f"{prepared.name} has {len(training)} training and {len(validation)} validation images.",
+            "some of both: int8 is calibrated on training images, all is compared on validation",
+            "Prepare more images, or name another data set with --data.",
+        )
+    chosen = np.sort(np.random.default_rng(seed).permutation(training)[:calibration])
+    out.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".export-", dir=out))
+    try:
+        job = Job(net, card, prepared, validation, images(prepared, chosen), work, dynamic_size, progress)
+        for precision in sorted({"fp32", *precisions}, key=PRECISIONS.index):
+            job.make(precision)
+        for target in also:
+            job.make_target(target)
+        told = job.finish(seed)
+        files = job.move(out)
+        if run.is_dir():
+            told.write(run / "card.json")
+        return Exported(out, files, job.measured, job.int8, len(validation))
+    except ParityError as error:
+        write_json(out / "parity-failed.json", error.facts)
+        raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _open(folder: Path, card: ModelCard, data: str | None, root: Path | None) -> PreparedData:
+    if root is None:
+        root = (
+            run_folder.read_config(folder).data.root if (folder / "config.yaml").is_file() else Path("data")
+        )
+    prepared = ensure_prepared(data or card.dataset["name"], root, card.input_size)
+    if data is None and prepared.fingerprint != card.dataset["fingerprint"]:
+        raise MismatchError(
+            f"{prepared.folder} is not the {prepared.name} that {folder.name} was trained on.",
+            f"the fingerprint {card.dataset['fingerprint'][:16]}…",
+            "Name the data to calibrate and compare on with --data (its training images may then include "
+            "images that the network has never seen, and its validation images ones that it has).",
+        )
+    return prepared
+
+
+def _int8_line(found: quantization.Quantised) -> str:
+    drop = f"{100 * found.measured.dice_drop.mean:.2f}"
+    how = f"{found.step.title}; {len(found.tried)} of the ladder's steps tried"
+    if found.reached:
+        return f"int8 loses {drop} Dice points, within the goal of {100 * quantization.GOAL:.1f} ({how})"
+    return f"int8 MISSES the goal of {100 * quantization.GOAL:.1f}: it loses {drop} Dice points ({how})"

@@ -1,0 +1,1 @@
+"""Picture in, mask out: the predictor and all that it needs. No torch."""

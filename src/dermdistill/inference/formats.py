@@ -1,0 +1,142 @@
+"""Predictions in the formats of other tools: GeoJSON (QuPath, GIS), COCO (annotation tools), CSV (tables).
+
+Coordinates are pixels of the native image, x to the right, y down, from its upper left corner: the first
+pixel covers [0, 1] × [0, 1] and its centre is (0.5, 0.5). GeoJSON means degrees by default; tools for images
+take its coordinates as pixels, and so are they meant here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dermdistill.imaging import UInt8Array
+from dermdistill.imaging.contours import Float64Array, Polygon
+from dermdistill.inference.prediction import Prediction
+
+_DIGITS = 2  # of a coordinate: a hundredth of a pixel
+
+NUMBERS = (
+    "area_fraction", "confidence", "uncertainty", "mm_per_pixel", "regions", "area_px", "perimeter_px",
+    "longest_diameter_px", "compactness", "solidity", "asymmetry", "asymmetry_major", "asymmetry_minor",
+    "area_mm2", "perimeter_mm", "longest_diameter_mm",
+)  # fmt: skip
+COLUMNS = ["path", "width", "height", "threshold", *NUMBERS, "warnings", "weights_sha256"]
+"""Of the table; a cell is empty where a value does not exist."""
+
+
+def geojson(prediction: Prediction, image: str, mm_per_pixel: float | None = None) -> dict[str, Any]:
+    """A FeatureCollection (RFC 7946) with one Polygon per region, the largest first.
+
+    Args:
+        prediction: Of one image.
+        image: Its name, written into the collection.
+        mm_per_pixel: Side of a pixel; with it each region also gets ``area_mm2``.
+    """
+    height, width = prediction.mask.shape
+    features = []
+    for number, polygon in enumerate(prediction.polygons, start=1):
+        rings = [polygon.exterior, *polygon.holes]
+        properties: dict[str, Any] = {
+            "classification": {"name": "lesion"}, "region": number, "area_px": round(polygon.area, _DIGITS),
+        }  # fmt: skip
+        if mm_per_pixel is not None:
+            properties["area_mm2"] = round(polygon.area * mm_per_pixel**2, 4)
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [_rounded(ring) for ring in rings]},
+                "properties": properties,
+            }
+        )
+    about = {"name": image, "width": width, "height": height, "unit": "pixel"}
+    return {"type": "FeatureCollection", "features": features, "image": about}
+
+
+class Coco:
+    """Collects predictions into one COCO file (object detection and instance segmentation).
+
+    One annotation per region: its outline as a polygon; a region with holes, which COCO's polygons cannot
+    have, as an uncompressed run-length code of its pixels. ``score`` is the image's confidence.
+    """
+
+    def __init__(self) -> None:
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(self, prediction: Prediction, image: str) -> None:
+        """Add one image's regions under its file name."""
+        height, width = prediction.mask.shape
+        image_id = len(self._images) + 1
+        self._images.append({"id": image_id, "file_name": image, "width": width, "height": height})
+        for polygon in prediction.polygons:
+            low, high = polygon.exterior.min(axis=0), polygon.exterior.max(axis=0)
+            self._annotations.append(
+                {
+                    "id": len(self._annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "segmentation": _segmentation(polygon, prediction.mask),
+                    "area": round(polygon.area, _DIGITS),
+                    "bbox": [round(float(v), _DIGITS) for v in (*low, *(high - low))],
+                    "iscrowd": 0,
+                    "score": round(prediction.confidence, 6),
+                }
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's content."""
+        return {
+            "info": {"description": "dermdistill predictions; coordinates in pixels. Not a medical device."},
+            "licenses": [],
+            "images": self._images,
+            "annotations": self._annotations,
+            "categories": [{"id": 1, "name": "lesion", "supercategory": "skin"}],
+        }
+
+
+def row(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of JSON as a row of the table (its columns are COLUMNS); warnings joined by spaces."""
+    values = {**line, **line["measures"], **line["model"]}
+    values["warnings"] = " ".join(warning["code"] for warning in line["warnings"])
+    return {name: "" if (value := values.get(name)) is None else value for name in COLUMNS}
+
+
+def _rounded(ring: Float64Array) -> list[list[float]]:
+    points: list[list[float]] = np.round(ring, _DIGITS).tolist()
+    return points
+
+
+def _segmentation(polygon: Polygon, mask: UInt8Array) -> list[list[float]] | dict[str, Any]:
+    if not polygon.holes:
+        return [[value for point in _rounded(polygon.exterior[:-1]) for value in point]]
+    return {"size": list(mask.shape), "counts": _run_lengths(_pixels(polygon, mask))}
+
+
+def _pixels(polygon: Polygon, mask: UInt8Array) -> UInt8Array:
+    """The mask's pixels in one region, {0, 1} uint8 [h, w]: those whose centres its rings go around.
+
+    Inside is where an odd number of ring lines lies to the left (even-odd rule over all rings).
+    """
+    height, width = mask.shape
+    turns = np.zeros((height, width + 1), np.uint8)
+    for ring in (polygon.exterior, *polygon.holes):
+        for (x0, y0), (x1, y1) in zip(ring[:-1].tolist(), ring[1:].tolist(), strict=True):
+            low, high = sorted((y0, y1))
+            rows = np.arange(int(np.ceil(low - 0.5)), int(np.ceil(high - 0.5)))
+            if rows.size:
+                x = x0 + (rows + 0.5 - y0) / (y1 - y0) * (x1 - x0)
+                columns = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
+                turns[rows, columns] ^= 1  # each row once per line
+    inside: UInt8Array = np.bitwise_xor.accumulate(turns, axis=1)[:, :-1]
+    return inside
+
+
+def _run_lengths(mask: UInt8Array) -> list[int]:
+    """COCO's uncompressed code: lengths of runs down the columns, the first of zeros."""
+    flat = mask.ravel(order="F")
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    runs: list[int] = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
+    return [0, *runs] if flat.size and flat[0] else runs

@@ -1,0 +1,142 @@
+"""Run an exported network with ONNX Runtime: all that a phone, a clinic's server or `predict` needs.
+
+The file explains itself: preprocessing, threshold, scores and hashes are the `ModelCard` in its metadata.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from dermdistill.artifacts.card import ModelCard
+from dermdistill.core.errors import DataError, UsageError, WeightsError
+
+INPUT, OUTPUT = "image", "logits"
+"""Names that `dermdistill export` gives."""
+
+
+class OnnxBackend:
+    """Probabilities from an ONNX file.
+
+    Args:
+        path: As `dermdistill export` writes it: input ``image`` float32 [n, 3, s, s], RGB in [0, 1]; output
+            ``logits`` float32 [n, 1, s, s]; a model card in the metadata.
+        threads: Within one operation; by default ONNX Runtime's choice, one per core.
+
+    Attributes:
+        card: Out of the file's metadata.
+        threads: As given; None: ONNX Runtime's choice.
+
+    Raises:
+        WeightsError: There is no such file, it is no ONNX, keeps weights in other files, has no model card,
+            or another input or output.
+        UsageError: Fewer than one thread.
+    """
+
+    def __init__(self, path: Path | str, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(
+                f"{threads} threads are asked for.",
+                "1 or more",
+                "Set --threads to 1 or more, or leave it out: one per core.",
+            )
+        self.path, self.threads = Path(path), threads
+        self._session = open_session(self.path, threads)
+        self.card = _read_card(self._session, self.path)
+        _check_face(self._session, self.path, self.card)
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [n, 3, s, s] in [0, 1] → probability float32 [n, 1, s, s]."""
+        (logits,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(batch, dtype=np.float32)})
+        return sigmoid(logits)
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probability of any finite logit, without overflow."""
+    small = np.exp(-np.abs(logits))
+    prob: NDArray[np.float32] = np.where(logits >= 0, 1, small) / (1 + small)
+    return prob
+
+
+def open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    """Read an ONNX file as a whole and open it on the CPU; its threads sleep while they wait.
+
+    Raises:
+        WeightsError: There is no such file, it is no ONNX, or keeps weights in other files.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read: {error.strerror}.",
+            "an ONNX file, as dermdistill export writes it",
+            "Check the path and your right to read it.",
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is told by the exceptions
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    # Threads that spin between two images steal the cores of everything else on the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        # From memory: a file's graph can then name no other file on this machine as its weights.
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no base of their own
+        if "external data" in str(error).lower():
+            raise WeightsError(
+                f"{path} keeps its weights in other files.",
+                "one file that holds everything",
+                "Export it again, with the weights inside.",
+            ) from None
+        raise WeightsError(
+            f"{path} is not an ONNX model that ONNX Runtime {onnxruntime.__version__} opens: "
+            f"{_first_line(error)}",
+            "an ONNX file, as dermdistill export writes it",
+            "Export it again (dermdistill export RUN), or install a newer onnxruntime.",
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def _read_card(session: onnxruntime.InferenceSession, path: Path) -> ModelCard:
+    try:
+        return ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+    except DataError as error:
+        raise WeightsError(
+            f"{path} has no model card that this version reads ({error.found.rstrip('.')}).",
+            "input size, normalisation and threshold in the file's metadata",
+            "Make it with dermdistill export RUN.",
+        ) from None
+
+
+def _check_face(session: onnxruntime.InferenceSession, path: Path, card: ModelCard) -> None:
+    """Names, types and shapes are the contract's; a side may be dynamic (a name) or the card's input size."""
+    size = card.input_size
+    for role, places, name, channels in (
+        ("input", session.get_inputs(), INPUT, 3),
+        ("output", session.get_outputs(), OUTPUT, 1),
+    ):
+        found = ", ".join(f"{p.name} {p.type} {p.shape}" for p in places) or "nothing"
+        fits = len(places) == 1 and _fits(places[0], name, (channels, size, size))
+        if not fits:
+            raise WeightsError(
+                f"{path} has the {role} {found}.",
+                f"{name} tensor(float) [n, {channels}, {size}, {size}], the batch dynamic",
+                "Make it with dermdistill export RUN.",
+            )
+
+
+def _fits(place: Any, name: str, wanted: tuple[int, int, int]) -> bool:
+    if place.name != name or place.type != "tensor(float)" or len(place.shape) != 4:
+        return False
+    batch, *sides = place.shape
+    return not isinstance(batch, int) and all(
+        not isinstance(side, int) or side == want for side, want in zip(sides, wanted, strict=True)
+    )

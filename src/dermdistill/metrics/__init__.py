@@ -1,0 +1,1 @@
+"""Scores of a mask: overlap, boundary, calibration; and the paired tests between them."""

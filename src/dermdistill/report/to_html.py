@@ -1,0 +1,70 @@
+"""The report as one HTML file: styles, figures and pictures inside it, nothing fetched, no script.
+
+Every value goes through jinja2's autoescape; only our own SVG and style sheet are trusted.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from dermdistill._version import __version__
+from dermdistill.report import audits, formatting, records, tables, theme, verdict
+from dermdistill.report.figures import colour_places, figures
+from dermdistill.report.gallery import Gallery, sheet
+from dermdistill.report.model import Report
+
+_MOST_FAILURES = 30
+
+
+def to_html(report: Report, gallery: Gallery) -> str:
+    """The whole page."""
+    light, dark = theme.variables()
+    css = importlib.resources.files("dermdistill.report").joinpath("templates/report.css").read_text("utf-8")
+    found = [table for table in records.all_tables(report) if table.name not in ("main", "audit")]
+    drawn = [{"title": f.title, "caption": f.caption, "svg": Markup(f.svg())} for f in figures(report)]
+    shared = records.shared_settings(report)
+    missing = [*report.missing, *([f"Pictures: {gallery.missing}."] if gallery.missing else [])]
+    contents = [("results", "Results"), *([("figures", "Figures")] if drawn else [])]
+    contents += [("pictures", "Pictures")] if gallery.groups else []
+    contents += [(table.name, table.title) for table in found]
+    contents += [("shared", "Settings")] if shared else []
+    contents += [("audit-result", "Leak audit"), ("data", "Data and hashes"), ("repeat", "How to repeat it")]
+    contents += [("versions", "Versions"), *([("missing", "Missing")] if missing else [])]
+    environment = Environment(
+        loader=PackageLoader("dermdistill.report", "templates"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        created=formatting.moment(report.created),
+        headline=verdict.headline(report),
+        details=verdict.details(report),
+        main=tables.main_table(report),
+        tables=found,
+        audit_pairs=records.audit_table(report),
+        audit_sheet=sheet(report.audit.pictures) if report.audit and report.audit.pictures else "",
+        audit_headline=audits.headline(report.audit, report.data.name) if report.audit else "",
+        shared=shared,
+        places=colour_places(report),
+        figures=drawn,
+        gallery=gallery,
+        failures=_failures(report),
+        facts=records.facts(report),
+        contents=contents,
+        missing=missing,
+        version=__version__,
+        light=Markup(light),
+        dark=Markup(dark),
+        css=Markup(css),
+    )
+
+
+def _failures(report: Report) -> list[tuple[str, tuple[str, ...], int]]:
+    """(arm, ids, how many more) of the arms with failures."""
+    return [
+        (arm.name, arm.failures[:_MOST_FAILURES], max(0, len(arm.failures) - _MOST_FAILURES))
+        for arm in report.arms
+        if arm.failures
+    ]

@@ -1,0 +1,184 @@
+"""A prediction as JSON, GeoJSON or PNG. All of it runs in a worker thread."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from dermdistill import imaging
+from dermdistill.core.errors import DataError
+from dermdistill.imaging import Float32Array, UInt8Array
+from dermdistill.inference import formats
+from dermdistill.inference.predictor import OUTLINE, Prediction, Predictor
+from dermdistill.serve.observability import Metrics
+from dermdistill.serve.problems import Refusal
+
+Output = Literal["json", "mask", "overlay", "geojson", "image"]
+Ring = list[tuple[float, float]]
+
+_MAP_SIDE = 640  # longer side of the probability map: finer than the network's own, small enough to send
+_VIEW_SIDE = 1600  # of the photograph for browsers that cannot decode the file
+_DIGITS = 2  # of an outline's coordinate: a hundredth of a pixel
+
+
+class ProbabilityMap(BaseModel):
+    """The probability of lesion, for drawing outlines at any threshold without asking again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    width: int
+    height: int
+    png: str = Field(description="8-bit grey PNG in base64; the probability is value / 255.")
+
+
+class Warned(BaseModel):
+    """A reason not to trust the answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: str = Field(description="A stable name, such as blur or cut_by_border.")
+    message: str = Field(description="For people.")
+    value: float = Field(description="What was measured.")
+    limit: float = Field(description="The limit that it passed.")
+
+
+class Segmentation(BaseModel):
+    """One image's answer. Pixels are those of the image turned upright by its EXIF orientation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request_id: str = Field(description="As in the header X-Request-ID.")
+    width: int = Field(description="Of the image, in pixels.")
+    height: int
+    threshold: float = Field(description="A pixel is lesion where its probability is above this.")
+    area_fraction: float = Field(ge=0, le=1, description="Lesion pixels over all pixels.")
+    bounding_box: tuple[int, int, int, int] | None = Field(
+        description="x0, y0, x1, y1 of the mask, x1 and y1 exclusive; null where it is empty."
+    )
+    confidence: float = Field(
+        ge=0,
+        le=1,
+        description="Mean probability of lesion inside the mask; "
+        "where that is empty, of no lesion in the image.",
+    )
+    uncertainty: float | None = Field(
+        description="Disagreement of mirrored views, 0 to 1; null unless the server runs with --tta."
+    )
+    mm_per_pixel: float | None = Field(description="As given.")
+    measures: dict[str, int | float] = Field(
+        description="Plain geometry of the outline, not a diagnosis: regions, area_px, perimeter_px, "
+        "longest_diameter_px, compactness, solidity, asymmetry …; in millimetres only with mm_per_pixel."
+    )
+    warnings: list[Warned] = Field(description="Reasons not to trust the answer; none is no promise.")
+    not_checked: list[str] = Field(description="Codes of warnings that this model cannot give.")
+    outline: list[list[Ring]] = Field(
+        description="Regions, the largest first; each its outer ring, then its holes, as closed rings of x, "
+        "y in pixels from the upper left corner (a GeoJSON MultiPolygon's coordinates)."
+    )
+    model: dict[str, str] = Field(description="Recipe and SHA-256 of the weights.")
+    probability_map: ProbabilityMap | None = Field(None, description="Only with probability_map=true.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What a request asks for."""
+
+    output: Output = "json"
+    threshold: float | None = None
+    mm_per_pixel: float | None = None
+    probability_map: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A body and its media type."""
+
+    body: bytes
+    media_type: str
+
+
+def answer(
+    predictor: Predictor, data: bytes, wanted: Wanted, max_pixels: int, request_id: str, metrics: Metrics
+) -> Answer:
+    """Segment one image file.
+
+    Raises:
+        Refusal: 422, it cannot be read or has too many pixels.
+    """
+    try:
+        _check_pixels(data, max_pixels)
+        if wanted.output == "image":
+            return Answer(_png(_small(imaging.read_image(data), _VIEW_SIDE)), "image/png")
+        prediction = predictor(data)
+        if wanted.threshold is not None:
+            prediction = prediction.at(wanted.threshold)
+        match wanted.output:
+            case "mask":
+                return Answer(_png(prediction.mask * np.uint8(255)), "image/png")
+            case "overlay":
+                picture = imaging.overlay(imaging.read_image(data), [(prediction.mask, OUTLINE)])
+                return Answer(_png(picture), "image/png")
+            case "geojson":
+                collection = formats.geojson(prediction, "image", wanted.mm_per_pixel)
+                return Answer(json.dumps(collection).encode(), "application/geo+json")
+            case "json":
+                for warning in prediction.warnings:
+                    metrics.warnings.labels(code=warning.code).inc()
+                return _as_json(prediction, wanted, request_id)
+    except DataError as error:
+        found = error.found[:1].upper() + error.found[1:]
+        raise Refusal(422, "unreadable_image", found, error.expected, error.mend) from None
+
+
+def _check_pixels(data: bytes, max_pixels: int) -> None:
+    width, height = imaging.image_size(data)
+    if width * height > max_pixels:
+        raise Refusal(
+            422,
+            "too_many_pixels",
+            f"The image has {width} × {height} pixels.",
+            f"at most {max_pixels:,} pixels",
+            "Save it at a smaller size.",
+        )
+
+
+def _as_json(prediction: Prediction, wanted: Wanted, request_id: str) -> Answer:
+    values: dict[str, Any] = {
+        "request_id": request_id,
+        **prediction.to_json(wanted.mm_per_pixel),
+        "outline": [
+            [ring.round(_DIGITS).tolist() for ring in (polygon.exterior, *polygon.holes)]
+            for polygon in prediction.polygons
+        ],
+        "probability_map": _map(prediction.prob) if wanted.probability_map else None,
+    }
+    return Answer(Segmentation.model_validate(values).model_dump_json().encode(), "application/json")
+
+
+def _map(prob: Float32Array) -> ProbabilityMap:
+    height, width = prob.shape
+    share = min(1.0, _MAP_SIDE / max(height, width))
+    size = max(1, round(width * share)), max(1, round(height * share))
+    small = Image.fromarray(prob).resize(size, Image.Resampling.BILINEAR) if share < 1 else prob
+    grey = np.rint(np.asarray(small) * np.float32(255)).astype(np.uint8)
+    return ProbabilityMap(width=size[0], height=size[1], png=base64.b64encode(_png(grey)).decode())
+
+
+def _small(image: UInt8Array, side: int) -> UInt8Array:
+    picture = Image.fromarray(image)
+    picture.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.asarray(picture)
+
+
+def _png(array: UInt8Array) -> bytes:
+    out = io.BytesIO()
+    # Level 1: a photograph of 24 megapixels would take several seconds at the usual 6, for a tenth less.
+    Image.fromarray(array).save(out, "PNG", compress_level=1)
+    return out.getvalue()

@@ -1,0 +1,1 @@
+"""Arms × seeds as one job: settings, cells, statistics, the result."""

@@ -1,0 +1,128 @@
+"""Runs side by side on the same images: scores, paired tests, a verdict. What `study` does, for runs at hand.
+
+It reads what `evaluate` wrote, and needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dermdistill.artifacts.card import ModelCard
+from dermdistill.core.errors import DataError, UsageError
+from dermdistill.metrics.overlap import Values
+from dermdistill.study import aggregate
+from dermdistill.study.verdict import judge, to_text, verdict_of
+
+QUESTION = "Which run is better, image by image?"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What was found, in the words and units of study.json."""
+
+    arms: list[dict[str, Any]]
+    """Per arm: title, seeds, parameters, scores with 95 % intervals …"""
+    paired: dict[str, dict[str, Any]]
+    """By arm other than the baseline: the paired differences of each measure, and the verdict in words."""
+    dice: dict[str, Values]
+    """By arm: Dice of each image, float64 [images] in 0–1, the mean over its seeds."""
+    verdict: str
+    """All of it in one paragraph."""
+    text: str
+    """The table and the verdict, for people."""
+
+
+def compare_runs(
+    runs: Mapping[str, Path | Sequence[Path]],
+    *,
+    baseline: str,
+    teacher: str | None = None,
+    on: str | None = None,
+    question: str = QUESTION,
+) -> Comparison:
+    """Compare runs that were evaluated on the same images.
+
+    Arms are paired by seed and image; the test is Wilcoxon's signed-rank test on the images' differences,
+    Holm-corrected over the arms (see `dermdistill.metrics.paired_tests`).
+
+    Args:
+        runs: By arm: its run folder, or one run folder per seed.
+        baseline: The arm that the others are compared with.
+        teacher: The arm that taught, where it is among them: paired by image alone, and outside of the
+            correction, since it asks another question.
+        on: Which evaluation of each run, as DATA-SPLIT; None: the test split of its own data.
+        question: For the head of the text.
+
+    Raises:
+        UsageError: There is no such arm, or an arm shares no seed with the baseline.
+        DataError: A run was not evaluated; the command is given.
+        MismatchError: The runs were scored on different images, or an evaluation is of other weights.
+    """
+    for name in [baseline, *([teacher] if teacher else [])]:
+        if name not in runs:
+            raise UsageError(
+                f"There is no arm {name!r}.", f"one of {', '.join(runs)}", "Name one of them, or add it."
+            )
+    arms = {name: _cells([one] if isinstance(one, Path) else one, on) for name, one in runs.items()}
+    aggregate.check_together([cell for cells in arms.values() for cell in cells])
+    _need_common_seeds(arms, baseline, teacher)
+    entries = [
+        aggregate.arm_entry(name, "", "given" if name == teacher else "train", {}, cells)
+        for name, cells in arms.items()
+    ]
+    compared, _ = aggregate.compare(arms, baseline, teacher or "")
+    for entry in compared:
+        entry["verdict"], entry["words"] = judge(entry, entry["arm"], baseline)
+    summary = arms[baseline][0].summary
+    told: dict[str, Any] = {
+        "question": question,
+        "data": {**summary["data"], "split": summary["split"], "images": summary["images"]},
+        "budget": "steps",
+        "baseline": baseline,
+        "arms": entries,
+        "comparisons": compared,
+        "human": summary["human"],
+        "not_run": [],
+        "missing": [],
+        "complete": True,
+    }
+    told["verdict"] = verdict_of(told)
+    return Comparison(
+        entries,
+        {entry["arm"]: entry for entry in compared},
+        {name: aggregate.stack(cells, aggregate.PRIMARY).mean(axis=0) for name, cells in arms.items()},
+        told["verdict"],
+        to_text(told),
+    )
+
+
+def _cells(folders: Sequence[Path], on: str | None) -> list[aggregate.CellResult]:
+    cells = []
+    for run in folders:
+        card = ModelCard.read(run / "card.json")
+        evaluation = run / "evaluation" / (on or f"{card.dataset['name']}-test")
+        cell = aggregate.read_cell(run.parent, card.seed, run, evaluation)
+        if cell is None:
+            raise DataError(
+                f"{evaluation} holds no scores.", "an evaluated run", f"Run: dermdistill evaluate {run}"
+            )
+        cells.append(cell)
+    return cells
+
+
+def _need_common_seeds(
+    arms: Mapping[str, Sequence[aggregate.CellResult]], baseline: str, teacher: str | None
+) -> None:
+    """Arms without a common seed would drop out of the comparison in silence."""
+    wanted = {cell.seed for cell in arms[baseline]}
+    for name, cells in arms.items():
+        seeds = {cell.seed for cell in cells}
+        if name != teacher and not seeds & wanted:
+            raise UsageError(
+                f"{name} has seeds {sorted(seeds)}, {baseline} has {sorted(wanted)}.",
+                "runs with the same seeds: other seeds differ by chance as well",
+                f"Train {name} with {baseline}'s seeds (--seed), or leave it out.",
+            )

@@ -1,0 +1,1 @@
+"""Train a teacher or a student, distil one into the other."""

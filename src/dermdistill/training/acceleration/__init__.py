@@ -1,0 +1,1 @@
+"""What makes steps quicker: compilation, CUDA graphs, cached teacher logits."""

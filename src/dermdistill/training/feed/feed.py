@@ -1,0 +1,142 @@
+"""What training is fed: which rows, in which order, labelled and unlabelled; and how the card tells of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from dermdistill.artifacts import run_folder
+from dermdistill.config import Recipe
+from dermdistill.config.settings import split_fold
+from dermdistill.data.dataset import PreparedData
+from dermdistill.data.prepare.exclude import Exclusions, read_exclusions
+from dermdistill.data.prepare.prepare import ensure_prepared
+from dermdistill.data.prepare.split import part_of
+from dermdistill.training.feed.loader import Batch, EpochBatches, PackDataset, loader_of
+from dermdistill.training.feed.unlabelled import MixedBatches, MixedDataset, unlabelled_rows
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The training images of one run."""
+
+    loader: DataLoader[Batch]
+    sampler: EpochBatches | MixedBatches
+    """Of the loader; its length is the steps of an epoch."""
+    labelled: int
+    unlabelled: int
+    facts: dict[str, Any]
+    """The data set, for the model card."""
+
+
+def find_unlabelled(recipe: Recipe, data: PreparedData, *, progress: bool) -> PackDataset | None:
+    """The unlabelled images that a recipe names, checked against its data set; their pack is made if need be.
+
+    Raises:
+        DataError: They are not prepared, or validation or test images of ``data`` are among them.
+    """
+    if recipe.data.unlabelled is None:
+        return None
+    others = ensure_prepared(recipe.data.unlabelled, recipe.data.root, recipe.data.size, progress=progress)
+    return PackDataset(others, unlabelled_rows(others, data, recipe.data.exclude))
+
+
+def make_feed(
+    recipe: Recipe, data: PreparedData, min_batch: int, unlabelled: PackDataset | None = None
+) -> Feed:
+    """The batches of a recipe.
+
+    Args:
+        recipe: Of the run.
+        data: Its data set.
+        min_batch: Fewest labelled images that the network takes in a training step.
+        unlabelled: Images beside the labelled ones, from `find_unlabelled`.
+
+    Raises:
+        TrainingError: A step cannot have ``min_batch`` images per process.
+    """
+    rows = train_rows(recipe, data)
+    rank, world = world_of(recipe)
+    sampler = EpochBatches(
+        len(rows),
+        recipe.data.batch_size,
+        shuffle=True,
+        seed=recipe.seed,
+        rank=rank,
+        world=world,
+        min_batch=min_batch,
+    )
+    labelled, facts = PackDataset(data, rows), _trained_on(recipe, data)
+    if unlabelled is None:
+        return Feed(loader_of(labelled, sampler), sampler, len(rows), 0, facts)
+    count, others = len(unlabelled), unlabelled.data
+    batches = MixedBatches(sampler, count, recipe.data.unlabelled_share)
+    loader = loader_of(MixedDataset(labelled, unlabelled), batches)
+    told = {"name": others.name, "fingerprint": others.fingerprint, "images": count}
+    return Feed(loader, batches, len(rows), count, facts | {"unlabelled": told})
+
+
+def place(loader: DataLoader[Batch], device: torch.device, wanted: str) -> None:
+    """Put a loader's images where the device gets at them soonest; see ``data.on_device``.
+
+    On a GPU they stay there as a whole, or each batch is copied from pinned memory, which waits for nothing.
+    """
+    dataset = cast("PackDataset | MixedDataset", loader.dataset)
+    if wanted == "auto" and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        wanted = "always" if dataset.nbytes <= free // 4 else "never"
+    if wanted == "always":
+        dataset.keep_on(device)
+        logger.info("%d MB of images and masks stay on %s", dataset.nbytes // 10**6, device)
+    else:
+        loader.pin_memory = device.type == "cuda"
+
+
+def world_of(recipe: Recipe) -> tuple[int, int]:
+    """(rank, number of processes), before Lightning has started them."""
+    world = recipe.trainer.devices * recipe.trainer.num_nodes
+    return (run_folder.process_rank() if world > 1 else 0), world
+
+
+def train_rows(recipe: Recipe, data: PreparedData) -> NDArray[np.int64]:
+    """Rows of the training split, less those that the settings leave out.
+
+    They are ``data.exclude``, the part that ``data.fold`` names, and all but a seeded choice of
+    ``data.train_limit``.
+    """
+    rows = data.indices("train")
+    if (exclusions := _exclusions(recipe, data)) is not None:
+        rows = np.array([row for row in rows if data.manifest[row].image_id not in exclusions.crossing], int)
+    if recipe.data.fold is not None:
+        part, parts = split_fold(recipe.data.fold)
+        rows = np.array([row for row in rows if part_of(data.manifest[row], parts) != part], int)
+    limit = recipe.data.train_limit
+    if limit is None or limit >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(recipe.seed).choice(rows, limit, replace=False))
+
+
+def _exclusions(recipe: Recipe, data: PreparedData) -> Exclusions | None:
+    return read_exclusions(recipe.data.exclude, [data.name]) if recipe.data.exclude is not None else None
+
+
+def _trained_on(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
+    """The data set for the card; with ``data.exclude`` also how many images it took out, and its hash;
+    with ``data.fold`` the part that was left out."""
+    facts: dict[str, Any] = {"name": data.name, "fingerprint": data.fingerprint}
+    if (exclusions := _exclusions(recipe, data)) is not None:
+        ids = [data.manifest[row].image_id for row in data.indices("train")]
+        count = len(exclusions.crossing.intersection(ids))
+        logger.info("%s: %d training images are left out", exclusions.path, count)
+        facts |= {"excluded": count, "exclude_sha256": exclusions.sha256}
+    if recipe.data.fold is not None:
+        facts["fold"] = recipe.data.fold
+    return facts

@@ -1,0 +1,256 @@
+"""Train a network on masks; distil a teacher into a student. Read from top to bottom like a method section.
+
+Source of the method: Hinton, Vinyals & Dean 2015 (arXiv 1503.02531), with the Bernoulli form of the KL that
+one logit per pixel needs.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from torch import nn
+
+from dermdistill.artifacts import run_folder
+from dermdistill.artifacts.card import ModelCard, make_card
+from dermdistill.config import Recipe
+from dermdistill.config.settings import OptimSettings
+from dermdistill.core.errors import ConfigError, TrainingError
+from dermdistill.data.dataset import PreparedData
+from dermdistill.data.prepare.prepare import ensure_prepared
+from dermdistill.models.adapters import Adaptors
+from dermdistill.models.build import LesionNet, build_model, count_parameters
+from dermdistill.models.ensemble import Ensemble, one_teacher_only
+from dermdistill.training.acceleration import cuda_graphs, onnx_teacher
+from dermdistill.training.acceleration.compile import compiler_errors
+from dermdistill.training.checkpoints import save_checkpoint
+from dermdistill.training.distillation_task import DistillationTask
+from dermdistill.training.feed.augmentation import Augment
+from dermdistill.training.feed.feed import Feed, find_unlabelled, make_feed, place, train_rows, world_of
+from dermdistill.training.feed.loader import EpochBatches, PackDataset, make_loader
+from dermdistill.training.lr_schedules import make_schedule
+from dermdistill.training.objective import distilled_terms, supervised_terms
+from dermdistill.training.segmentation_task import SegmentationTask
+from dermdistill.training.teachers import check_same_teacher, find_teacher, taught_by
+from dermdistill.training.trainer import can_be_recorded, make_trainer, on_gpu, quiet_lightning
+
+logger = logging.getLogger(__name__)
+
+
+def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
+    """Fine-tune a teacher (``role: teacher``) or train a student alone (``role: student``).
+
+    Args:
+        recipe: What to train, on what, how long.
+        resume: Go on with an unfinished run.
+        overwrite: Throw an existing run of this name away first.
+        progress: Show a bar for the running epoch.
+
+    Returns:
+        The run's folder: best weights, card, metrics, checkpoint, TensorBoard events.
+    """
+    if recipe.data.unlabelled is not None:
+        raise ConfigError(
+            f"data.unlabelled is {recipe.data.unlabelled}: without a teacher, nothing is learnt from images "
+            "without masks.",
+            "dermdistill distill, or training on masks alone",
+            "Use dermdistill distill, or set data.unlabelled: null (--data.unlabelled None).",
+        )
+    data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
+    data.need_masks()
+    run = run_folder.open_run(recipe, resume=resume, overwrite=overwrite)
+    if run.finished.exists():
+        logger.info("%s is finished: nothing to do", run.path)
+        return run.path
+    L.seed_everything(recipe.seed, verbose=False)
+    net = _build_trained(recipe)
+    feed = make_feed(recipe, data, net.min_batch)
+    task = SegmentationTask(net, **_task_arguments(recipe, data, len(feed.sampler)))
+    return _fit(task, recipe, data, feed, run, teacher=None, resume=resume, progress=progress)
+
+
+def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
+    """Distil a teacher into a student, online unless said otherwise: both see the same augmented tensor.
+
+    The teacher is ``teacher.run``, or the mean of ``teacher.runs``; or is fine-tuned first by
+    ``teacher.recipe`` (once; a finished run is used again); or, with ``teacher.arch`` alone, is used as its
+    pretrained weights are. With ``teacher.folds`` each training image is taught by those of several teachers
+    that were trained without it (cross-fitting; Dao et al. 2021, arXiv 2104.09732). With ``teacher.answers:
+    kept`` it is asked once about each training image, and not about every view.
+
+    Args and Returns: as for `train`.
+    """
+    if recipe.role != "student":
+        raise ConfigError(
+            f"The recipe {recipe.name} trains a teacher.", "role: student", "Use dermdistill train."
+        )
+    data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
+    data.need_masks()
+    fine_tune = functools.partial(train, resume=True, progress=progress)
+    unlabelled = find_unlabelled(recipe, data, progress=progress)
+    teacher, described = find_teacher(recipe, data, fine_tune=fine_tune)
+    if recipe.teacher.answers == "kept":
+        described |= {"answers": "kept"}
+    chosen = taught_by(data, described, recipe.teacher.folds) if recipe.teacher.folds is not None else None
+    run = run_folder.open_run(recipe, resume=resume, overwrite=overwrite)
+    if run.finished.exists():
+        logger.info("%s is finished: nothing to do", run.path)
+        return run.path
+    if run.card.exists():
+        check_same_teacher(ModelCard.read(run.card).teacher, described)
+    L.seed_everything(recipe.seed, verbose=False)
+    student = _build_trained(recipe)
+    feed = make_feed(recipe, data, student.min_batch, unlabelled)
+    task = DistillationTask(
+        student,
+        teacher,
+        distilled=functools.partial(distilled_terms, kd=recipe.kd),
+        adaptors=_adaptors(student, teacher) if recipe.kd.attention else None,
+        # On a GPU a convolution's bias costs a pass over the map, and a slower one than batch norm's own.
+        fold=not on_gpu(recipe),
+        taught_by=chosen,
+        **_task_arguments(recipe, data, len(feed.sampler)),
+    )
+    return _fit(task, recipe, data, feed, run, teacher=described, resume=resume, progress=progress)
+
+
+# -- one fit -------------------------------------------------------------------------------------------
+
+
+def _build_trained(recipe: Recipe) -> LesionNet:
+    if recipe.role == "student":
+        s = recipe.student
+        return build_model(s.arch, s.encoder, s.encoder_weights, norm=s.norm)
+    t = recipe.teacher
+    assert t.arch is not None
+    return build_model(t.arch, t.encoder, t.encoder_weights)
+
+
+def make_optimizer(
+    parameters: list[nn.Parameter], *, optim: OptimSettings, fuse: bool = False
+) -> torch.optim.Optimizer:
+    """Adam, AdamW or SGD, as the settings say; with ``fuse`` in one kernel if the parameters are on a GPU."""
+    common: dict[str, Any] = {"lr": optim.lr, "weight_decay": optim.weight_decay}
+    if fuse and all(parameter.is_cuda for parameter in parameters):
+        common["fused"] = True
+    match optim.name:
+        case "adam":
+            return torch.optim.Adam(parameters, **common)
+        case "adamw":
+            return torch.optim.AdamW(parameters, **common)
+        case "sgd":
+            return torch.optim.SGD(parameters, momentum=optim.momentum, **common)
+
+
+def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) -> dict[str, Any]:
+    views = recipe.augment.model_dump()
+    enabled = views.pop("enabled")
+    val_count = len(data.indices("val"))
+    if val_count == 0:
+        raise TrainingError(
+            f"{data.name} has no validation images.",
+            "at least one, to choose the best weights by",
+            "Prepare the data set again with a larger --val-fraction.",
+        )
+    return {
+        "augment": Augment(**views) if enabled else None,
+        "supervised": functools.partial(supervised_terms, loss=recipe.loss),
+        # Lightning's scaler of 16-mixed cannot unscale for a fused optimiser before gradients are clipped.
+        "make_optimizer": functools.partial(
+            make_optimizer, optim=recipe.optim, fuse=recipe.trainer.precision != "16-mixed"
+        ),
+        "make_schedule": functools.partial(
+            make_schedule, optim=recipe.optim, steps_per_epoch=steps_per_epoch, epochs=recipe.trainer.epochs
+        ),
+        "seed": recipe.seed,
+        "val_count": val_count,
+        "ema": recipe.trainer.ema,
+    }
+
+
+def _speed_up(task: SegmentationTask, recipe: Recipe, size: int, feed: Feed, device: torch.device) -> None:
+    """Have steps computed by what is quicker than PyTorch's operations one by one."""
+    t = recipe.trainer
+    steps = t.epochs * len(feed.sampler)
+    if t.compile != "off":
+        task.compile_steps(t.compile, feed.sampler.full)
+    if device.type == "cuda" and steps >= cuda_graphs.WORTH_IT and can_be_recorded(recipe):
+        task.recorder.full = feed.sampler.full
+    if t.compile != "off" or device.type != "cpu" or steps < onnx_teacher.WORTH_IT:
+        return
+    if isinstance(task, DistillationTask) and task.adaptors is None:  # else feature maps are wanted
+        task.teacher_answer = onnx_teacher.answer_on_cpu(task.teacher.net, size)
+
+
+def _fit(
+    task: SegmentationTask,
+    recipe: Recipe,
+    data: PreparedData,
+    feed: Feed,
+    run: run_folder.RunFolder,
+    *,
+    teacher: dict[str, Any] | None,
+    resume: bool,
+    progress: bool,
+) -> Path:
+    rank, world = world_of(recipe)
+    val_sampler = EpochBatches(
+        len(data.indices("val")), recipe.data.batch_size, shuffle=False, rank=rank, world=world
+    )
+    val_set = make_loader(data, data.indices("val"), val_sampler)
+    card = make_card(
+        role=recipe.role,
+        model=task.net.spec.to_dict(),
+        input_size=data.size,
+        mean=task.net.mean.flatten().tolist(),
+        std=task.net.std.flatten().tolist(),
+        weights=run.weights.name,
+        dataset=feed.facts,
+        recipe=recipe.name,
+        seed=recipe.seed,
+        parameters=count_parameters(task.net),
+        teacher=teacher,
+    )
+    trainer = make_trainer(
+        recipe, run, card, task.net, feed.sampler, PackDataset(data, data.indices("val")), progress
+    )
+    device = trainer.strategy.root_device
+    if device.type in ("cpu", "cuda"):
+        # The layout that convolutions are fastest in: a third less time on a CPU, and what tensor cores want.
+        task.to(memory_format=torch.channels_last)
+    for loader in (feed.loader, val_set):
+        place(loader, device, recipe.data.on_device)
+    _speed_up(task, recipe, data.size, feed, device)
+    if isinstance(task, DistillationTask) and recipe.teacher.answers == "kept":
+        task.keep_answers(data, train_rows(recipe, data), device, progress=progress)
+    checkpoint = run.checkpoint if resume and run.checkpoint.exists() else None
+    if checkpoint is not None:
+        step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
+        feed.sampler.seek(step)
+        logger.info("resuming %s at step %d", run.path, step)
+    logger.info(
+        "%s: %s, %s parameters, %d training images%s, %d validation images, %s",
+        recipe.name, task.net.spec.arch, f"{card.parameters:,}", feed.labelled,
+        f" and {feed.unlabelled} unlabelled ones" if feed.unlabelled else "", len(data.indices("val")),
+        device,
+    )  # fmt: skip
+    with warnings.catch_warnings(), compiler_errors(recipe.trainer.compile):
+        quiet_lightning()
+        trainer.fit(task, feed.loader, val_set, ckpt_path=checkpoint, weights_only=True)
+    save_checkpoint(trainer, run.checkpoint)
+    if trainer.is_global_zero:
+        run.finished.touch()
+    return run.path
+
+
+def _adaptors(student: LesionNet, teacher: LesionNet | Ensemble) -> Adaptors:
+    if isinstance(teacher, Ensemble):
+        raise one_teacher_only(len(teacher.nets))
+    return Adaptors(
+        student.feature_channels, student.feature_strides, teacher.feature_channels, teacher.feature_strides
+    )

@@ -1,0 +1,206 @@
+"""Which network teaches: a finished run, one fine-tuned first, or one as its pretrained weights are.
+
+With several (``teacher.folds``): which of them teach which image.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dermdistill.artifacts.run_folder import RunFolder
+from dermdistill.config import Recipe, load_recipe, to_tree
+from dermdistill.config.settings import split_fold
+from dermdistill.core.errors import ConfigError, MismatchError
+from dermdistill.data.dataset import PreparedData
+from dermdistill.data.prepare.split import part_of
+from dermdistill.models.build import LesionNet, build_model
+from dermdistill.models.ensemble import Ensemble
+from dermdistill.models.torch_backend import load_last, load_run
+
+logger = logging.getLogger(__name__)
+
+
+def find_teacher(
+    recipe: Recipe, data: PreparedData, *, fine_tune: Callable[[Recipe], Path]
+) -> tuple[LesionNet | Ensemble, dict[str, Any]]:
+    """The teacher of a distillation (or the mean of several), and what the student's card says of it.
+
+    Args:
+        recipe: The student's.
+        data: What the student will be trained on.
+        fine_tune: Trains a teacher by its recipe (or finds it finished) and answers its run folder.
+
+    Raises:
+        MismatchError: It was trained on other data than the student will be.
+        ConfigError: The recipe names no teacher, or one of several twice.
+    """
+    wanted = recipe.teacher
+    if wanted.runs:
+        return _mean_of([_load_teacher(folder, recipe, data) for folder in wanted.runs], wanted.folds)
+    if wanted.run is None and wanted.recipe is not None:
+        folds = range(wanted.folds) if wanted.folds is not None else [None]
+        made = [fine_tune(teacher_recipe(recipe, fold)) for fold in folds]
+        return _mean_of([_load_teacher(folder, recipe, data) for folder in made], wanted.folds)
+    if wanted.run is not None:
+        return _load_teacher(wanted.run, recipe, data)
+    if wanted.arch is None:
+        raise ConfigError(
+            f"The recipe {recipe.name} names no teacher.",
+            "a finished teacher run, or teacher.recipe",
+            "Add --teacher RUN, or --teacher.recipe teacher-cpu.",
+        )
+    if wanted.arch != "deeplabv3-torchvision":
+        raise ConfigError(
+            f"A {wanted.arch} that was not fine-tuned has a random head: it teaches noise.",
+            "teacher.run or teacher.recipe; only deeplabv3-torchvision has pretrained classes",
+            "Name one of these, or choose that architecture.",
+        )
+    logger.warning("the teacher is not fine-tuned: its 21 VOC classes hold no lesion (an ablation)")
+    net = build_model(wanted.arch, wanted.encoder, wanted.encoder_weights or "coco", head="voc")
+    return net, {"run": None, "model": net.spec.to_dict(), "fine_tuned": False}
+
+
+def taught_by(data: PreparedData, described: Mapping[str, Any], folds: int) -> Tensor:
+    """Which teacher teaches which image in cross-fitting (Dao et al. 2021, arXiv 2104.09732, section 4).
+
+    On the images that it was trained on a teacher says what their masks say, and little else.
+
+    Args:
+        data: What the student will be trained on.
+        described: What `find_teacher` says of the teachers.
+        folds: Number of parts.
+
+    Returns:
+        bool [images, teachers]: for a training image, the teachers that were trained without its part; for
+        the others, on which none was trained, all.
+
+    Raises:
+        MismatchError: A teacher was not trained without one of that many parts, or a part has no teacher.
+    """
+    teachers = described.get("mean_of") or [described]
+    advice = (
+        f"Train them: dermdistill train RECIPE --data.fold 0/{folds} --name NAME, up to {folds - 1}/{folds}."
+    )
+    parts = []
+    for one in teachers:
+        part, whole = split_fold(one["fold"]) if one.get("fold") else (None, None)
+        if part is None or whole != folds:
+            found = f"without part {one['fold']}" if one.get("fold") else "on all parts"
+            wanted = f"teachers that were each trained without one of {folds} parts of the images"
+            raise MismatchError(f"The teacher {one['run']} was trained {found}.", wanted, advice)
+        parts.append(part)
+    if missing := sorted(set(range(folds)) - set(parts)):
+        raise MismatchError(
+            f"No teacher was trained without part {missing[0]}/{folds}: its images have none.",
+            f"a teacher for each of the {folds} parts, found those for {', '.join(map(str, sorted(parts)))}",
+            advice,
+        )
+    own = [part_of(row, folds) if row.split == "train" else None for row in data.manifest]
+    return torch.tensor([[mine is None or mine == part for part in parts] for mine in own])
+
+
+def teacher_recipe(recipe: Recipe, fold: int | None = None) -> Recipe:
+    """The recipe of the teacher, on the student's data, seed, device and folders.
+
+    Args:
+        recipe: The student's.
+        fold: Which part of ``teacher.folds`` it is trained without, under a name that tells so; None: none.
+    """
+    assert recipe.teacher.recipe is not None
+    data = to_tree(recipe.data)
+    overrides: dict[str, Any] = {
+        **{f"data.{name}": data[name] for name in ("name", "root", "size", "train_limit")},
+        # What the student leaves out; where it leaves nothing out, the teacher's own recipe decides.
+        **{f"data.{name}": data[name] for name in ("exclude", "fold") if data[name] is not None},
+        **{
+            f"trainer.{name}": to_tree(recipe.trainer)[name]
+            for name in ("accelerator", "devices", "num_nodes")
+        },
+        "seed": recipe.seed,
+        "runs_root": str(recipe.runs_root),
+    }
+    for name in ("arch", "encoder", "encoder_weights"):
+        if (value := getattr(recipe.teacher, name)) is not None:
+            overrides[f"teacher.{name}"] = value
+    if fold is not None:
+        folds = recipe.teacher.folds
+        name = load_recipe(recipe.teacher.recipe).name
+        overrides |= {"data.fold": f"{fold}/{folds}", "name": f"{name}-fold{fold}of{folds}"}
+    return load_recipe(recipe.teacher.recipe, overrides)
+
+
+def check_same_teacher(taught_by: Mapping[str, Any] | None, described: Mapping[str, Any]) -> None:
+    """Refuse to go on with another teacher than a run was begun with.
+
+    Args:
+        taught_by: What the run's card says of its teacher.
+        described: What `find_teacher` says of the one that is there now.
+
+    Raises:
+        MismatchError: Their weights differ.
+    """
+    before, now = _hashes(taught_by or {}), _hashes(described)
+    if before != now:
+        raise MismatchError(
+            f"The run was begun with the teacher {_named(before)}, now it is {_named(now)}.",
+            "the same weights, so that the result is that of an unbroken run",
+            "Name the teacher of before, or use --overwrite or another --name.",
+        )
+
+
+def _hashes(described: Mapping[str, Any]) -> list[str | None]:
+    return [one.get("weights_sha256") for one in described.get("mean_of") or [described]]
+
+
+def _named(hashes: list[str | None]) -> str:
+    return ", ".join(f"{found[:12]}…" if found else "without a run" for found in hashes)
+
+
+def _mean_of(
+    loaded: list[tuple[LesionNet, dict[str, Any]]], folds: int | None
+) -> tuple[LesionNet | Ensemble, dict[str, Any]]:
+    if len(loaded) == 1:
+        return loaded[0]
+    described = [told for _, told in loaded]
+    for one, other in itertools.combinations(described, 2):
+        if one["weights_sha256"] == other["weights_sha256"]:
+            raise ConfigError(
+                f"The teachers {one['run']} and {other['run']} have the same weights.",
+                "different ones: a mean over copies is the same teacher, and costs more",
+                "Leave one of them out.",
+            )
+    told = {"run": None, "fine_tuned": True, "mean_of": described}
+    return Ensemble([net for net, _ in loaded]), told if folds is None else told | {"folds": folds}
+
+
+def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[LesionNet, dict[str, Any]]:
+    net, card = load_run(folder)
+    run = RunFolder(folder, "teacher")
+    if run.checkpoint.exists() and not run.finished.exists():
+        logger.warning(
+            "the teacher %s is not finished: its best weights after %d epochs teach (--resume finishes it)",
+            folder,
+            run.epochs_done(),
+        )
+    trained_on = card.dataset["fingerprint"]
+    if trained_on != data.fingerprint and not recipe.teacher.any_data:
+        raise MismatchError(
+            f"The teacher {folder} was trained on {card.dataset['name']} ({trained_on[:12]}), "
+            f"the student would be on {data.name} ({data.fingerprint[:12]}).",
+            "the same data and split: another split may hold this test set's images",
+            "Fine-tune a teacher on this data (leave --teacher out), or accept it with --teacher.any-data.",
+        )
+    described = {"run": folder.name, "model": card.model, "fine_tuned": True}
+    if "fold" in card.dataset:
+        described["fold"] = card.dataset["fold"]
+    if recipe.teacher.weights == "best":
+        return net, {**described, "weights_sha256": card.weights_sha256, "val": card.scores.get("val")}
+    last = {"weights": "last", "weights_sha256": load_last(net, folder), "best_sha256": card.weights_sha256}
+    return net, described | last

@@ -1,0 +1,85 @@
+"""The scores of one pass over the validation split: per image and by its position, then their means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from dermdistill.core.errors import TrainingError
+
+
+class ValidationScores:
+    """Results of batches in any order and on any process, each image's kept at its position in the split.
+
+    Args:
+        count: Images in the split.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._kept: dict[str, Tensor] = {}
+
+    def add(
+        self,
+        where: Tensor,
+        terms: Mapping[str, Tensor],
+        mask: Tensor,
+        logits: Tensor,
+        teacher_logits: Tensor | None,
+    ) -> None:
+        """Keep the results of one batch.
+
+        Args:
+            where: int64 [b], the images' positions.
+            terms: Loss terms [b] by name.
+            mask: {0, 1} [b, 1, h, w].
+            logits: [b, 1, h, w], as those of the teacher if there is one.
+        """
+        self._keep("seen", where, torch.ones_like(where))
+        for name, value in terms.items():
+            self._keep(f"loss/{name}", where, value.detach())
+        found = logits > 0
+        self._keep("dice", where, dice_of_masks(found, mask > 0))
+        if teacher_logits is not None:
+            self._keep("agreement", where, dice_of_masks(found, teacher_logits > 0))
+            self._keep("teacher_dice", where, dice_of_masks(teacher_logits > 0, mask > 0))
+
+    def _keep(self, name: str, where: Tensor, values: Tensor) -> None:
+        new = torch.zeros(self.count, dtype=torch.float64, device=where.device)
+        self._kept.setdefault(name, new)[where] += values.double()
+
+    def means(self, over_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Means over the images: loss, dice, jaccard; agreement, teacher_dice if there are; each loss term.
+
+        Args:
+            over_processes: Adds up what all processes have kept.
+
+        Raises:
+            TrainingError: Some image was seen by two processes, or by none.
+        """
+        kept = {name: over_processes(values) for name, values in self._kept.items()}
+        if not bool((kept.pop("seen") == 1).all()):
+            raise TrainingError(
+                "A validation image was evaluated twice or not at all.",
+                "each exactly once",
+                "Start anew with --overwrite; if it stays, report it with the output of dermdistill info.",
+            )
+        dice = kept.pop("dice")
+        means = {name: values.mean().item() for name, values in kept.items()}
+        terms = {name: means.pop(name) for name in list(means) if name.startswith("loss/")}
+        return {
+            "loss": sum(terms.values()),
+            "dice": dice.mean().item(),
+            "jaccard": (dice / (2 - dice)).mean().item(),
+            **means,
+            **{name.removeprefix("loss/"): value for name, value in terms.items()},
+        }
+
+
+def dice_of_masks(one: Tensor, other: Tensor) -> Tensor:
+    """Dice of boolean masks [b, 1, h, w], float64 [b]; 1 where both are empty."""
+    both = (one & other).flatten(1).sum(1).double()
+    total = one.flatten(1).sum(1).double() + other.flatten(1).sum(1).double()
+    return torch.where(total > 0, 2 * both / total.clamp(min=1), 1.0)

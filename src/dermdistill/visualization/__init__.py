@@ -1,0 +1,1 @@
+"""Panels of pictures and charts, drawn by matplotlib."""

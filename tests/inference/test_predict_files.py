@@ -1,0 +1,269 @@
+"""Which files are predicted, what is written, and what is never overwritten: no network, no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dermdistill import imaging
+from dermdistill.artifacts.card import make_card
+from dermdistill.core.errors import DataError, UsageError
+from dermdistill.core.files import read_csv, read_json
+from dermdistill.inference.input_checks import fit_from_looks
+from dermdistill.inference.predictor import Predictor, find_images, write_outputs
+from dermdistill.inference.reference_statistics import MIN_IMAGES
+from dermdistill.inference.writers import COCO, KINDS, OUTLINE, TABLE, read_kinds
+
+CARD = make_card(
+    role="student", model={"arch": "unet-w4"}, input_size=32, mean=[0.5] * 3, std=[0.5] * 3,
+    weights="w.pth", weights_sha256="ab", dataset={"name": "x", "fingerprint": "y"}, recipe="r",
+    seed=0, parameters=1,
+)  # fmt: skip
+
+
+class Darkness:
+    """A backend in numpy: dark is lesion. It remembers the sizes of its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        assert batch.dtype == np.float32
+        assert batch.shape[1:] == (3, 32, 32)
+        assert 0 <= batch.min() <= batch.max() <= 1
+        self.batches.append(len(batch))
+        return (1 - batch.mean(axis=1, keepdims=True)).astype(np.float32)
+
+
+def picture(left: int, width: int = 90, height: int = 60) -> np.ndarray:
+    image = np.full((height, width, 3), 230, np.uint8)
+    image[20:40, left : left + 30] = 20
+    return image
+
+
+def save(path: Path, image: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
+
+
+def test_each_file_is_found_once_in_the_order_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/p10.png", "a/p2.PNG", "a/deep/p1²3.jpg", "a/notes.txt", "b/p.tif", "b/odd.dat"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    given = ["b/odd.dat", "a", str(tmp_path / "a" / "p2.PNG"), "b/../a/p10.png", "*/*"]
+    found = [path.as_posix() for path in find_images(given)]
+    assert found == ["b/odd.dat", "a/deep/p1²3.jpg", "a/p2.PNG", "a/p10.png", "b/p.tif"]
+    assert [path.name for path in find_images(["**/*.jpg"])] == ["p1²3.jpg"]
+    for nothing in ("c", "*.bmp", "a/[", str(tmp_path / "a" / "notes")):
+        with pytest.raises(UsageError, match="names no image"):
+            find_images(["a", nothing])
+
+
+def test_results_of_an_earlier_call_are_not_taken_for_photos(tmp_path: Path) -> None:
+    save(tmp_path / "lesion.png", picture(30))
+    for _ in range(2):
+        found = find_images([tmp_path])
+        assert [path.name for path in found] == ["lesion.png"]
+        list(
+            write_outputs(
+                tmp_path / "out", Predictor.from_backend(CARD, Darkness()).predict_many(found), progress=False
+            )
+        )
+    assert len(find_images([tmp_path / "out"])) == 2  # asked for by name
+
+
+def test_a_file_of_the_users_is_never_overwritten(tmp_path: Path) -> None:
+    save(tmp_path / "lesion.png", picture(30))
+    truth = save(tmp_path / "lesion_mask.png", np.full((60, 90), 255, np.uint8))
+    before = truth.read_bytes()
+    predictions = Predictor.from_backend(CARD, Darkness()).predict_many([tmp_path / "lesion.png"])
+    with pytest.raises(UsageError, match="where the results are to go"):
+        list(write_outputs(tmp_path / "." / ".." / tmp_path.name, predictions, progress=False))
+    assert truth.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7])
+def test_batches_mix_sizes_and_broken_files_and_keep_the_order(tmp_path: Path, batch_size: int) -> None:
+    paths = [save(tmp_path / f"{i}.png", picture(10 * i, width=90 + 7 * i)) for i in range(5)]
+    truncated = tmp_path / "truncated.png"
+    truncated.write_bytes(paths[0].read_bytes()[:60])
+    paths.insert(2, truncated)
+    paths.append(tmp_path / "absent.png")
+    backend = Darkness()
+    predictor = Predictor.from_backend(CARD, backend)
+    found = list(predictor.predict_many(paths, batch_size))
+    assert [path for path, _ in found] == paths
+    assert max(backend.batches) <= batch_size
+    assert sum(backend.batches) == 5
+    for path, prediction in found:
+        if path in (truncated, paths[-1]):
+            assert isinstance(prediction, DataError)
+            assert path.name in str(prediction)
+        else:
+            assert not isinstance(prediction, DataError)
+            alone = predictor(path)
+            assert np.array_equal(alone.mask, prediction.mask)
+            assert prediction.mask.shape == (60, imaging.image_size(path)[0])
+
+
+def test_an_image_that_breaks_before_its_overlay_is_reported_and_skipped(tmp_path: Path) -> None:
+    paths = [save(tmp_path / "in" / f"{i}.png", picture(30)) for i in range(3)]
+    predictions = list(Predictor.from_backend(CARD, Darkness()).predict_many(paths))
+    paths[1].write_bytes(b"gone")
+    lines = list(write_outputs(tmp_path / "out", predictions, progress=False))
+    assert [isinstance(line, DataError) for line in lines] == [False, True, False]
+    assert not (tmp_path / "out" / "1_mask.png").exists()
+
+
+def test_the_line_of_json_says_what_the_mask_says(tmp_path: Path) -> None:
+    path = save(tmp_path / "in" / "lésion.png", picture(30))
+    (line,) = write_outputs(
+        tmp_path / "out", Predictor.from_backend(CARD, Darkness()).predict_many([path]), progress=False
+    )
+    assert isinstance(line, dict)
+    mask, greys = imaging.read_mask(Path(line["mask"]))
+    assert not greys
+    assert mask.shape == (line["height"], line["width"]) == (60, 90)
+    assert line["area_fraction"] == pytest.approx(mask.mean(), abs=1e-6)
+    x0, y0, x1, y1 = line["bounding_box"]
+    assert mask[y0:y1, x0:x1].sum() == mask.sum()
+    assert mask[y0].any() and mask[y1 - 1].any() and mask[:, x0].any() and mask[:, x1 - 1].any()  # noqa: PT018
+    assert 0.5 < line["confidence"] <= 1
+    assert line["threshold"] == 0.5
+    assert line["uncertainty"] is None
+    assert line["measures"]["area_px"] == pytest.approx(mask.sum(), rel=0.05)
+    assert line["not_checked"] == ["not_dermoscopy"]  # this card has no reference
+    assert line["model"] == {"recipe": "r", "weights_sha256": "ab"}
+    assert imaging.read_image(Path(line["overlay"])).shape == (60, 90, 3)
+    written = (tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8")
+    assert json.loads(written) == json.loads(json.dumps(line))
+    assert "lésion" in written
+
+
+def test_batches_of_anything_and_folders(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{i}.png", picture(10 * i)) for i in range(3)]
+    predictor = Predictor.from_backend(CARD, Darkness())
+    masks = [prediction.mask for _, prediction in predictor.predict_folder(tmp_path, 2)]
+    mixed = [str(paths[0]), paths[1].read_bytes(), picture(20), b"no image"]
+    found = list(predictor.predict_many(mixed, 3))
+    assert [source for source, _ in found] == mixed
+    for mask, (_, prediction) in zip(masks, found, strict=False):
+        assert not isinstance(prediction, DataError)
+        assert np.array_equal(mask, prediction.mask)
+    assert isinstance(found[3][1], DataError)
+    with pytest.raises(UsageError, match="names no image"):
+        predictor.predict_folder(tmp_path / "absent")
+
+
+def test_confidence_of_an_empty_mask_is_that_of_no_lesion() -> None:
+    found = Predictor.from_backend(CARD, Darkness())(np.full((40, 50, 3), 204, np.uint8))
+    assert found.area_fraction == 0
+    assert found.confidence == pytest.approx(0.8)
+
+
+def test_every_output_is_written_when_asked_and_none_else(tmp_path: Path) -> None:
+    paths = [save(tmp_path / "in" / f"{i}.png", picture(20 + i)) for i in range(2)]
+    for kinds in ((), ("mask",), KINDS):
+        out = tmp_path / f"out{len(kinds)}"
+        predictor = Predictor.from_backend(CARD, Darkness(), tta=True)
+        lines = list(
+            write_outputs(out, predictor.predict_many(paths), outputs=kinds, mm_per_pixel=0.1, progress=False)
+        )
+        per_image = {KEYS[kind] for kind in kinds if kind in KEYS}
+        assert all(per_image == set(KEYS.values()) & set(line) for line in lines if isinstance(line, dict))
+        written = {Path(line[kind]) for line in lines if isinstance(line, dict) for kind in per_image}
+        written |= {out / "predictions.jsonl"}
+        written |= {out / name for kind, name in (("coco", COCO), ("csv", TABLE)) if kind in kinds}
+        assert set(out.iterdir()) == written
+    rows = read_csv(tmp_path / f"out{len(KINDS)}" / TABLE)
+    assert [row["path"] for row in rows] == [str(path) for path in paths]
+    assert float(rows[0]["area_mm2"]) == pytest.approx(float(rows[0]["area_px"]) / 100, rel=1e-3)
+    assert len(read_json(out / COCO)["images"]) == 2
+    probability = np.asarray(Image.open(out / "0_probability.png")) / 255
+    expected = Predictor.from_backend(CARD, Darkness())(paths[0]).prob
+    np.testing.assert_allclose(probability, expected, atol=0.02)
+    assert np.asarray(Image.open(out / "0_uncertainty.png")).max() < 30  # the views of this backend agree
+
+
+KEYS = {
+    "mask": "mask", "overlay": "overlay", "probability": "probability_map", "uncertainty": "uncertainty_map",
+    "geojson": "geojson",
+}  # fmt: skip
+
+
+def test_kinds_are_read_from_text() -> None:
+    assert read_kinds("mask, geojson,mask") == ("mask", "geojson")
+    assert read_kinds("") == ()
+    assert "uncertainty" not in read_kinds("all")
+    assert len(read_kinds("all")) == len(KINDS) - 1
+    assert read_kinds("all", views=True) == KINDS
+    with pytest.raises(UsageError, match="Perhaps you meant 'geojson'"):
+        read_kinds("mask,geo-json")
+
+
+def test_a_map_of_uncertainty_needs_views(tmp_path: Path) -> None:
+    path = save(tmp_path / "in" / "a.png", picture(20))
+    predictions = Predictor.from_backend(CARD, Darkness()).predict_many([path])
+    with pytest.raises(UsageError, match="--tta"):
+        list(write_outputs(tmp_path / "out", predictions, outputs=["uncertainty"], progress=False))
+
+
+def test_the_overlay_is_the_photo_with_a_clean_line(tmp_path: Path) -> None:
+    path = save(tmp_path / "in" / "a.png", picture(30))
+    predictions = Predictor.from_backend(CARD, Darkness()).predict_many([path])
+    (line,) = write_outputs(tmp_path / "out", predictions, progress=False)
+    assert isinstance(line, dict)
+    drawn = imaging.read_image(Path(line["overlay"])).astype(int)
+    mask = imaging.read_mask(Path(line["mask"]))[0]
+    x0, y0, x1, y1 = line["bounding_box"]
+    middle = (y0 + y1) // 2
+    for x in (x0, x1):
+        near = drawn[middle, x - 1 : x + 1].mean(axis=0)
+        assert np.abs(near - OUTLINE).max() < 70  # the line's colour, not washed out by compression
+    far = np.ones_like(mask, bool)
+    far[y0 - 6 : y1 + 6, x0 - 6 : x1 + 6] = False
+    assert np.abs(drawn[far] - picture(30)[far]).max() < 12
+
+
+def test_uncertainty_grows_with_disagreement_between_views() -> None:
+    class Lopsided(Darkness):
+        """Sees lesions in the left half only, so that mirrored views disagree."""
+
+        def __call__(self, batch: np.ndarray) -> np.ndarray:
+            prob = super().__call__(batch)
+            prob[..., 16:] = 0
+            return prob
+
+    left = picture(5, width=100, height=100)
+    agreeing = Predictor.from_backend(CARD, Darkness(), tta=True)(left)
+    split = Predictor.from_backend(CARD, Lopsided(), tta=True)(left)
+    assert agreeing.uncertainty is not None
+    assert split.uncertainty is not None
+    assert agreeing.uncertainty_map is not None
+    assert split.uncertainty_map is not None
+    assert agreeing.uncertainty < 0.05
+    # Two views see the lesion, two see nothing: of six pairs two agree.
+    assert split.uncertainty == pytest.approx(4 / 6, abs=0.1)
+    assert split.uncertainty_map.shape == (100, 100)
+    assert split.uncertainty_map[25:35, 8:30].mean() > 0.3
+    assert agreeing.uncertainty_map.max() < 0.05
+
+
+def test_a_reference_is_fitted_from_the_predictors_own_answers() -> None:
+    images = [picture(5 + i % 40, 80 + i % 7, 70) + np.uint8(i % 20) for i in range(MIN_IMAGES)]
+    predictor = Predictor.from_backend(CARD, Darkness())
+    reference = predictor.fit_reference(images, batch_size=7)
+    assert reference == fit_from_looks([predictor(image).look for image in images], CARD.threshold)
+    assert reference["images"] == MIN_IMAGES
+    with pytest.raises(DataError, match="cannot be fitted on 3 images"):
+        predictor.fit_reference(images[:3])
+    with pytest.raises(DataError, match="no pixels"):
+        predictor(np.zeros((0, 5, 3), np.uint8))
