@@ -124,11 +124,11 @@ def test_onnx_files_need_no_torch(onnx_file: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "sys.modules['torch'] = sys.modules['onnx'] = sys.modules['matplotlib'] = None\n"
-        "from dermdistill import bench, bench_table\n"
+        "from dermdistill.benchmark import benchmark as bench, results\n"
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name in ('torch', 'onnx') else find(name, *rest)\n"
         f"rows = bench.bench([{str(onnx_file)!r}], rounds=1, repeats=1, progress=False)\n"
-        "print(bench_table.to_text(rows)); print(rows[0].cold.peak_mb)\n"
+        "print(results.to_text(rows)); print(rows[0].cold.peak_mb)\n"
         f"try: bench.open_candidate({str(tmp_path)!r})\n"
         "except Exception as error: print(type(error).__name__)\n"
     )

@@ -92,7 +92,7 @@ def test_pictures_that_cannot_be_drawn_are_no_secret(
     def broken(*args: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(callbacks.figures, "panel", broken)
+    monkeypatch.setattr(callbacks.panels, "panel", broken)
     with pytest.raises(OSError, match="no space left"):
         training.train(tiny("student-phantom", root, tmp_path, **{"trainer.epochs": 1}), progress=False)
 
