@@ -101,7 +101,7 @@ def test_onnx_and_torch_side_by_side_with_dice_and_figure(
 ) -> None:
     root = tmp_path / "data"
     prepare_phantom(root, count=10, size=64, seed=7, progress=False)
-    rows = bench.bench(
+    rows = bench.bench_models(
         [str(tiny_run), module_file], size=64, data="phantom", root=root, rounds=2, repeats=1, out=tmp_path,
         progress=False,
     )  # fmt: skip
@@ -127,7 +127,7 @@ def test_onnx_files_need_no_torch(onnx_file: Path, tmp_path: Path) -> None:
         "from dermdistill.benchmark import benchmark as bench, results\n"
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name in ('torch', 'onnx') else find(name, *rest)\n"
-        f"rows = bench.bench([{str(onnx_file)!r}], rounds=1, repeats=1, progress=False)\n"
+        f"rows = bench.bench_models([{str(onnx_file)!r}], rounds=1, repeats=1, progress=False)\n"
         "print(results.to_text(rows)); print(rows[0].cold.peak_mb)\n"
         f"try: bench.open_candidate({str(tmp_path)!r})\n"
         "except Exception as error: print(type(error).__name__)\n"
@@ -164,7 +164,7 @@ def test_what_is_refused(onnx_file: Path, module_file: str, tmp_path: Path) -> N
     with pytest.raises(UsageError, match="takes images of 32×32 only"):
         bench.open_candidate(str(onnx_file), 64)
     with pytest.raises(UsageError, match="one name"):
-        bench.bench([str(onnx_file), str(onnx_file)], progress=False)
+        bench.bench_models([str(onnx_file), str(onnx_file)], progress=False)
     assert cli.main(["bench", str(onnx_file), "--rounds", "0"]) == 2
     assert issubclass(MissingExtraError, DermDistillError)
 

@@ -18,7 +18,7 @@ from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import MismatchError, ParityError
 from dermdistill.data.prepare.prepare import prepare_phantom
 from dermdistill.export import fit_reference, onnx_tensors, quantization, targets
-from dermdistill.export.export import export
+from dermdistill.export.export import export_run
 from dermdistill.export.parity import TOLERANCES, OnnxLogits, Tolerance
 from dermdistill.inference import reference_statistics
 from dermdistill.inference.onnx_backend import OnnxBackend
@@ -49,7 +49,7 @@ def test_three_files_that_answer_as_the_network(
     run: Path, root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("dermdistill"), "handlers", [])  # our own talk is no leak
-    found = export(run, out=tmp_path, root=root, calibration=8, progress=False)
+    found = export_run(run, out=tmp_path, root=root, calibration=8, progress=False)
     net, card = load_run(run)
     names = ["parity.json", "student.fp16.onnx", "student.int8.onnx", "student.onnx"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -96,7 +96,7 @@ def test_a_damaged_layer_fails_the_export_and_is_named(
     (tmp_path / "student.onnx").write_bytes(b"an earlier, good one")
     monkeypatch.setattr(onnx_graph, "trace", damaged)
     with pytest.raises(ParityError, match=r"(?s)fp32 file.*first layer that differs is decoder\.2\.3 "):
-        export(run, out=tmp_path, root=root, progress=False)
+        export_run(run, out=tmp_path, root=root, progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parity-failed.json", "student.onnx"]
     assert (tmp_path / "student.onnx").read_bytes() == b"an earlier, good one"
     facts = json.loads((tmp_path / "parity-failed.json").read_text(encoding="utf-8"))
@@ -127,15 +127,15 @@ def test_an_int8_file_that_loses_too_much_fails(
     monkeypatch.setattr(quantization, "sensitivities", lambda *_: {})
     monkeypatch.setitem(TOLERANCES, "int8", Tolerance(None, 1e-4, 1e-4))
     with pytest.raises(ParityError, match=r"(?s)int8 file.*pixels that change.*first layer that differs is"):
-        export(run, out=tmp_path, root=root, precisions=("int8",), calibration=4, progress=False)
+        export_run(run, out=tmp_path, root=root, precisions=("int8",), calibration=4, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["parity-failed.json"]
 
 
 def test_other_data_is_refused_unless_it_is_named(run: Path, tmp_path: Path) -> None:
     other = prepare_phantom(tmp_path / "data", count=8, size=64, seed=9, progress=False)
     with pytest.raises(MismatchError, match="--data"):
-        export(run, out=tmp_path, root=other.folder.parent, progress=False)
-    found = export(
+        export_run(run, out=tmp_path, root=other.folder.parent, progress=False)
+    found = export_run(
         run, out=tmp_path, root=other.folder.parent, data=other.name, precisions=("fp32",), progress=False
     )
     assert list(found.files) == ["fp32"]
@@ -143,7 +143,7 @@ def test_other_data_is_refused_unless_it_is_named(run: Path, tmp_path: Path) -> 
 
 def test_openvino_answers_the_same(run: Path, root: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
-    found = export(run, out=tmp_path, root=root, precisions=("fp32",), also=("openvino",), progress=False)
+    found = export_run(run, out=tmp_path, root=root, precisions=("fp32",), also=("openvino",), progress=False)
     assert (tmp_path / "openvino" / "student.xml").is_file()
     assert found.measured["openvino"].logit_difference < 1e-3
 

@@ -72,6 +72,9 @@ def _sections(docstring: Any) -> Iterator[str]:
             case kind.returns | kind.yields:
                 word = "Answers" if section.kind is kind.returns else "Yields"
                 yield f"{word}: {' '.join(prose(item.description) for item in section.value)}\n"
+            case kind.examples:
+                code = [text if part is kind.text else f"```text\n{text}\n```" for part, text in section.value]
+                yield "For example:\n\n" + "\n\n".join(code) + "\n"
             case kind.admonition:
                 title, text = section.value.annotation.capitalize(), section.value.description
                 yield f"**{title}.** {prose(text)}\n"

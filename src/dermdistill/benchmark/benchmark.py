@@ -32,7 +32,7 @@ DEFAULT_SIZE = 256
 """Side in pixels for networks that say none."""
 
 
-def bench(
+def bench_models(
     models: Sequence[str],
     *,
     size: int | None = None,

@@ -58,7 +58,7 @@ def command() -> Callable[..., int]:
         from dermdistill.benchmark import benchmark as stage
         from dermdistill.benchmark.results import to_text
 
-        rows = stage.bench(
+        rows = stage.bench_models(
             models, size=size, data=data, root=root, split=split, limit=limit, rounds=rounds, repeats=repeats,
             out=out, progress=show_progress(),
         )  # fmt: skip

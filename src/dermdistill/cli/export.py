@@ -74,9 +74,9 @@ def command() -> Callable[..., int]:
             print(found.to_text())
             print(release / "MODEL_CARD.md")
             return 0
-        from dermdistill.export.export import export as stage
+        from dermdistill.export.export import export_run
 
-        found = stage(
+        found = export_run(
             run,
             out=out,
             data=data,

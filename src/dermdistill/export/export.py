@@ -62,7 +62,7 @@ class Exported:
         return "\n".join(lines)
 
 
-def export(
+def export_run(
     run: Path,
     *,
     out: Path | None = None,

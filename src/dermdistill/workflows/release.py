@@ -13,7 +13,7 @@ from dermdistill.core.errors import DataError
 from dermdistill.core.files import atomic_path, read_json, write_text
 from dermdistill.data.dataset import read_info
 from dermdistill.evaluation.evaluate import evaluate
-from dermdistill.export.export import Exported, export
+from dermdistill.export.export import Exported, export_run
 from dermdistill.export.parity import OnnxLogits
 from dermdistill.workflows import model_card
 
@@ -53,7 +53,7 @@ def release(
         ParityError: The export failed.
     """
     summary = _scored(run, root, progress)
-    found = export(run, root=root, seed=seed, calibration=calibration, progress=progress)
+    found = export_run(run, root=root, seed=seed, calibration=calibration, progress=progress)
     shipped = next(
         (
             found.files[precision]

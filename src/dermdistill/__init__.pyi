@@ -1,0 +1,31 @@
+# The public API: the one list of its names, read by type checkers and editors, and by lazy_loader when the
+# package is imported. A name is added here and nowhere else.
+from ._version import __version__ as __version__
+from .artifacts.card import ModelCard as ModelCard
+from .benchmark.benchmark import bench_models as bench_models
+from .config import Recipe as Recipe
+from .config import load_recipe as load_recipe
+from .core.errors import DermDistillError as DermDistillError
+from .data.dataset import PreparedData as PreparedData
+from .data.prepare.prepare import ensure_prepared as ensure_prepared
+from .data.prepare.prepare import prepare_folder as prepare_folder
+from .data.prepare.prepare import prepare_phantom as prepare_phantom
+from .data.prepare.prepare import prepare_source as prepare_source
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.gallery import figure_of_run as figure_of_run
+from .export.export import export_run as export_run
+from .imaging import overlay as overlay
+from .imaging import read_image as read_image
+from .inference.prediction import Prediction as Prediction
+from .inference.predictor import Predictor as Predictor
+from .losses import bernoulli_kl_loss as bernoulli_kl_loss
+from .losses import soft_dice_loss as soft_dice_loss
+from .models.build import build_model as build_model
+from .models.build import count_macs as count_macs
+from .models.build import count_parameters as count_parameters
+from .models.torch_backend import load_run as load_run
+from .study.comparison import Comparison as Comparison
+from .study.comparison import compare_runs as compare_runs
+from .training.run import distill as distill
+from .training.run import train as train
+from .visualization.panels import outlined as outlined
