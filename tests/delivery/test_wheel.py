@@ -67,7 +67,7 @@ def test_the_wheel_holds_the_package_its_recipes_and_its_types(wheel: Path) -> N
     with zipfile.ZipFile(wheel) as bundle:
         names = bundle.namelist()
         (metadata,) = (bundle.read(n).decode() for n in names if n.endswith(".dist-info/METADATA"))
-    assert "dermdistill/py.typed" in names
+    assert {"dermdistill/py.typed", "dermdistill/__init__.pyi"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     shipped = {path.name for path in (REPOSITORY / "recipes").glob("*.yaml")}
     assert {Path(name).name for name in names if name.startswith("dermdistill/recipes/")} == shipped

@@ -37,6 +37,14 @@ class DermDistillError(Exception):
         found: What was found, as a sentence.
         expected: What was expected instead, as a sentence (empty for a stop on request).
         mend: What the user can do now, as a sentence.
+
+    Examples:
+        >>> from dermdistill import DermDistillError, load_recipe
+        >>> try:
+        ...     load_recipe("isic2061")
+        ... except DermDistillError as error:
+        ...     print(error.found, error.exit_code)
+        There is no recipe 'isic2061'. 2
     """
 
     exit_code: ClassVar[int] = 1

@@ -55,7 +55,20 @@ COLUMNS = [field.name for field in fields(Row)]
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
-    """An open data set."""
+    """An open data set: the manifest's rows, and the pack's images and masks in the same order.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from dermdistill import prepare_phantom
+        >>> data = prepare_phantom(Path("data"), count=10, size=32, progress=False)
+        >>> len(data), data.images.shape, data.masks.shape
+        (10, (10, 32, 32, 3), (10, 32, 32))
+        >>> test = data.indices("test")
+        >>> data.images[test].mean(axis=(1, 2)).shape
+        (2, 3)
+        >>> data.manifest[test[0]].image_id
+        'PHANTOM_00008'
+    """
 
     folder: Path
     name: str

@@ -55,10 +55,23 @@ def prepare_folder(
         exclude: audit.csv, or a CSV with a column ``image_id``: training images to leave out.
         progress: Show a bar.
 
+    Returns:
+        The data set, opened.
+
     Raises:
         UsageError: Arguments do not go together.
         DataError: Nothing matches, or pairs are bad (all are listed).
         MismatchError: ``name`` was prepared from other files or with other settings.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from dermdistill import prepare_folder
+        >>> from dermdistill.data.prepare.phantom import write_phantoms
+        >>> write_phantoms(Path("clinic"), count=8, size=64, seed=0)  # images/ and masks/
+        >>> data = prepare_folder("ours", Path("data"), Path("clinic/images"), Path("clinic/masks"),
+        ...                       size=32, val_fraction=0.25, progress=False)
+        >>> len(data.indices("train")), len(data.indices("val"))
+        (6, 2)
     """
     check_own_name(name)
     folder = check_arguments(name, root, size, val_fraction)

@@ -70,11 +70,23 @@ def prepare_source(
         backoff: Seconds before a second attempt to download.
         progress: Show bars.
 
+    Returns:
+        The data set, opened.
+
     Raises:
         UsageError: No such data set or part, ph2 without ``archives``, or another one's name for it.
         ArchiveError: An archive is not the expected one, or unsafe.
         DataError: Downloads fail, pairs are bad (all are listed), or the disk is full.
         MismatchError: It was prepared with other settings.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from dermdistill import prepare_source
+        >>> data = prepare_source("isic2016", Path("data"))  # doctest: +SKIP
+        >>> prepare_source("isic2061", Path("data"))
+        Traceback (most recent call last):
+            ...
+        dermdistill.core.errors.UsageError: There is no data set 'isic2061'...
     """
     source = find_source(name, part)
     chosen = folder_name or source.name
@@ -148,9 +160,19 @@ def prepare_phantom(
         name: Name of the data set.
         progress: Show bars.
 
+    Returns:
+        The data set, opened.
+
     Raises:
         UsageError: ``count`` is below 3.
         MismatchError: It was prepared with other settings.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from dermdistill import prepare_phantom
+        >>> data = prepare_phantom(Path("data"), count=10, size=32, progress=False)
+        >>> [len(data.indices(split)) for split in ("train", "val", "test")]
+        [7, 1, 2]
     """
     if count < 3:
         raise UsageError(
@@ -180,9 +202,25 @@ def prepare_phantom(
 def ensure_prepared(name: str, root: Path, size: int, *, progress: bool = True) -> PreparedData:
     """Open a data set; make a missing pack; prepare a name of the catalogue that is not there yet.
 
+    Args:
+        name: A data set that was prepared, or one of the catalogue (phantom, isic2016, isic2017, isic2018).
+        root: Folder of the prepared data sets.
+        size: Side of the pack's squares in pixels.
+        progress: Show bars.
+
+    Returns:
+        The data set, opened.
+
     Raises:
         DataError: Not prepared, and its name is not one of the catalogue's; the command is given.
         MismatchError: Its files are not the ones that were prepared.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from dermdistill import ensure_prepared, prepare_phantom
+        >>> data = prepare_phantom(Path("data"), count=6, size=32, progress=False)
+        >>> ensure_prepared("phantom", Path("data"), size=48, progress=False).images.shape
+        (6, 48, 48, 3)
     """
     folder = root / name
     if is_prepared(folder):
