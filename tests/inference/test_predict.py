@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np

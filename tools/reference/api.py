@@ -73,8 +73,9 @@ def _sections(docstring: Any) -> Iterator[str]:
                 word = "Answers" if section.kind is kind.returns else "Yields"
                 yield f"{word}: {' '.join(prose(item.description) for item in section.value)}\n"
             case kind.examples:
-                code = [text if part is kind.text else f"```text\n{text}\n```" for part, text in section.value]
-                yield "For example:\n\n" + "\n\n".join(code) + "\n"
+                yield "For example:\n"
+                for part, text in section.value:
+                    yield f"{prose(text)}\n" if part is kind.text else f"```text\n{text}\n```\n"
             case kind.admonition:
                 title, text = section.value.annotation.capitalize(), section.value.description
                 yield f"**{title}.** {prose(text)}\n"
