@@ -1,4 +1,4 @@
-"""Small file helpers shared by every stage: atomic writes, hashes, JSON, CSV.
+"""Small file helpers shared by every stage: atomic writes, hashes, JSON, CSV, the message of a full disk.
 
 A killed run must leave the last good state, so every result is written under a temporary name in the same
 folder and then renamed.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -107,3 +109,28 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
     """Hex digest of a file's bytes, read in blocks (any size)."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def disk_error(error: OSError, path: Path) -> DataError:
+    """The error for a write that the system refused, with what is free where it was to go.
+
+    Args:
+        error: What the system said.
+        path: The file or folder that was to be written; it need not exist.
+
+    Returns:
+        The error to raise, for a full disk in words of its own.
+    """
+    folder = next((parent for parent in (path, *path.absolute().parents) if parent.is_dir()), Path())
+    free = f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB are free"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(
+            f"The disk is full: {path} cannot be written ({free}).",
+            "enough space for all that the command writes",
+            "Free some space, or choose another folder; the same command goes on where it stopped.",
+        )
+    return DataError(
+        f"{path} cannot be written: {error} ({free}).",
+        "a folder that can be written to",
+        "The same command goes on where it stopped.",
+    )

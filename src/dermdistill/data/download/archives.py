@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from dermdistill.core.errors import ArchiveError, DataError
-from dermdistill.core.files import atomic_path
+from dermdistill.core.files import atomic_path, disk_error
 from dermdistill.data.download.http import Progress, Silent
-from dermdistill.data.download.resumable import disk_error
 
 MAX_BYTES = 64 * 2**30
 """Most bytes that one archive may unpack to (the largest official one is about 10 GiB)."""

@@ -21,10 +21,10 @@ from typing import Any
 from tqdm import tqdm
 
 from dermdistill.core.errors import ArchiveError, DataError
-from dermdistill.core.files import atomic_path, hash_file, read_json, write_json
+from dermdistill.core.files import atomic_path, disk_error, hash_file, read_json, write_json
 from dermdistill.data.download.archives import unpack
 from dermdistill.data.download.catalog import RemoteFile, Source
-from dermdistill.data.download.resumable import check_file, disk_error, download
+from dermdistill.data.download.resumable import check_file, download
 
 logger = logging.getLogger(__name__)
 

@@ -7,15 +7,13 @@ file. The final name appears once the checksum is right.
 
 from __future__ import annotations
 
-import errno
 import logging
-import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from dermdistill.core.errors import ArchiveError, DataError
-from dermdistill.core.files import hash_file
+from dermdistill.core.errors import ArchiveError
+from dermdistill.core.files import disk_error, hash_file
 from dermdistill.data.download.catalog import Checksum
 from dermdistill.data.download.http import Progress, Silent, Transfer
 
@@ -87,22 +85,6 @@ def mismatch(name: str, found: str, expected: str) -> ArchiveError:
         expected,
         "It may be damaged (delete it and try again), or the published file may have changed: "
         "if you trust where it came from, add --no-verify.",
-    )
-
-
-def disk_error(error: OSError, path: Path) -> DataError:
-    """A clear error for a failed write."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(path.parent if path.parent.exists() else Path()).free
-        return DataError(
-            f"The disk is full: {path} cannot be written ({free / 2**20:.0f} MiB are free).",
-            "enough space for the archives, the unpacked images and the pack",
-            "Free some space, or choose another --root; the same command goes on where it stopped.",
-        )
-    return DataError(
-        f"{path} cannot be written: {error}.",
-        "a folder that can be written to",
-        "The same command goes on where it stopped.",
     )
 
 

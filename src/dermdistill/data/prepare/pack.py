@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dermdistill.core.errors import DataError
-from dermdistill.core.files import hash_file, write_text
+from dermdistill.core.files import disk_error, hash_file, write_text
 from dermdistill.data.dataset import pack_folder
-from dermdistill.data.download.resumable import disk_error
 from dermdistill.data.prepare.packing import PackWork, Record
 from dermdistill.data.prepare.pairing import LISTED, Pair
 
