@@ -41,8 +41,9 @@ types: $(STAMP)
 imports: $(STAMP)
 	$(BIN)/lint-imports
 
+# One process for each core, four at most: each holds PyTorch, and computes with one thread (tests/conftest.py).
 pytest: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 constraints: # names and versions only: no addresses
 	$(BIN)/uv pip compile --quiet --universal --extra train --extra serve --extra audit --extra openvino --group dev --no-header --no-annotate -o constraints.txt pyproject.toml

@@ -11,8 +11,10 @@ import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
-# Tests are many small computations: more threads only fight over the two cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests are many small computations, and run side by side: more threads only fight over the cores. PyTorch and
+# what it calls read this when they are imported, here and in the processes that tests start.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
 # Shapes and types in the annotations of these modules are checked in tests only (users pay nothing for it).
 install_import_hook(
