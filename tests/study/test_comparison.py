@@ -24,7 +24,9 @@ def run(root: Path, name: str, seed: int, shift: float, *, data: str = "same", i
     tp = np.clip(800 + 1000 * shift + rng.normal(0, 20, images), 1, 999).astype(np.int64)
     counts = Counts(tp, 1000 - tp, 1000 - tp, np.full(images, 8000))
     more = {key: rng.random(images) for key in (*OUTLINES, *AGREEMENT, *APPEARANCE)}
-    values = PerImage([f"I{i}" for i in range(images)], ["nevus"] * images, counts, more)
+    values = PerImage.from_counts(
+        [f"I{i}" for i in range(images)], counts, measured=more, labels={"diagnosis": ["nevus"] * images}
+    )
     folder.mkdir(parents=True)
     (folder / "w.pth").write_bytes(name.encode())
     card = make_card(
@@ -43,7 +45,12 @@ def run(root: Path, name: str, seed: int, shift: float, *, data: str = "same", i
     bins = [{"low": 0, "high": 1, "pixels": 1, "share": 1.0, "confidence": 0.5, "accuracy": 0.5}]
     place = folder / "evaluation" / "ours-test"
     summary = summarise(
-        values, calibration={"ece": 0.1, "bins": bins}, teacher=None, human=None, about=about, folder=place
+        values,
+        calibration={"ece": 0.1, "bins": bins},
+        teacher=None,
+        inter_rater_agreement=None,
+        about=about,
+        folder=place,
     )
     values.write(place / "per_image.csv")
     write_json(place / "summary.json", summary.to_json())

@@ -24,7 +24,7 @@ from dermdistill.core.files import atomic_path, write_json
 from dermdistill.data.dataset import PreparedData
 from dermdistill.evaluation import gallery, run_predictions
 from dermdistill.evaluation.image_difficulty import Appearance, measure
-from dermdistill.evaluation.inter_rater import human_line
+from dermdistill.evaluation.inter_rater import find_agreement
 from dermdistill.evaluation.per_image import AGREEMENT, OUTLINES, PerImage
 from dermdistill.evaluation.run_predictions import Loaded
 from dermdistill.evaluation.summary import Summary, summarise
@@ -59,7 +59,7 @@ def evaluate(
         root: Folder of the prepared data sets; None: the run's.
         out: Where to write; None: ``RUN/evaluation/DATA-SPLIT``.
         teacher: Run to measure agreement with; None: the one that taught it, where it is found beside it.
-        human: As for `human_line`.
+        human: As for `find_agreement`.
         batch_size: Images at once.
         progress: Show a bar.
 
@@ -76,7 +76,7 @@ def evaluate(
         raise DataError(
             f"{prepared.name} has no {split} images.", "a split with images", "Choose another --split."
         )
-    line = human_line(human, prepared.info)
+    people = find_agreement(human, prepared.info)
     teaching = _teaching(loaded, teacher)
     images, masks, reliability = _score(loaded, prepared, rows, teaching, batch_size, progress)
     folder = out or loaded.folder / "evaluation" / f"{prepared.name}-{split}"
@@ -84,15 +84,15 @@ def evaluate(
         images,
         calibration=reliability.to_json(),
         teacher=None if teaching is None else _agreeing(loaded.card, teaching),
-        human=line,
+        inter_rater_agreement=people,
         about=_about(loaded, prepared, split, len(rows), started),
         folder=folder,
     )
     _write(summary, images, masks, prepared, rows)
     if run.is_dir():
         means = {f"{name}_per_image_mean" for name in SCORES}  # the card holds fractions alone, not hd95
-        told = {name: dataclasses.asdict(value) for name, value in summary.scores.items() if name in means}
-        entry = {f"{split}:{prepared.name}": told}
+        written = {name: dataclasses.asdict(value) for name, value in summary.scores.items() if name in means}
+        entry = {f"{split}:{prepared.name}": written}
         card = loaded.card.model_copy(update={"scores": {**loaded.card.scores, **entry}})
         card.write(loaded.folder / "card.json")
     return summary
@@ -107,28 +107,32 @@ def _score(
     progress: bool,
 ) -> tuple[PerImage, UInt8Array, calibration.Reliability]:
     """Each image's counts and measures; the masks at the pack's size; the reliability of all pixels."""
-    counted = np.zeros((len(rows), 4), dtype=np.int64)
+    counts = np.zeros((len(rows), 4), dtype=np.int64)
     measured: list[dict[str, float]] = []
     masks, parts = np.zeros((len(rows), data.size, data.size), dtype=np.uint8), []
-    found = run_predictions.probabilities(
+    probabilities = run_predictions.probabilities(
         loaded.backend, data, rows, batch_size=batch_size, progress=progress
     )
-    theirs = _teacher_probabilities(teaching, data, rows, batch_size)
-    for place, ((row, small), other) in enumerate(zip(found, theirs, strict=True)):
-        truth = data.native_mask(row)
-        prob = imaging.restore_prob(small, *truth.shape)
+    teacher_probabilities = _teacher_probabilities(teaching, data, rows, batch_size)
+    for i, ((row, small), teacher_prob) in enumerate(zip(probabilities, teacher_probabilities, strict=True)):
+        true_mask = data.native_mask(row)
+        prob = imaging.restore_prob(small, *true_mask.shape)
         mask = imaging.to_mask(prob, loaded.card.threshold)
-        counted[place] = count(mask, truth)
-        masks[place] = imaging.to_mask(small, loaded.card.threshold)
-        parts.append(calibration.reliability(prob, truth))
+        counts[i] = count(mask, true_mask)
+        masks[i] = imaging.to_mask(small, loaded.card.threshold)
+        parts.append(calibration.reliability(prob, true_mask))
         looks = dataclasses.asdict(_appearance(data, row))
         looks["lesion_fraction"] = data.manifest[row].mask_fraction  # at native size
-        outlines = dict(zip(OUTLINES, outline_scores(mask, truth), strict=True))
-        measured.append({**outlines, **_agreement(prob, mask, other, teaching), **looks})
+        outlines = dict(zip(OUTLINES, outline_scores(mask, true_mask), strict=True))
+        measured.append({**outlines, **_agreement(prob, mask, teacher_prob, teaching), **looks})
     manifest = [data.manifest[row] for row in rows.tolist()]
-    more = {name: np.array([values[name] for values in measured]) for name in measured[0]}
-    names, diagnoses = [row.image_id for row in manifest], [row.diagnosis for row in manifest]
-    return PerImage(names, diagnoses, Counts(*counted.T), more), masks, calibration.add_up(parts)
+    images = PerImage.from_counts(
+        [row.image_id for row in manifest],
+        Counts(*counts.T),
+        measured={name: np.array([values[name] for values in measured]) for name in measured[0]},
+        labels={"diagnosis": [row.diagnosis for row in manifest]},
+    )
+    return images, masks, calibration.add_up(parts)
 
 
 def _appearance(data: PreparedData, row: int) -> Appearance:
@@ -138,7 +142,7 @@ def _appearance(data: PreparedData, row: int) -> Appearance:
 def _teacher_probabilities(
     teaching: Loaded | None, data: PreparedData, rows: NDArray[np.int64], batch_size: int
 ) -> Iterator[Float32Array | None]:
-    """The teacher's answer to each row, at its own input size."""
+    """Yield the teacher's probabilities of each row, at its own input size."""
     if teaching is None:
         yield from [None] * len(rows)
         return
@@ -148,14 +152,14 @@ def _teacher_probabilities(
 
 
 def _agreement(
-    prob: Float32Array, mask: UInt8Array, other: Float32Array | None, teaching: Loaded | None
+    prob: Float32Array, mask: UInt8Array, teacher_prob: Float32Array | None, teaching: Loaded | None
 ) -> dict[str, float]:
     """Dice of the two masks, and mean absolute difference of the probabilities, at native size."""
-    if other is None or teaching is None:
+    if teacher_prob is None or teaching is None:
         return dict.fromkeys(AGREEMENT, float("nan"))
-    their_prob = imaging.restore_prob(other, *prob.shape)
-    counts = Counts(*np.array([count(mask, imaging.to_mask(their_prob, teaching.card.threshold))]).T)
-    difference = float(np.abs(prob - their_prob).mean())
+    teacher_prob = imaging.restore_prob(teacher_prob, *prob.shape)
+    counts = Counts(*np.array([count(mask, imaging.to_mask(teacher_prob, teaching.card.threshold))]).T)
+    difference = float(np.abs(prob - teacher_prob).mean())
     return dict(zip(AGREEMENT, (float(scores(counts)["dice"][0]), difference), strict=True))
 
 

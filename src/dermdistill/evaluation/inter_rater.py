@@ -1,4 +1,4 @@
-"""The human line: how well people agree with each other on the same kind of images.
+"""Inter-rater agreement: how well people agree with each other on the same kind of images.
 
 A model above it has learnt one annotator's habits as much as lesions; a table without it invites the wrong
 conclusion.
@@ -18,14 +18,14 @@ import numpy as np
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import read_csv
 from dermdistill.imaging import read_mask
-from dermdistill.metrics.overlap import Counts, count, mean_interval, scores
+from dermdistill.metrics.overlap import Counts, Interval, count, mean_interval, scores
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _SEVERAL = re.compile(r"^(?P<image>.+?)_(?:segmentation|mask|annotator)_?(?P<person>[^_]+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class HumanLine:
+class InterRaterAgreement:
     """Dice of people against people, in [0, 1]."""
 
     label: str
@@ -45,7 +45,7 @@ class HumanLine:
 
 
 PUBLISHED = {
-    "isic2016": HumanLine(
+    "isic2016": InterRaterAgreement(
         "human against human, ISIC 2016", 0.8685, 0.856, 0.880, 167,
         "computed from the public masks: 167 of the 379 test images of ISIC 2016 have 2 to 5 of them",
     )
@@ -53,11 +53,11 @@ PUBLISHED = {
 """Known figures, by the catalogue's name of the data set."""
 
 
-def human_line(wanted: str | None, info: dict[str, Any]) -> HumanLine | None:
-    """The line for a data set: what the user names, or the published one of a catalogue's data set, or None.
+def find_agreement(source: str | None, info: dict[str, Any]) -> InterRaterAgreement | None:
+    """Return the agreement for a data set: what the user names, or the published one of a catalogue's set.
 
     Args:
-        wanted: A name in PUBLISHED, a CSV (`read_human`), a folder with several masks per image
+        source: A name in PUBLISHED, a CSV (`read_agreement`), a folder with several masks per image
             (`agreement_of_masks`), "none", or None: the published figure where there is one.
         info: The data set's dataset.json.
 
@@ -65,31 +65,31 @@ def human_line(wanted: str | None, info: dict[str, Any]) -> HumanLine | None:
         UsageError: No such name or path.
     """
     catalogue = str(info.get("source", {}).get("catalogue", ""))
-    if wanted is None:
+    if source is None:
         return PUBLISHED.get(catalogue)
-    if wanted == "none":
+    if source == "none":
         return None
-    if wanted in PUBLISHED:
-        line = PUBLISHED[wanted]
-        if catalogue == wanted:
-            return line
+    if source in PUBLISHED:
+        published = PUBLISHED[source]
+        if catalogue == source:
+            return published
         other = (
-            f"not comparable: {info.get('title') or info.get('name')} is not {wanted}, its masks are others"
+            f"not comparable: {info.get('title') or info.get('name')} is not {source}, its masks are others"
         )
-        return HumanLine(**{**asdict(line), "comparable": False, "note": other})
-    path = Path(wanted)
+        return InterRaterAgreement(**{**asdict(published), "comparable": False, "note": other})
+    path = Path(source)
     if path.is_dir():
         return agreement_of_masks(path)
     if path.is_file():
-        return read_human(path)
+        return read_agreement(path)
     raise UsageError(
-        f"There is no human line {wanted!r}.",
+        f"There is no human agreement {source!r}.",
         f"one of {', '.join(PUBLISHED)}, none, a CSV file, or a folder with several masks per image",
         "Name one of these, or leave --human out.",
     )
 
 
-def read_human(path: Path) -> HumanLine:
+def read_agreement(path: Path) -> InterRaterAgreement:
     """From a CSV: one row per image (columns image_id, dice), or one row in all (mean, low, high, n).
 
     Dice may be in 0–1 or, when any value is above 1, in percent. A summary row may name ``label`` and
@@ -108,15 +108,15 @@ def read_human(path: Path) -> HumanLine:
             values = np.array([np.mean(of_one) for of_one in by_image.values()])
             values = values / 100 if values.max() > 1 else values
             _check(path, values.tolist())
-            found = mean_interval(values)
-            return HumanLine("human against human", found.mean, found.low, found.high, found.n, path.name)
+            interval = mean_interval(values)
+            return _of_interval(interval, path.name)
         if len(rows) == 1:
             row = rows[0]
             mean, low, high = (float(row[key]) for key in ("mean", "low", "high"))
             unit = 100 if max(mean, low, high) > 1 else 1
             _check(path, [mean / unit, low / unit, high / unit])
             label, source = row.get("label") or "human against human", row.get("source") or path.name
-            return HumanLine(label, mean / unit, low / unit, high / unit, int(row["n"]), source)
+            return InterRaterAgreement(label, mean / unit, low / unit, high / unit, int(row["n"]), source)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} is no table of human agreement: {error!r}.",
@@ -130,10 +130,10 @@ def read_human(path: Path) -> HumanLine:
     )
 
 
-def agreement_of_masks(folder: Path) -> HumanLine:
+def agreement_of_masks(folder: Path) -> InterRaterAgreement:
     """From a folder of masks with several per image: ``IMAGE_Segmentation_1.png``, ``…_2.png`` …
 
-    Per image the mean Dice over all pairs of its masks; then the mean over images with a BCa interval.
+    Per image the mean Dice over all pairs of its masks; then the mean over images with its interval.
     ``_mask_`` and ``_annotator_`` serve as well as ``_Segmentation_``. Images with one mask are left out.
 
     Raises:
@@ -141,8 +141,8 @@ def agreement_of_masks(folder: Path) -> HumanLine:
     """
     by_image: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
-        if found := _SEVERAL.match(path.stem):
-            by_image[found["image"]].append(path)
+        if match := _SEVERAL.match(path.stem):
+            by_image[match["image"]].append(path)
     several = {name: paths for name, paths in by_image.items() if len(paths) > 1}
     if not several:
         raise DataError(
@@ -154,7 +154,12 @@ def agreement_of_masks(folder: Path) -> HumanLine:
     interval = mean_interval(values)
     people = sum(map(len, several.values()))
     source = f"{people} masks of {len(several)} images in {folder.name}"
-    return HumanLine("human against human", interval.mean, interval.low, interval.high, interval.n, source)
+    return _of_interval(interval, source)
+
+
+def _of_interval(interval: Interval, source: str) -> InterRaterAgreement:
+    label = "human against human"
+    return InterRaterAgreement(label, interval.mean, interval.low, interval.high, interval.n, source)
 
 
 def _mean_pair_dice(paths: list[Path]) -> float:

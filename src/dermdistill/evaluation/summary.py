@@ -1,4 +1,4 @@
-"""summary.json: a run's scores on one split with intervals, strata, calibration, agreement, failures."""
+"""summary.json: a run's scores on one split with intervals, subgroups, calibration, agreement, failures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dermdistill.evaluation.inter_rater import HumanLine
+from dermdistill.evaluation.inter_rater import InterRaterAgreement
 from dermdistill.evaluation.per_image import MEASURES, PerImage
-from dermdistill.evaluation.subgroups import SMALL, STRATA, grouped
+from dermdistill.evaluation.subgroups import by_subgroup
 from dermdistill.metrics.boundary import TOLERANCE
 from dermdistill.metrics.overlap import THRESHOLD_JACCARD, Interval, mean_interval, pooled_dice
 
@@ -21,7 +21,7 @@ PROTOCOL = (
     f"as 1; boundary F-score with a tolerance of {TOLERANCE} % of the diagonal; 95 % Hausdorff distance in "
     "percent of the diagonal; 95 % BCa bootstrap intervals over images"
 )
-IN_STRATA = ("dice", "jaccard")
+IN_SUBGROUPS = ("dice", "jaccard")
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Summary:
 
     scores: dict[str, Interval]
     """By full name: ``dice_per_image_mean`` …"""
-    by_stratum: dict[str, Any]
+    by_subgroup: dict[str, Any]
     dice_pooled: float
     calibration: dict[str, Any]
     agreement: dict[str, Any] | None
     failures: dict[str, Any]
-    human: HumanLine | None
+    inter_rater_agreement: InterRaterAgreement | None
     about: dict[str, Any]
     """Data, split, run, weights, model, threshold, device, versions, seconds."""
     folder: Path
@@ -47,11 +47,11 @@ class Summary:
             **self.about,
             "scores": {name: dataclasses.asdict(value) for name, value in self.scores.items()},
             "dice_pooled": self.dice_pooled,
-            "by_stratum": self.by_stratum,
+            "by_stratum": self.by_subgroup,
             "calibration": self.calibration,
             "agreement": self.agreement,
             "failures": self.failures,
-            "human": self.human and self.human.to_json(),
+            "human": self.inter_rater_agreement and self.inter_rater_agreement.to_json(),
         }
 
     def to_text(self) -> str:
@@ -67,17 +67,17 @@ class Summary:
         lines.append(f"  {'calibration (ECE)':<20}{100 * self.calibration['ece']:6.2f} %")
         if self.agreement:
             a = self.agreement
-            told = f"Dice with {a['teacher']}'s masks"
-            lines.append(f"  {'agreement, teacher':<20}{100 * a['dice']['mean']:6.2f}   {told}")
-        if self.human:
-            h = self.human
-            told = f"95 % CI {100 * h.low:.2f} to {100 * h.high:.2f}, n {h.n}"
-            told += "" if h.comparable else f" ({h.note})"
-            lines.append(f"  {'human, human':<20}{100 * h.mean:6.2f}   {told}")
+            text = f"Dice with {a['teacher']}'s masks"
+            lines.append(f"  {'agreement, teacher':<20}{100 * a['dice']['mean']:6.2f}   {text}")
+        if self.inter_rater_agreement:
+            h = self.inter_rater_agreement
+            text = f"95 % CI {100 * h.low:.2f} to {100 * h.high:.2f}, n {h.n}"
+            text += "" if h.comparable else f" ({h.note})"
+            lines.append(f"  {'human, human':<20}{100 * h.mean:6.2f}   {text}")
         lines.append(f"  {self.failures['rule']}: {self.failures['count']} images")
-        for stratum in self.by_stratum.values():
-            lines.append(f"  {stratum['label']}")
-            for level in stratum["levels"]:
+        for subgroup in self.by_subgroup.values():
+            lines.append(f"  {subgroup['label']}")
+            for level in subgroup["levels"]:
                 s = level["dice_per_image_mean"]
                 small = "   (few images)" if level["small"] else ""
                 lines.append(
@@ -93,7 +93,7 @@ def summarise(
     *,
     calibration: dict[str, Any],
     teacher: dict[str, Any] | None,
-    human: HumanLine | None,
+    inter_rater_agreement: InterRaterAgreement | None,
     about: dict[str, Any],
     folder: Path,
 ) -> Summary:
@@ -103,7 +103,7 @@ def summarise(
         images: Scored images.
         calibration: Of `Reliability.to_json`.
         teacher: ``{"teacher": name, "taught": …}`` where agreement was measured, else None.
-        human: The human line, or None.
+        inter_rater_agreement: How well people agree on such images, or None.
         about: As `Summary.about`.
         folder: Where it is written.
     """
@@ -112,35 +112,20 @@ def summarise(
     if teacher is not None:
         agreement = {
             **teacher,
-            "dice": dataclasses.asdict(mean_interval(images.more["agreement_dice"])),
-            "difference": dataclasses.asdict(mean_interval(images.more["agreement_difference"])),
+            "dice": dataclasses.asdict(mean_interval(images["agreement_dice"])),
+            "difference": dataclasses.asdict(mean_interval(images["agreement_difference"])),
         }
     return Summary(
         scores={f"{name}_per_image_mean": mean_interval(measures[name]) for name in MEASURES},
-        by_stratum=_by_stratum(images),
+        by_subgroup=by_subgroup(images, {f"{name}_per_image_mean": measures[name] for name in IN_SUBGROUPS}),
         dice_pooled=pooled_dice(images.counts),
         calibration=calibration,
         agreement=agreement,
         failures=_failures(images),
-        human=human,
+        inter_rater_agreement=inter_rater_agreement,
         about=about,
         folder=folder,
     )
-
-
-def _by_stratum(images: PerImage) -> dict[str, Any]:
-    measures, rows = images.measures(), images.rows()
-    found = {}
-    for stratum in STRATA:
-        levels = []
-        for level, places in grouped(stratum, rows):
-            scores = {
-                f"{name}_per_image_mean": dataclasses.asdict(mean_interval(measures[name][places]))
-                for name in IN_STRATA
-            }
-            levels.append({"level": level, "n": len(places), "small": len(places) < SMALL, **scores})
-        found[stratum.name] = {"label": stratum.label, "note": stratum.note, "levels": levels}
-    return found
 
 
 def _failures(images: PerImage) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import DataError, MismatchError
 from dermdistill.core.files import read_csv, read_json
 from dermdistill.evaluation.per_image import MEASURES, PerImage, read_per_image
-from dermdistill.evaluation.subgroups import SMALL, STRATA, grouped
+from dermdistill.evaluation.subgroups import by_subgroup
 from dermdistill.metrics import paired_tests
 from dermdistill.metrics.calibration import DEFINITION
-from dermdistill.metrics.overlap import Interval, Values, mean_interval
+from dermdistill.metrics.overlap import Interval, Values
 
 PRIMARY = "dice"
 COMPARED = ("dice", "jaccard", "boundary_f", "hd95")
@@ -68,7 +68,7 @@ def read_cell(study: Path, seed: int, run: Path, evaluation: Path) -> CellResult
             "scores of the weights that are there",
             "Run the study again without --collect: it scores them.",
         )
-    images = read_per_image(evaluation / "per_image.csv")
+    images = read_per_image(evaluation / "per_image.csv", required=MEASURES)
     metrics = read_csv(run / "metrics.csv") if (run / "metrics.csv").is_file() else []
     last = metrics[-1] if metrics else None
     return CellResult(
@@ -127,7 +127,7 @@ def arm_entry(
         "failures": float(np.mean([cell.summary["failures"]["count"] for cell in cells])),
         "calibration": _calibration(cells),
         "agreement": _agreement(cells),
-        "by_stratum": _by_stratum(cells),
+        "by_stratum": _by_subgroup(cells),
         "cells": [cell.to_json() for cell in cells],
     }
 
@@ -157,7 +157,7 @@ def compare(
                 a, b = a.mean(axis=0, keepdims=True), b.mean(axis=0, keepdims=True)
             result = paired_tests.paired(a, b, higher_is_better=name not in LOWER_IS_BETTER)
             pairs[name] = {**dataclasses.asdict(result), "p_holm": None}
-        by_stratum[arm] = _strata_differences(mine, theirs)
+        by_stratum[arm] = _differences_by_subgroup(mine, theirs)
         found.append(
             {
                 "arm": arm, "baseline": baseline, "seeds": [cell.seed for cell in mine],
@@ -186,33 +186,17 @@ def _matched(
     return [c for c in arm if c.seed in both], [c for c in baseline if c.seed in both]
 
 
-def _strata_differences(arm: list[CellResult], baseline: list[CellResult]) -> dict[str, Any]:
+def _differences_by_subgroup(arm: list[CellResult], baseline: list[CellResult]) -> dict[str, Any]:
     difference = stack(arm, PRIMARY).mean(axis=0) - stack(baseline, PRIMARY).mean(axis=0)
-    rows = baseline[0].images.rows()
+    found = by_subgroup(baseline[0].images, {PRIMARY: difference})
     return {
-        stratum.name: [
-            {"level": level, "small": len(places) < SMALL, **_plain(mean_interval(difference[places]))}
-            for level, places in grouped(stratum, rows)
-        ]
-        for stratum in STRATA
+        name: [{"level": one["level"], "small": one["small"], **one[PRIMARY]} for one in subgroup["levels"]]
+        for name, subgroup in found.items()
     }
 
 
-def _by_stratum(cells: Sequence[CellResult]) -> dict[str, Any]:
-    dice, rows = stack(cells, PRIMARY).mean(axis=0), cells[0].images.rows()
-    found = {}
-    for stratum in STRATA:
-        levels = [
-            {
-                "level": level,
-                "n": len(places),
-                "small": len(places) < SMALL,
-                "dice": _plain(mean_interval(dice[places])),
-            }
-            for level, places in grouped(stratum, rows)
-        ]
-        found[stratum.name] = {"label": stratum.label, "note": stratum.note, "levels": levels}
-    return found
+def _by_subgroup(cells: Sequence[CellResult]) -> dict[str, Any]:
+    return by_subgroup(cells[0].images, {PRIMARY: stack(cells, PRIMARY).mean(axis=0)})
 
 
 def _calibration(cells: Sequence[CellResult]) -> dict[str, Any]:
@@ -237,7 +221,7 @@ def _agreement(cells: Sequence[CellResult]) -> dict[str, Any] | None:
         return None
     means = {}
     for key, column in (("dice", "agreement_dice"), ("difference", "agreement_difference")):
-        values = np.stack([cell.images.more[column] for cell in cells])
+        values = np.stack([cell.images[column] for cell in cells])
         means[key] = _plain(paired_tests.seed_mean_interval(values))
     return {"teacher": told[0]["teacher"], "taught": all(one["taught"] for one in told), **means}
 

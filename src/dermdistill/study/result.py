@@ -12,7 +12,7 @@ from dermdistill.config import Recipe
 from dermdistill.core.errors import DataError, MismatchError
 from dermdistill.core.files import read_json, write_json
 from dermdistill.data.dataset import command, read_info
-from dermdistill.evaluation.inter_rater import human_line
+from dermdistill.evaluation.inter_rater import find_agreement
 from dermdistill.evaluation.summary import PROTOCOL
 from dermdistill.metrics.paired_tests import METHOD
 from dermdistill.study import aggregate
@@ -125,8 +125,8 @@ def _human(settings: StudySettings, base: Recipe, scored: dict[str, Any] | None)
     folder = base.data.root / (settings.test_data or base.data.name)
     if settings.human is None or not (folder / "dataset.json").exists():
         return scored
-    line = human_line(settings.human, read_info(folder))
-    return line.to_json() if line else None
+    agreement = find_agreement(settings.human, read_info(folder))
+    return agreement.to_json() if agreement else None
 
 
 def _not_run(settings: StudySettings) -> list[dict[str, Any]]:

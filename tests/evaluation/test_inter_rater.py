@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from dermdistill.core.errors import DataError, UsageError
-from dermdistill.evaluation.inter_rater import agreement_of_masks, human_line, read_human
+from dermdistill.evaluation.inter_rater import agreement_of_masks, find_agreement, read_agreement
 from dermdistill.imaging import write_png
 from dermdistill.metrics.overlap import mean_interval
 
@@ -20,19 +20,19 @@ OWN = {"name": "lab", "title": "The lab's", "source": {"images": "x"}}
 def test_per_image_rows_are_averaged_by_image_first(tmp_path: Path) -> None:
     path = tmp_path / "h.csv"
     path.write_text("image_id,dice\na,0.8\na,0.9\nb,0.7\nc,0.95\n", encoding="utf-8")
-    found = read_human(path)
+    found = read_agreement(path)
     expected = mean_interval(np.array([0.85, 0.7, 0.95]))
     assert (found.mean, found.low, found.high, found.n) == pytest.approx(
         (expected.mean, expected.low, expected.high, 3)
     )
     path.write_text("image_id,dice\na,80\nb,90\n", encoding="utf-8")
-    assert read_human(path).mean == pytest.approx(0.85)
+    assert read_agreement(path).mean == pytest.approx(0.85)
 
 
 def test_a_summary_row_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "h.csv"
     path.write_text("label,mean,low,high,n,source\nus,88.1,87,89.5,40,our ward\n", encoding="utf-8")
-    found = read_human(path)
+    found = read_agreement(path)
     assert found.to_json() == {
         "label": "us", "mean": pytest.approx(0.881), "low": pytest.approx(0.87),
         "high": pytest.approx(0.895), "n": 40, "source": "our ward", "comparable": True, "note": "",
@@ -48,7 +48,7 @@ def test_other_tables_are_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "h.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"h\.csv"):
-        read_human(path)
+        read_agreement(path)
 
 
 def test_several_masks_per_image(tmp_path: Path) -> None:
@@ -72,18 +72,18 @@ def test_several_masks_per_image(tmp_path: Path) -> None:
 def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
     write_png(tmp_path / "ISIC_9_Segmentation.png", np.ones((4, 4), np.uint8))
     with pytest.raises(DataError, match="two masks"):
-        human_line(str(tmp_path), OWN)
+        find_agreement(str(tmp_path), OWN)
 
 
 def test_the_published_figure_and_where_it_may_stand() -> None:
-    line = human_line(None, ISIC2016)
+    line = find_agreement(None, ISIC2016)
     assert line is not None
     assert (line.mean, line.low, line.high, line.n, line.comparable) == (0.8685, 0.856, 0.88, 167, True)
-    other = human_line("isic2016", OWN)
+    other = find_agreement("isic2016", OWN)
     assert other is not None
     assert not other.comparable
     assert "not comparable" in other.note
-    assert human_line(None, OWN) is None
-    assert human_line("none", ISIC2016) is None
+    assert find_agreement(None, OWN) is None
+    assert find_agreement("none", ISIC2016) is None
     with pytest.raises(UsageError, match="isic2016"):
-        human_line("isic2017", ISIC2016)
+        find_agreement("isic2017", ISIC2016)

@@ -15,7 +15,8 @@ from dermdistill.evaluation.image_difficulty import (
     thin_and_dark,
     typology_angle,
 )
-from dermdistill.evaluation.subgroups import ABSENT, STRATA, grouped
+from dermdistill.evaluation.per_image import PerImage
+from dermdistill.evaluation.subgroups import ABSENT, SUBGROUPS, by_subgroup, split_by
 from dermdistill.imaging import read_image, read_mask
 
 HAIRY = ["ISIC_0000229", "ISIC_0000074", "ISIC_0000214", "ISIC_0000042"]
@@ -134,17 +135,40 @@ def test_real_hairs_are_told_from_none(real_data: Path) -> None:
     ],
 )
 def test_levels(name: str, value: str, level: str) -> None:
-    (stratum,) = [s for s in STRATA if s.name == name]
-    assert stratum.level(value) == level
+    (subgroup,) = [s for s in SUBGROUPS if s.name == name]
+    assert subgroup.level(value) == level
+    if subgroup.cuts and value:
+        assert subgroup.level(float(value)) == level
 
 
 def test_groups_are_in_order_and_hold_every_image_once() -> None:
-    (stratum,) = [s for s in STRATA if s.name == "contrast"]
-    rows = [{"contrast": v} for v in ("50", "", "10", "30", "45")]
-    found = [(level, places.tolist()) for level, places in grouped(stratum, rows)]
+    (subgroup,) = [s for s in SUBGROUPS if s.name == "contrast"]
+    images = PerImage(list("abcde"), {"contrast": np.array([50, np.nan, 10, 30, 45])})
+    found = [(level, indices.tolist()) for level, indices in split_by(subgroup, images)]
     assert found == [
         ("low (ΔE below 20)", [2]),
         ("medium (20–40)", [3]),
         ("high (40 and more)", [0, 4]),
         (ABSENT, [1]),
     ]
+
+
+def test_scores_by_subgroup_are_those_of_its_images() -> None:
+    images = PerImage(
+        list("abcd"), {"border": np.array([0, 0.1, 0, 0.2])}, {"diagnosis": ["n", "m", "n", ""]}
+    )
+    dice = np.array([0.9, 0.5, 0.7, 0.6])
+    found = by_subgroup(images, {"dice": dice})
+    assert set(found) == {subgroup.name for subgroup in SUBGROUPS}
+    levels = [(one["level"], one["n"], one["dice"]["mean"]) for one in found["border"]["levels"]]
+    assert levels == [
+        ("inside the picture", 2, pytest.approx(0.8)),
+        ("cut by the border", 2, pytest.approx(0.55)),
+    ]
+    assert [(one["level"], one["n"]) for one in found["diagnosis"]["levels"]] == [
+        ("m", 1),
+        ("n", 2),
+        (ABSENT, 1),
+    ]
+    assert found["hair"]["levels"][0]["level"] == ABSENT  # a column that is not there
+    assert all(one["small"] for one in found["border"]["levels"])
