@@ -85,7 +85,7 @@ HOW: dict[str, How] = {
     "dermdistill prepare --unlabelled": Run(("--size", "32")),
     "dermdistill train teacher": Run((*SMALL, *TEACHER)),
     "dermdistill train student": Run((*SMALL, *STUDENT)),
-    "dermdistill distill": Run((*SMALL, *STUDENT)),
+    "dermdistill distill": Run((*SMALL, *STUDENT, "--teacher.recipe", "teacher-phantom")),
     "dermdistill evaluate": Run(),
     "dermdistill predict": Run(),
     "dermdistill figure": Run(("--count", "2")),
