@@ -19,7 +19,35 @@ from dermdistill.core.errors import DataError
 from dermdistill.core.files import hash_file, read_json, write_json
 
 FORMAT = 1
-_METADATA_PREFIX = "dermdistill."
+METADATA_PREFIX = "dermdistill."
+
+
+class OutlineCalibration(BaseModel):
+    """How a network's outline was fitted to the masks of those who use it (``dermdistill calibrate``).
+
+    Attributes:
+        images: Number of pictures with masks that it was fitted to.
+        images_sha256: Hash of the pictures' and masks' hashes, in the order of their names.
+        threshold_before: The card's threshold before the fit; the one after is the card's ``threshold``.
+        area_ratio: Median over pictures of the drawn area after over before; below 1: drawn tighter.
+        dice_before: Mean Dice before, 0 to 1.
+        dice_after: Mean Dice after, each picture drawn by what the other pictures taught (leave-one-out).
+        gain_low: Lower end of the 95 % interval of the mean difference.
+        gain_high: Upper end.
+        created: When; UTC, ISO 8601.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: int
+    images_sha256: str
+    threshold_before: float
+    area_ratio: float
+    dice_before: float
+    dice_after: float
+    gain_low: float
+    gain_high: float
+    created: str
 
 
 class ModelCard(BaseModel):
@@ -46,6 +74,7 @@ class ModelCard(BaseModel):
         scores: By split: ``{"val": {"dice": …}, "test:isic2016": {…}}``, in 0 to 1.
         reference: Statistics of the training images, to tell what is unlike them (`reference.fit_reference`);
             None: not fitted.
+        calibration: How the threshold was fitted to masks of one's own; None: it was not.
         versions: Of the packages that made it.
         created: When; UTC, ISO 8601.
     """
@@ -70,6 +99,7 @@ class ModelCard(BaseModel):
     scores: dict[str, dict[str, Any]] = {}
     export: dict[str, Any] | None = None
     reference: dict[str, Any] | None = None
+    calibration: OutlineCalibration | None = None
     versions: dict[str, str] = {}
     created: str = ""
 
@@ -97,7 +127,7 @@ class ModelCard(BaseModel):
 
     def to_metadata(self) -> dict[str, str]:
         """Flat strings, for an ONNX file's metadata."""
-        return {f"{_METADATA_PREFIX}{key}": json.dumps(value) for key, value in self.to_json().items()}
+        return {f"{METADATA_PREFIX}{key}": json.dumps(value) for key, value in self.to_json().items()}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], source: str = "metadata") -> ModelCard:
@@ -107,7 +137,7 @@ class ModelCard(BaseModel):
             DataError: There is no card in it.
         """
         found = {
-            k.removeprefix(_METADATA_PREFIX): v for k, v in metadata.items() if k.startswith(_METADATA_PREFIX)
+            k.removeprefix(METADATA_PREFIX): v for k, v in metadata.items() if k.startswith(METADATA_PREFIX)
         }
         try:
             tree = {key: json.loads(value) for key, value in found.items()}
@@ -142,8 +172,12 @@ class ModelCard(BaseModel):
 
 def make_card(**fields: Any) -> ModelCard:
     """A card stamped with this moment and the versions at hand."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return ModelCard(**fields, versions=versions(), created=now)
+    return ModelCard(**fields, versions=versions(), created=timestamp())
+
+
+def timestamp() -> str:
+    """This moment: UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:

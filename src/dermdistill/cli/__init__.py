@@ -31,6 +31,7 @@ VERBS = {
     "study": "arms × seeds as one job: student alone, distilled, teacher; paired tests",
     "report": "one page of a run or study: verdict, table, figures, pictures",
     "export": "write a run as ONNX (float32, int8, float16) and hold it against PyTorch",
+    "calibrate": "draw as you do: fit a student's outline to some masks of your own",
     "predict": "segment photos: masks, overlays, JSON",
     "serve": "a local web page and HTTP API: outline lesions in the browser",
     "bench": "networks side by side: latency, memory, cold start, size, Dice",
