@@ -64,7 +64,7 @@ def test_it_makes_what_it_promises(ran: tuple[Any, Path]) -> None:
     net.net.load_state_dict(state)
     assert dd.count_parameters(net) == card.parameters
     assert card.teacher is not None
-    assert card.teacher["fine_tuned"]
+    assert card.teacher.fine_tuned
     # The file without PyTorch answers as the network does.
     picture = (np.random.default_rng(0).random((96, 96, 3)) * 255).astype(np.uint8)
     answer = dd.Predictor(kept / "student.onnx")(picture)

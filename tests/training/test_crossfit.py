@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dermdistill import cli
-from dermdistill.artifacts.card import ModelCard
+from dermdistill.artifacts.card import ModelCard, TeacherRecord
 from dermdistill.config import Recipe, load_recipe, parse_recipe
 from dermdistill.config.settings import KDSettings, LossSettings
 from dermdistill.core.errors import ConfigError, MismatchError
@@ -71,7 +71,7 @@ def test_a_fold_leaves_its_part_out_and_the_card_tells(
 def test_the_recipe_fine_tunes_a_teacher_for_each_part(taught: Path, data: PreparedData) -> None:
     card = ModelCard.read(taught / "card.json")
     assert card.teacher is not None
-    assert [one["fold"] for one in card.teacher["mean_of"]] == ["0/2", "1/2"]
+    assert [one.fold for one in card.teacher.mean_of] == ["0/2", "1/2"]
     assert "fold" not in card.dataset, "the student learns from all images"
     words = model_card.to_markdown(card, file="x.onnx", size=1, data={}, summary={})
     assert "from 2 teachers, fine-tuned on lesions, each training image by those that" in words
@@ -90,7 +90,7 @@ def test_they_are_used_again(root: Path, taught: Path, monkeypatch: pytest.Monke
     again = training.distill(tiny("phantom", root, taught.parent, **more), progress=False)
     card = ModelCard.read(again / "card.json")
     assert card.teacher is not None
-    assert [one["fold"] for one in card.teacher["mean_of"]] == ["1/2", "0/2"]
+    assert [one.fold for one in card.teacher.mean_of] == ["1/2", "0/2"]
 
 
 def test_the_release_has_four_of_base_fine_tuned() -> None:
@@ -118,9 +118,9 @@ def test_a_teacher_that_is_named_takes_the_place_of_the_recipes_several(
     assert "folds is 4" in "".join(capsys.readouterr())
 
 
-def described(*folds: str | None) -> dict[str, Any]:
-    each = [{"run": f"t{i}"} | ({"fold": fold} if fold else {}) for i, fold in enumerate(folds)]
-    return {"mean_of": each}
+def described(*folds: str | None) -> TeacherRecord:
+    each = tuple(TeacherRecord(run=f"t{i}", fold=fold) for i, fold in enumerate(folds))
+    return TeacherRecord(mean_of=each)
 
 
 def test_who_teaches_which_image(data: PreparedData) -> None:

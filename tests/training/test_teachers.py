@@ -56,9 +56,9 @@ def test_the_mean_of_two_runs_teaches(root: Path, runs: list[Path], tmp_path: Pa
     with torch.no_grad():
         prob = torch.stack([load_run(path)[0](image).double().sigmoid() for path in runs]).mean(0)
         torch.testing.assert_close(net(image).double().sigmoid(), prob, atol=1e-6, rtol=0)
-    assert [one["run"] for one in told["mean_of"]] == ["t0", "t1"]
+    assert [one.run for one in told.mean_of] == ["t0", "t1"]
     hashes = [hash_file(path / "best_teacher_model.pth") for path in runs]
-    assert [one["weights_sha256"] for one in told["mean_of"]] == hashes
+    assert [one.weights_sha256 for one in told.mean_of] == hashes
 
 
 def test_a_teacher_still_in_training_is_told(
@@ -86,7 +86,7 @@ def test_a_student_of_two_teachers_is_trained_scored_and_described(
     assert float(row["val_teacher_dice"]) > 0
     card = ModelCard.read(folder / "card.json")
     assert card.teacher is not None
-    assert len(card.teacher["mean_of"]) == 2
+    assert len(card.teacher.mean_of) == 2
     evaluation.evaluate(folder, progress=False)
     summary = json.loads(
         (folder / "evaluation" / "phantom-test" / "summary.json").read_text(encoding="utf-8")
@@ -95,7 +95,7 @@ def test_a_student_of_two_teachers_is_trained_scored_and_described(
     words = model_card.to_markdown(card, file="x.onnx", size=1, data={}, summary=summary)
     assert "distilled from the mean of 2 teachers" in words
     assert words.count("- `t0`, ") == words.count("- `t1`, ") == 1
-    by_one = card.model_copy(update={"teacher": card.teacher["mean_of"][0]})
+    by_one = card.model_copy(update={"teacher": card.teacher.mean_of[0]})
     words = model_card.to_markdown(by_one, file="x.onnx", size=1, data={}, summary=summary)
     assert "distilled from a teacher: `t0`, unet-w4, weights SHA-256 `" in words
     assert arms.describe(run_files.read_run(folder)).endswith("distilled from 2 teachers: kl 1")
@@ -122,8 +122,8 @@ def test_the_last_weights_of_a_run_can_teach(
     prefix = ("net.net.", "averaged.module.net.")[which]
     for name, value in net.net.state_dict().items():
         assert torch.equal(value, state[prefix + name]), name
-    assert (told["weights"], told["weights_sha256"]) == ("last", hash_file(runs[which] / "last.ckpt"))
-    assert "val" not in told  # the card's scores are those of the best epoch
+    assert (told.weights, told.weights_sha256) == ("last", hash_file(runs[which] / "last.ckpt"))
+    assert told.val is None  # the card's scores are those of the best epoch
     copy = tmp_path / "copy"
     shutil.copytree(runs[which], copy)
     (copy / "last.ckpt").unlink()

@@ -12,7 +12,13 @@ import platform
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from dermdistill._version import __version__
 from dermdistill.core.errors import DataError
@@ -50,6 +56,63 @@ class OutlineCalibration(BaseModel):
     created: str
 
 
+class TeacherRecord(BaseModel):
+    """Which network taught a student, as the student's card records it: one teacher, or the mean of several.
+
+    Cards of other versions may hold further keys; they are kept as they are. Only what was given is written,
+    so a card that is read and written again stays the same.
+
+    Attributes:
+        run: Name of the teacher's run folder; None: it has none (untrained weights, or several teachers).
+        model: What `build_model` needs, as in its own card; None for several teachers.
+        fine_tuned: Whether it was trained on lesions before it taught.
+        fold: The part of the training images, as ``0/5``, that it was trained without; None: none.
+        weights: Which of its weights taught: the best by validation, or the last.
+        weights_sha256: Their hash.
+        best_sha256: Where its last weights taught: the hash of its best.
+        val: Its validation scores, where its best weights taught.
+        mean_of: The teachers whose mean taught; empty: one teacher.
+        folds: Into how many parts cross-fitting divided the training images; None: it was not used.
+        answers: ``kept`` where its logits were computed once and moved with the image (`cached_logits`);
+            None: they were computed anew for each view.
+
+    Examples:
+        >>> record = TeacherRecord(run="teacher-seed0", fine_tuned=True)
+        >>> record.teachers[0].run
+        'teacher-seed0'
+        >>> record.model_dump()
+        {'run': 'teacher-seed0', 'fine_tuned': True}
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    run: str | None = None
+    model: dict[str, str | None] | None = None
+    fine_tuned: bool = False
+    fold: str | None = None
+    weights: Literal["best", "last"] = "best"
+    weights_sha256: str | None = None
+    best_sha256: str | None = None
+    val: dict[str, Any] | None = None
+    mean_of: tuple[TeacherRecord, ...] = ()
+    folds: int | None = None
+    answers: Literal["kept"] | None = None
+
+    @property
+    def teachers(self) -> tuple[TeacherRecord, ...]:
+        """Each teacher by itself: one, or those of the mean."""
+        return self.mean_of or (self,)
+
+    @property
+    def cached_logits(self) -> bool:
+        """Whether its logits were cached, not computed anew for each view."""
+        return self.answers == "kept"
+
+    @model_serializer(mode="wrap")
+    def _write_what_was_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if key in self.model_fields_set}
+
+
 class ModelCard(BaseModel):
     """One trained network.
 
@@ -68,7 +131,7 @@ class ModelCard(BaseModel):
         seed: Of weights, order and views.
         epoch: The one whose weights were kept, from 1.
         parameters: Number of trainable values.
-        teacher: What taught it, or None.
+        teacher: Which network taught it, or None.
         export: Of an exported file: precision, opset, parity with PyTorch, how int8 was reached and what
             Dice it loses (0 to 1, paired, on validation). None before the first export.
         scores: By split: ``{"val": {"dice": …}, "test:isic2016": {…}}``, in 0 to 1.
@@ -95,7 +158,7 @@ class ModelCard(BaseModel):
     seed: int
     epoch: int = 0
     parameters: int
-    teacher: dict[str, Any] | None = None
+    teacher: TeacherRecord | None = None
     scores: dict[str, dict[str, Any]] = {}
     export: dict[str, Any] | None = None
     reference: dict[str, Any] | None = None

@@ -167,15 +167,15 @@ def _teaching(loaded: Loaded, given: Path | None) -> Loaded | None:
     """The teacher to compare with: the one given, or the one that taught, where it still lies there."""
     if given is not None:
         return run_predictions.load(given)
-    taught_by = loaded.card.teacher
-    if taught_by and (several := taught_by.get("mean_of")):
+    record = loaded.card.teacher
+    if record and (several := record.mean_of):
         logger.info(
             "%s was taught by the mean of %d teachers: agreement is measured with the one of --teacher RUN",
             loaded.folder.name, len(several),
         )  # fmt: skip
-    if not taught_by or not taught_by.get("run"):
+    if not record or not record.run:
         return None
-    places = [loaded.folder.parent / taught_by["run"]]
+    places = [loaded.folder.parent / record.run]
     if (loaded.folder / "config.yaml").is_file():
         named = run_folder.read_config(loaded.folder).teacher.run
         places += [named] if named else []
@@ -184,17 +184,17 @@ def _teaching(loaded: Loaded, given: Path | None) -> Loaded | None:
             found = run_predictions.load(place)
         except DermDistillError:
             continue
-        if found.card.weights_sha256 == taught_by["weights_sha256"]:
+        if found.card.weights_sha256 == record.weights_sha256:
             return found
     logger.info(
         "%s was taught by %s, which is not found: agreement with it is not measured (--teacher RUN names it)",
-        loaded.folder.name, taught_by["run"],
+        loaded.folder.name, record.run,
     )  # fmt: skip
     return None
 
 
 def _agreeing(card: ModelCard, teaching: Loaded) -> dict[str, Any]:
-    taught = (card.teacher or {}).get("weights_sha256") == teaching.card.weights_sha256
+    taught = card.teacher is not None and card.teacher.weights_sha256 == teaching.card.weights_sha256
     return {"teacher": teaching.folder.name, "taught": taught}
 
 

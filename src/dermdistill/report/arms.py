@@ -72,10 +72,10 @@ def describe(run: RunFiles) -> str:
     terms = ("kl", "channel_wise", "attention", "boundary")
     weights = [(term, run.settings.get(f"kd.{term}")) for term in terms]
     used = [f"{term.replace('_', '-')} {w:g}" for term, w in weights if isinstance(w, int | float) and w]
-    several = run.card.teacher.get("mean_of")
-    kind = "cross-fitted teachers" if run.card.teacher.get("folds") else "teachers"
+    several = run.card.teacher.mean_of
+    kind = "cross-fitted teachers" if run.card.teacher.folds else "teachers"
     taught = f"distilled from {len(several)} {kind}" if several else "distilled"
-    taught += ", asked once" if run.card.teacher.get("answers") == "kept" else ""
+    taught += ", asked once" if run.card.teacher.cached_logits else ""
     return f"{network}, {taught}" + (f": {', '.join(used)}" if used else "")
 
 

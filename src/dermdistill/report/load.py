@@ -73,7 +73,7 @@ def _run(folder: Path, audit: Path | None, on: str | None) -> Collected:
     found: list[tuple[Arm, RunFiles]] = [(make_arm(folder.name, [run], key), run)]
     if run.card and run.card.teacher:
         teacher = sections.teacher_of(run)
-        if run.card.teacher.get("mean_of"):
+        if run.card.teacher.mean_of:
             missing.append(
                 "The teachers beside the student: their mean taught, and it is not a run of its own."
             )

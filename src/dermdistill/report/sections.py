@@ -24,7 +24,7 @@ _PHANTOM = "The images are generated: they show that the machinery works, and sa
 def teacher_of(run: RunFiles) -> RunFiles | None:
     """The teacher's run by the settings, else by its name among the run's neighbours."""
     told = run.settings.get("teacher.run")
-    name = run.card.teacher.get("run") if run.card and run.card.teacher else None
+    name = run.card.teacher.run if run.card and run.card.teacher else None
     places = [Path(str(told))] if told else []
     places += [run.folder.parent / str(name)] if name else []
     return next((run_files.read_run(place) for place in places if run_files.is_run(place)), None)

@@ -60,8 +60,8 @@ def _check_one_teacher(settings: StudySettings, arms: dict[str, list[aggregate.C
             continue
         for cell in cells:
             expected = teachers.get(cell.seed, next(iter(teachers.values())))
-            told = cell.card.teacher or {}
-            taught_by = told.get("best_sha256", told.get("weights_sha256"))  # of teacher.weights last: both
+            record = cell.card.teacher
+            taught_by = record and (record.best_sha256 or record.weights_sha256)  # of the last weights: both
             if taught_by != expected:
                 raise MismatchError(
                     f"{cell.run} was taught by another teacher ({str(taught_by)[:12]}…) than the study's.",

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from dermdistill.artifacts import run_folder
-from dermdistill.artifacts.card import ModelCard, make_card
+from dermdistill.artifacts.card import ModelCard, TeacherRecord, make_card
 from dermdistill.config import Recipe
 from dermdistill.config.settings import OptimSettings
 from dermdistill.core.errors import ConfigError, TrainingError
@@ -95,7 +95,7 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
     unlabelled = find_unlabelled(recipe, data, progress=progress)
     teacher, described = find_teacher(recipe, data, fine_tune=fine_tune)
     if recipe.teacher.answers == "kept":
-        described |= {"answers": "kept"}
+        described = described.model_copy(update={"answers": "kept"})
     chosen = taught_by(data, described, recipe.teacher.folds) if recipe.teacher.folds is not None else None
     run = run_folder.open_run(recipe, resume=resume, overwrite=overwrite)
     if run.finished.exists():
@@ -194,7 +194,7 @@ def _fit(
     feed: Feed,
     run: run_folder.RunFolder,
     *,
-    teacher: dict[str, Any] | None,
+    teacher: TeacherRecord | None,
     resume: bool,
     progress: bool,
 ) -> Path:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dermdistill.artifacts.card import TeacherRecord
 from dermdistill.artifacts.run_folder import RunFolder
 from dermdistill.config import Recipe, load_recipe, to_tree
 from dermdistill.config.settings import split_fold
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 def find_teacher(
     recipe: Recipe, data: PreparedData, *, fine_tune: Callable[[Recipe], Path]
-) -> tuple[LesionNet | Ensemble, dict[str, Any]]:
+) -> tuple[LesionNet | Ensemble, TeacherRecord]:
     """The teacher of a distillation (or the mean of several), and what the student's card says of it.
 
     Args:
@@ -64,10 +65,10 @@ def find_teacher(
         )
     logger.warning("the teacher is not fine-tuned: its 21 VOC classes hold no lesion (an ablation)")
     net = build_model(wanted.arch, wanted.encoder, wanted.encoder_weights or "coco", head="voc")
-    return net, {"run": None, "model": net.spec.to_dict(), "fine_tuned": False}
+    return net, TeacherRecord(run=None, model=net.spec.to_dict(), fine_tuned=False)
 
 
-def taught_by(data: PreparedData, described: Mapping[str, Any], folds: int) -> Tensor:
+def taught_by(data: PreparedData, described: TeacherRecord, folds: int) -> Tensor:
     """Which teacher teaches which image in cross-fitting (Dao et al. 2021, arXiv 2104.09732, section 4).
 
     On the images that it was trained on a teacher says what their masks say, and little else.
@@ -84,17 +85,16 @@ def taught_by(data: PreparedData, described: Mapping[str, Any], folds: int) -> T
     Raises:
         MismatchError: A teacher was not trained without one of that many parts, or a part has no teacher.
     """
-    teachers = described.get("mean_of") or [described]
     advice = (
         f"Train them: dermdistill train RECIPE --data.fold 0/{folds} --name NAME, up to {folds - 1}/{folds}."
     )
     parts = []
-    for one in teachers:
-        part, whole = split_fold(one["fold"]) if one.get("fold") else (None, None)
+    for one in described.teachers:
+        part, whole = split_fold(one.fold) if one.fold else (None, None)
         if part is None or whole != folds:
-            found = f"without part {one['fold']}" if one.get("fold") else "on all parts"
+            found = f"without part {one.fold}" if one.fold else "on all parts"
             wanted = f"teachers that were each trained without one of {folds} parts of the images"
-            raise MismatchError(f"The teacher {one['run']} was trained {found}.", wanted, advice)
+            raise MismatchError(f"The teacher {one.run} was trained {found}.", wanted, advice)
         parts.append(part)
     if missing := sorted(set(range(folds)) - set(parts)):
         raise MismatchError(
@@ -136,7 +136,7 @@ def teacher_recipe(recipe: Recipe, fold: int | None = None) -> Recipe:
     return load_recipe(recipe.teacher.recipe, overrides)
 
 
-def check_same_teacher(taught_by: Mapping[str, Any] | None, described: Mapping[str, Any]) -> None:
+def check_same_teacher(taught_by: TeacherRecord | None, described: TeacherRecord) -> None:
     """Refuse to go on with another teacher than a run was begun with.
 
     Args:
@@ -146,7 +146,7 @@ def check_same_teacher(taught_by: Mapping[str, Any] | None, described: Mapping[s
     Raises:
         MismatchError: Their weights differ.
     """
-    before, now = _hashes(taught_by or {}), _hashes(described)
+    before, now = _hashes(taught_by), _hashes(described)
     if before != now:
         raise MismatchError(
             f"The run was begun with the teacher {_named(before)}, now it is {_named(now)}.",
@@ -155,8 +155,8 @@ def check_same_teacher(taught_by: Mapping[str, Any] | None, described: Mapping[s
         )
 
 
-def _hashes(described: Mapping[str, Any]) -> list[str | None]:
-    return [one.get("weights_sha256") for one in described.get("mean_of") or [described]]
+def _hashes(record: TeacherRecord | None) -> list[str | None]:
+    return [one.weights_sha256 for one in record.teachers] if record else [None]
 
 
 def _named(hashes: list[str | None]) -> str:
@@ -164,23 +164,25 @@ def _named(hashes: list[str | None]) -> str:
 
 
 def _mean_of(
-    loaded: list[tuple[LesionNet, dict[str, Any]]], folds: int | None
-) -> tuple[LesionNet | Ensemble, dict[str, Any]]:
+    loaded: list[tuple[LesionNet, TeacherRecord]], folds: int | None
+) -> tuple[LesionNet | Ensemble, TeacherRecord]:
     if len(loaded) == 1:
         return loaded[0]
-    described = [told for _, told in loaded]
-    for one, other in itertools.combinations(described, 2):
-        if one["weights_sha256"] == other["weights_sha256"]:
+    records = tuple(record for _, record in loaded)
+    for one, other in itertools.combinations(records, 2):
+        if one.weights_sha256 == other.weights_sha256:
             raise ConfigError(
-                f"The teachers {one['run']} and {other['run']} have the same weights.",
+                f"The teachers {one.run} and {other.run} have the same weights.",
                 "different ones: a mean over copies is the same teacher, and costs more",
                 "Leave one of them out.",
             )
-    told = {"run": None, "fine_tuned": True, "mean_of": described}
-    return Ensemble([net for net, _ in loaded]), told if folds is None else told | {"folds": folds}
+    record = TeacherRecord(run=None, fine_tuned=True, mean_of=records)
+    if folds is not None:
+        record = record.model_copy(update={"folds": folds})
+    return Ensemble([net for net, _ in loaded]), record
 
 
-def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[LesionNet, dict[str, Any]]:
+def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[LesionNet, TeacherRecord]:
     net, card = load_run(folder)
     run = RunFolder(folder, "teacher")
     if run.checkpoint.exists() and not run.finished.exists():
@@ -197,10 +199,11 @@ def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[Les
             "the same data and split: another split may hold this test set's images",
             "Fine-tune a teacher on this data (leave --teacher out), or accept it with --teacher.any-data.",
         )
-    described = {"run": folder.name, "model": card.model, "fine_tuned": True}
+    record = TeacherRecord(run=folder.name, model=card.model, fine_tuned=True)
     if "fold" in card.dataset:
-        described["fold"] = card.dataset["fold"]
+        record = record.model_copy(update={"fold": card.dataset["fold"]})
     if recipe.teacher.weights == "best":
-        return net, {**described, "weights_sha256": card.weights_sha256, "val": card.scores.get("val")}
+        best = {"weights_sha256": card.weights_sha256, "val": card.scores.get("val")}
+        return net, record.model_copy(update=best)
     last = {"weights": "last", "weights_sha256": load_last(net, folder), "best_sha256": card.weights_sha256}
-    return net, described | last
+    return net, record.model_copy(update=last)

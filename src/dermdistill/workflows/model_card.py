@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dermdistill.artifacts.card import ModelCard
+from dermdistill.artifacts.card import ModelCard, TeacherRecord
 
 METRICS = {
     "dice_per_image_mean": "Dice",
@@ -98,21 +98,21 @@ def _training(
             if encoder_weights == "imagenet" or "efficientnet" in encoder_weights
             else f"Its encoder began with the weights `{encoder_weights}`."
         )
-    if card.teacher and (several := card.teacher.get("mean_of")):
+    if card.teacher and (several := card.teacher.mean_of):
         each = "\n".join(f"- {_teacher(one)}" for one in several)
         group = f"{len(several)} teachers, fine-tuned on lesions"
         told = (
             f"It was distilled from {group}, each training image by those that were trained without it:"
-            if card.teacher.get("folds")
+            if card.teacher.folds
             else f"It was distilled from the mean of {group}:"
         )
         lines.append(f"{told}\n\n{each}")
     elif card.teacher:
-        tuned = "" if card.teacher.get("fine_tuned") else ", which was not fine-tuned on lesions"
+        tuned = "" if card.teacher.fine_tuned else ", which was not fine-tuned on lesions"
         lines.append(f"It was distilled from a teacher: {_teacher(card.teacher)}{tuned}.")
     else:
         lines.append("It was trained on the masks alone, without a teacher.")
-    if card.teacher and card.teacher.get("answers") == "kept":
+    if card.teacher and card.teacher.cached_logits:
         lines.append(
             "The answer that taught an image is the mean over its four flips; it was asked for once, and "
             "moved with the image."
@@ -223,14 +223,12 @@ def _network(model: Mapping[str, Any]) -> str:
     return f"{model['arch']}{f' on {encoder}' if encoder else ''}"
 
 
-def _teacher(taught: Mapping[str, Any]) -> str:
-    words = [f"`{taught['run']}`"] if taught.get("run") else []
-    words.append(_network(taught["model"]))
-    if fold := taught.get("fold"):
-        words.append(f"trained without part {fold}")
-    if sha := taught.get("weights_sha256"):
-        words.append(f"weights SHA-256 `{sha}`")
-    return ", ".join(words)
+def _teacher(record: TeacherRecord) -> str:
+    parts = [f"`{record.run}`"] if record.run else []
+    parts += [_network(record.model)] if record.model else []
+    parts += [f"trained without part {record.fold}"] if record.fold else []
+    parts += [f"weights SHA-256 `{record.weights_sha256}`"] if record.weights_sha256 else []
+    return ", ".join(parts)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
