@@ -1,71 +1,60 @@
 """``dermdistill audit``."""
 
-# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
-# imported inside the verb, so that `dermdistill --help` stays quick.
+from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
-from dermdistill.cli.common import show_progress
+from dermdistill.cli.common import print_json, show_progress
 from dermdistill.core.errors import UsageError
 
 
-def command() -> Callable[..., int]:
-    """The verb as a function: its signature and docstring are the command line's."""
-    import tyro
-    from tyro.conf import Positional
+def audit(
+    data: tuple[str, ...],
+    /,
+    root: Path = Path("data"),
+    out: Path = Path("audit"),
+    manifest: Path | None = None,
+    split_column: str | None = None,
+    pages: int = 12,
+    cache: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Find images that training and test share: equal, near-duplicate, or of the same lesion.
 
-    def audit(
-        data: Positional[tuple[str, ...]],
-        /,
-        root: Path = Path("data"),
-        out: Path = Path("audit"),
-        manifest: Path | None = None,
-        split_column: str | None = None,
-        pages: int = 12,
-        cache: Path | None = None,
-        as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
-    ) -> int:
-        """Find images that training and test share: equal, near-duplicate, or of the same lesion.
+    Exit code 1 when a training image shows what a validation or test image shows.
 
-        Exit code 1 when a training image shows what a validation or test image shows.
+    Args:
+        data: Names or folders of prepared data sets; folders of images (FOLDER=train, =val or =test).
+        root: Folder that holds the prepared data sets.
+        out: Folder for audit.csv, audit.json and pairs.png.
+        manifest: CSV that gives the folders' images a split, and a group (lesion_id, patient_id).
+        split_column: Its column with the split.
+        pages: Most pages of pictures, eight pairs each; 0 for none.
+        cache: File of the fingerprints (default: in the folder of the results).
+        json: Print audit.json instead of the table.
+    """
+    from dermdistill.audit import entries, report
+    from dermdistill.audit.run import audit as do_audit
 
-        Args:
-            data: Names or folders of prepared data sets; folders of images (FOLDER=train, =val or =test).
-            root: Folder that holds the prepared data sets.
-            out: Folder for audit.csv, audit.json and pairs.png.
-            manifest: CSV that gives the folders' images a split, and a group (lesion_id, patient_id).
-            split_column: Its column with the split.
-            pages: Most pages of pictures, eight pairs each; 0 for none.
-            cache: File of the fingerprints (default: in the folder of the results).
-            as_json: Print audit.json instead of the table.
-        """
-        from dermdistill.audit import entries, report
-        from dermdistill.audit.run import audit as do_audit
-
-        if not data:
-            raise UsageError(
-                "dermdistill audit needs something to look at.",
-                "dermdistill audit DATA…, the names of prepared data sets or folders of images",
-                "Name one: dermdistill audit isic2016",
-            )
-        if pages < 0:
-            raise UsageError(
-                f"--pages is {pages}.",
-                "0 or more",
-                "Set --pages to 0 for no pictures, or to how many pages you want.",
-            )
-        found = entries.collect(data, root, manifest=manifest, split_column=split_column)
-        result = do_audit(found, out, cache=cache, pages=pages, progress=show_progress())
-        if as_json:
-            print(json.dumps(report.to_json(result), indent=2, ensure_ascii=False))
-        else:
-            print(_words(result, out))
-        return 1 if result.leaks else 0
-
-    return audit
+    if not data:
+        raise UsageError(
+            "dermdistill audit needs something to look at.",
+            "dermdistill audit DATA…, the names of prepared data sets or folders of images",
+            "Name one: dermdistill audit isic2016",
+        )
+    if pages < 0:
+        raise UsageError(
+            f"--pages is {pages}.",
+            "0 or more",
+            "Set --pages to 0 for no pictures, or to how many pages you want.",
+        )
+    found = entries.collect(data, root, manifest=manifest, split_column=split_column)
+    result = do_audit(found, out, cache=cache, pages=pages, progress=show_progress())
+    if json:
+        print_json(report.to_json(result))
+    else:
+        print(_words(result, out))
+    return 1 if result.leaks else 0
 
 
 def _words(result, out: Path) -> str:  # type: ignore[no-untyped-def]

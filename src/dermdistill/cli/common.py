@@ -1,11 +1,53 @@
-"""What several verbs share."""
+"""What several verbs share: reading arguments (tyro is imported here, and late), logs, JSON, checks."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import json
+import logging
+import os
 import sys
+import warnings
+from typing import Any, TextIO, cast
 
 from dermdistill.core.errors import MissingExtraError, UsageError
+
+
+def parse(what: Any, verb: str, arguments: list[str], **named: Any) -> Any:
+    """Read a verb's arguments by a signature.
+
+    Args:
+        what: A function, which is called with them, or a type, which is made of them; the docstring is the
+            text of ``--help``.
+        verb: The verb, for ``--help``.
+        arguments: The words after the verb.
+        named: As `tyro.cli` takes them.
+
+    Returns:
+        What the function returned, or the object.
+    """
+    import tyro
+
+    return tyro.cli(what, prog=f"dermdistill {verb}", args=arguments, **named)
+
+
+def describe(what: Any, **named: Any) -> argparse.ArgumentParser:
+    """The parser that tyro makes of a function or a type, without ``--help``."""
+    import tyro
+
+    with warnings.catch_warnings():
+        # tyro means to remove this function, and has no other that tells a parser's options. Without it the
+        # verb `completion` would be lost, and a test would say so.
+        warnings.filterwarnings("ignore", "get_parser", DeprecationWarning)
+        made = tyro.extras.get_parser(what, add_help=False, **named)
+    # tyro carries its own copy of argparse: other classes, the same attributes.
+    return cast(argparse.ArgumentParser, made)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def show_progress() -> bool:
@@ -36,3 +78,33 @@ def take(arguments: list[str], flag: str) -> bool:
     if found:
         arguments.remove(flag)
     return found
+
+
+class _TqdmHandler(logging.StreamHandler[Any]):
+    """Log lines that do not tear a progress bar."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__(stream)
+        self.to = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=self.to or sys.stderr)
+
+
+def set_up_logging(stream: TextIO | None = None) -> None:
+    """Our messages to ``stream`` (None: stderr); called in a study's worker processes too."""
+    handler = _TqdmHandler(stream)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    ours = logging.getLogger("dermdistill")
+    ours.handlers, ours.propagate = [handler], False
+    ours.setLevel(logging.DEBUG if os.environ.get("DERMDISTILL_DEBUG") else logging.INFO)
+    # Lightning's banners and tips are not ours to show.
+    # (By part: Lightning sets the level of its top logger itself when it is imported.)
+    for part in (
+        "fabric.utilities",
+        *(f"pytorch.{p}" for p in ("trainer", "loops", "callbacks", "utilities")),
+    ):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)

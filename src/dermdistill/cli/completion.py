@@ -1,36 +1,29 @@
 """``dermdistill completion``."""
 
-# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
-# imported inside the verb, so that `dermdistill --help` stays quick.
+from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 
-def command() -> Callable[..., int]:
-    """The verb as a function: its signature and docstring are the command line's."""
-    from tyro.conf import Positional
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
+    """Print a script that completes verbs, options, choices, recipes and files in a shell.
 
-    def completion(shell: Positional[Literal["bash", "zsh", "fish"]], /) -> int:
-        """Print a script that completes verbs, options, choices, recipes and files in a shell.
+    bash: dermdistill completion bash > ~/.local/share/bash-completion/completions/dermdistill
 
-        bash: dermdistill completion bash > ~/.local/share/bash-completion/completions/dermdistill
+    zsh: dermdistill completion zsh > a folder of $fpath, as _dermdistill
 
-        zsh: dermdistill completion zsh > a folder of $fpath, as _dermdistill
+    fish: dermdistill completion fish > ~/.config/fish/completions/dermdistill.fish
 
-        fish: dermdistill completion fish > ~/.config/fish/completions/dermdistill.fish
+    It is made from the parser and the recipes of this version: write it anew after an upgrade.
 
-        It is made from the parser and the recipes of this version: write it anew after an upgrade.
-
-        Args:
-            shell: For which shell.
-        """
-        print(script(shell))
-        return 0
-
-    return completion
+    Args:
+        shell: For which shell.
+    """
+    print(script(shell))
+    return 0
 
 
 def script(shell: Literal["bash", "zsh", "fish"]) -> str:

@@ -1,9 +1,7 @@
 """``dermdistill export``."""
 
-# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
-# imported inside the verb, so that `dermdistill --help` stays quick.
+from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -11,87 +9,81 @@ from dermdistill.cli.common import need_train_extra, show_progress
 from dermdistill.core.errors import UsageError
 
 
-def command() -> Callable[..., int]:
-    """The verb as a function: its signature and docstring are the command line's."""
-    from tyro.conf import Positional
+def export(
+    run: Path,
+    /,
+    out: Path | None = None,
+    data: str | None = None,
+    root: Path | None = None,
+    precisions: tuple[Literal["fp32", "int8", "fp16"], ...] = ("fp32", "int8", "fp16"),
+    targets: tuple[Literal["openvino", "executorch", "coreml"], ...] = (),
+    dynamic_size: bool = False,
+    calibration: int = 128,
+    seed: int = 0,
+    release: Path | None = None,
+    bench: Path | None = None,
+    licence: str | None = None,
+    remark: tuple[str, ...] = (),
+) -> int:
+    """Write a run as ONNX files that need no PyTorch, each held against PyTorch on validation images.
 
-    def export(
-        run: Positional[Path],
-        /,
-        out: Path | None = None,
-        data: str | None = None,
-        root: Path | None = None,
-        precisions: tuple[Literal["fp32", "int8", "fp16"], ...] = ("fp32", "int8", "fp16"),
-        targets: tuple[Literal["openvino", "executorch", "coreml"], ...] = (),
-        dynamic_size: bool = False,
-        calibration: int = 128,
-        seed: int = 0,
-        release: Path | None = None,
-        bench: Path | None = None,
-        licence: str | None = None,
-        remark: tuple[str, ...] = (),
-    ) -> int:
-        """Write a run as ONNX files that need no PyTorch, each held against PyTorch on validation images.
+    Args:
+        run: Run folder, or a weights file with its card.json beside it.
+        out: Where to write (default: RUN/export).
+        data: Prepared data set to calibrate and compare on (default: the one it was trained on).
+        root: Folder that holds prepared data sets (default: the run's).
+        precisions: Which ONNX files; fp32 is always written.
+        targets: Other formats too, where their libraries are installed.
+        dynamic_size: Leave height and width open (multiples of the network's stride).
+        calibration: Training images to calibrate int8 on.
+        seed: Of their choice.
+        release: Score the run on its test split, and write student.onnx and MODEL_CARD.md into this
+            folder too (src/dermdistill/weights for the student that comes with the package).
+        bench: A bench.json whose latencies the model card shows.
+        licence: Of the training images, for the model card, where the data set does not know it.
+        remark: Sentences for the top of the model card.
+    """
+    if calibration < 1:
+        raise UsageError(
+            f"--calibration is {calibration}.",
+            "at least 1 training image",
+            "Set --calibration to 1 or more (128 is the default).",
+        )
+    need_train_extra("export")
+    if release is not None:
+        _check_release(out, data, precisions, targets, dynamic_size)
+        from dermdistill.workflows.release import release as make
 
-        Args:
-            run: Run folder, or a weights file with its card.json beside it.
-            out: Where to write (default: RUN/export).
-            data: Prepared data set to calibrate and compare on (default: the one it was trained on).
-            root: Folder that holds prepared data sets (default: the run's).
-            precisions: Which ONNX files; fp32 is always written.
-            targets: Other formats too, where their libraries are installed.
-            dynamic_size: Leave height and width open (multiples of the network's stride).
-            calibration: Training images to calibrate int8 on.
-            seed: Of their choice.
-            release: Score the run on its test split, and write student.onnx and MODEL_CARD.md into this
-                folder too (src/dermdistill/weights for the student that comes with the package).
-            bench: A bench.json whose latencies the model card shows.
-            licence: Of the training images, for the model card, where the data set does not know it.
-            remark: Sentences for the top of the model card.
-        """
-        if calibration < 1:
-            raise UsageError(
-                f"--calibration is {calibration}.",
-                "at least 1 training image",
-                "Set --calibration to 1 or more (128 is the default).",
-            )
-        need_train_extra("export")
-        if release is not None:
-            _check_release(out, data, precisions, targets, dynamic_size)
-            from dermdistill.workflows.release import release as make
-
-            found = make(
-                run,
-                release,
-                root=root,
-                bench=bench,
-                licence=licence,
-                remarks=remark,
-                seed=seed,
-                calibration=calibration,
-                progress=show_progress(),
-            )
-            print(found.to_text())
-            print(release / "MODEL_CARD.md")
-            return 0
-        from dermdistill.export.export import export_run
-
-        found = export_run(
+        found = make(
             run,
-            out=out,
-            data=data,
+            release,
             root=root,
-            precisions=precisions,
-            also=targets,
-            dynamic_size=dynamic_size,
-            calibration=calibration,
+            bench=bench,
+            licence=licence,
+            remarks=remark,
             seed=seed,
+            calibration=calibration,
             progress=show_progress(),
         )
         print(found.to_text())
+        print(release / "MODEL_CARD.md")
         return 0
+    from dermdistill.export.export import export_run
 
-    return export
+    found = export_run(
+        run,
+        out=out,
+        data=data,
+        root=root,
+        precisions=precisions,
+        also=targets,
+        dynamic_size=dynamic_size,
+        calibration=calibration,
+        seed=seed,
+        progress=show_progress(),
+    )
+    print(found.to_text())
+    return 0
 
 
 def _check_release(out: Path | None, data: str | None, *others: object) -> None:

@@ -1,61 +1,53 @@
 """``dermdistill figure``."""
 
-# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
-# imported inside the verb, so that `dermdistill --help` stays quick.
+from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from dermdistill.cli.common import need_positive, need_train_extra, show_progress
 
 
-def command() -> Callable[..., int]:
-    """The verb as a function: its signature and docstring are the command line's."""
-    from tyro.conf import Positional
+def figure(
+    run: Path,
+    /,
+    ids: tuple[str, ...] = (),
+    count: int = 6,
+    split: Literal["train", "val", "test"] = "val",
+    data: str | None = None,
+    root: Path | None = None,
+    teacher: Path | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+) -> int:
+    """Image, truth and prediction side by side.
 
-    def figure(
-        run: Positional[Path],
-        /,
-        ids: tuple[str, ...] = (),
-        count: int = 6,
-        split: Literal["train", "val", "test"] = "val",
-        data: str | None = None,
-        root: Path | None = None,
-        teacher: Path | None = None,
-        seed: int = 0,
-        out: Path | None = None,
-    ) -> int:
-        """Image, truth and prediction side by side.
+    Args:
+        run: Run folder.
+        ids: Image ids to show (default: a seeded choice).
+        count: How many to choose.
+        split: From which split.
+        data: Prepared data set (default: the one it was trained on).
+        root: Folder that holds prepared data sets.
+        teacher: A teacher's run folder: its prediction becomes a fourth column.
+        seed: Of the choice.
+        out: PNG file (default: RUN/figures/SPLIT.png).
+    """
+    need_positive("--count", count)
+    need_train_extra("figure")
+    from dermdistill.evaluation.gallery import figure_of_run
 
-        Args:
-            run: Run folder.
-            ids: Image ids to show (default: a seeded choice).
-            count: How many to choose.
-            split: From which split.
-            data: Prepared data set (default: the one it was trained on).
-            root: Folder that holds prepared data sets.
-            teacher: A teacher's run folder: its prediction becomes a fourth column.
-            seed: Of the choice.
-            out: PNG file (default: RUN/figures/SPLIT.png).
-        """
-        need_positive("--count", count)
-        need_train_extra("figure")
-        from dermdistill.evaluation.gallery import figure_of_run
-
-        path = figure_of_run(
-            run,
-            ids=list(ids),
-            count=count,
-            split=split,
-            data=data,
-            root=root,
-            teacher=teacher,
-            seed=seed,
-            out=out,
-            progress=show_progress(),
-        )
-        print(path)
-        return 0
-
-    return figure
+    path = figure_of_run(
+        run,
+        ids=list(ids),
+        count=count,
+        split=split,
+        data=data,
+        root=root,
+        teacher=teacher,
+        seed=seed,
+        out=out,
+        progress=show_progress(),
+    )
+    print(path)
+    return 0

@@ -6,7 +6,7 @@ import argparse
 import logging
 
 from dermdistill import config
-from dermdistill.cli.common import need_train_extra, show_progress, take
+from dermdistill.cli.common import describe, need_train_extra, parse, show_progress, take
 from dermdistill.core.errors import UsageError
 
 OWN_FLAGS = {
@@ -19,8 +19,6 @@ TEACHER = ("--teacher", "names a finished teacher run, instead of the recipe's")
 
 def parser(verb: str) -> argparse.ArgumentParser:
     """The verb's options, for those who list them: RECIPE, the recipe's fields, and our own flags."""
-    from dermdistill.cli.parsers import describe
-
     made = describe(config.Recipe, default=config.Recipe(name="NAME"))
     made.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
     for flag, text in OWN_FLAGS.items():
@@ -30,10 +28,8 @@ def parser(verb: str) -> argparse.ArgumentParser:
     return made
 
 
-def learn(verb: str, arguments: list[str]) -> int:
+def run(verb: str, arguments: list[str]) -> int:
     """Run one training by its recipe; ``verb`` is train or distill."""
-    import tyro
-
     resume, overwrite = (take(arguments, flag) for flag in OWN_FLAGS)
     # --teacher RUN is short for --teacher.run RUN, and takes the recipe's several teachers back.
     one_teacher = any(a.partition("=")[0] == "--teacher" for a in arguments)
@@ -53,11 +49,11 @@ def learn(verb: str, arguments: list[str]) -> int:
             "Name a YAML file, or one of the shipped recipes: "
             f"{', '.join(path.stem for path in config.shipped_recipes())}.",
         )
-    recipe = tyro.cli(
+    recipe = parse(
         config.Recipe,
+        f"{verb} RECIPE [--resume] [--overwrite]",
+        arguments,
         default=recipe.for_one_teacher() if one_teacher else recipe,
-        args=arguments,
-        prog=f"dermdistill {verb} RECIPE [--resume] [--overwrite]",
         description="Every field of the recipe can be set here. "
         + ", ".join(f"{flag} {text}" for flag, text in OWN_FLAGS.items())
         + (f", {TEACHER[0]} RUN {TEACHER[1]}." if verb == "distill" else "."),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from dermdistill.cli import set_up_logging
+from dermdistill.cli.common import set_up_logging
 from dermdistill.core.errors import UsageError
 from dermdistill.data.dataset import is_prepared
 from dermdistill.data.download.catalog import find_source

@@ -1,15 +1,15 @@
 """``dermdistill recipes``."""
 
-# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
-# imported inside the verb, so that `dermdistill --help` stays quick.
+from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
+from tyro.conf import arg
+
+from dermdistill.cli.common import print_json
 from dermdistill.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,68 +20,60 @@ TABLE_COLUMNS = 150
 PIPE_COLUMNS = 160
 
 
-def command() -> Callable[..., int]:
-    """The verb as a function: its signature and docstring are the command line's."""
-    import tyro
-    from tyro.conf import Positional
+def recipes(
+    recipe_or_study: Annotated[str | None, arg(metavar="[NAME]")] = None,
+    /,
+    explain: bool = False,
+    all: bool = False,
+    json: bool = False,
+) -> int:
+    """The shipped recipes and studies: what each is, its cost, its score. With a name: its file.
 
-    def recipes(
-        recipe_or_study: Positional[Annotated[str | None, tyro.conf.arg(metavar="[NAME]")]] = None,
-        /,
-        explain: bool = False,
-        all: bool = False,
-        as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
-    ) -> int:
-        """The shipped recipes and studies: what each is, its cost, its score. With a name: its file.
+    Args:
+        recipe_or_study: Name of a shipped recipe or study, or a YAML file.
+        explain: Its settings with value, default, range and meaning.
+        all: With --explain: those too that it leaves as they are.
+        json: Print JSON.
+    """
+    from dermdistill import config
+    from dermdistill.cli.recipe_index import explain as read_explained
+    from dermdistill.cli.recipe_index import index, read_entry, read_settings
 
-        Args:
-            recipe_or_study: Name of a shipped recipe or study, or a YAML file.
-            explain: Its settings with value, default, range and meaning.
-            all: With --explain: those too that it leaves as they are.
-            as_json: Print JSON.
-        """
-        from dermdistill import config
-        from dermdistill.cli.recipe_index import explain as read_explained
-        from dermdistill.cli.recipe_index import index, read_entry, read_settings
-
-        if recipe_or_study is None and explain:
-            raise UsageError(
-                "--explain needs a recipe.", "dermdistill recipes NAME --explain",
-                "Name one; dermdistill recipes lists them.",
-            )  # fmt: skip
-        if all and not explain:
-            raise UsageError(
-                "--all goes with --explain.", "dermdistill recipes NAME --explain --all",
-                "Add --explain, or leave --all out.",
-            )  # fmt: skip
-        if recipe_or_study is None:
-            entries = index()
-            print(_json([entry.to_json() for entry in entries]) if as_json else _listing(entries))
-            return 0
-        path = config.find_recipe(recipe_or_study)
-        if not explain and not as_json:
-            print(path.read_text(encoding="utf-8"), end="")
-            return 0
-        settings = [one for one in read_explained(path) if all or one.is_set] if explain else []
-        if as_json:
-            told: dict[str, Any] = {**read_entry(path).to_json(), "settings": read_settings(path)}
-            print(_json(told | ({"fields": [one.to_json() for one in settings]} if explain else {})))
+    if recipe_or_study is None and explain:
+        raise UsageError(
+            "--explain needs a recipe.", "dermdistill recipes NAME --explain",
+            "Name one; dermdistill recipes lists them.",
+        )  # fmt: skip
+    if all and not explain:
+        raise UsageError(
+            "--all goes with --explain.", "dermdistill recipes NAME --explain --all",
+            "Add --explain, or leave --all out.",
+        )  # fmt: skip
+    if recipe_or_study is None:
+        entries = index()
+        if json:
+            print_json([entry.to_json() for entry in entries])
         else:
-            print("\n".join(_explained(one, mark=all) for one in settings))
+            print(_listing(entries))
         return 0
-
-    return recipes
-
-
-def _json(told: Any) -> str:
-    return json.dumps(told, indent=2, ensure_ascii=False)
+    path = config.find_recipe(recipe_or_study)
+    if not explain and not json:
+        print(path.read_text(encoding="utf-8"), end="")
+        return 0
+    settings = [one for one in read_explained(path) if all or one.is_set] if explain else []
+    if json:
+        told: dict[str, Any] = {**read_entry(path).to_json(), "settings": read_settings(path)}
+        print_json(told | ({"fields": [one.to_json() for one in settings]} if explain else {}))
+    else:
+        print("\n".join(_explained(one, mark=all) for one in settings))
+    return 0
 
 
 def _columns() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_COLUMNS
 
 
-def _listing(entries: list["Entry"]) -> str:
+def _listing(entries: list[Entry]) -> str:
     from dermdistill.cli.recipe_index import short, short_score
 
     columns = _columns()
@@ -113,7 +105,7 @@ def _listing(entries: list["Entry"]) -> str:
     )
 
 
-def _explained(one: "Setting", *, mark: bool) -> str:
+def _explained(one: Setting, *, mark: bool) -> str:
     """A setting as a line of YAML, what it may be, and its meaning."""
     default = "required" if one.required else f"default {_value(one.default)}"
     head = f"{'* ' if mark and one.is_set else ''}{one.name}: {_value(one.value)}"

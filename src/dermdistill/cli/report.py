@@ -1,59 +1,49 @@
 """``dermdistill report``."""
 
-# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
-# imported inside the verb, so that `dermdistill --help` stays quick.
+from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 
 from dermdistill.core.errors import MissingExtraError, UsageError
 
 
-def command() -> Callable[..., int]:
-    """The verb as a function: its signature and docstring are the command line's."""
-    from tyro.conf import Positional
+def report(
+    folder: Path,
+    /,
+    format: str = "html,md,tex,json",
+    out: Path | None = None,
+    audit: Path | None = None,
+    on: str | None = None,
+) -> int:
+    """One report of a run or a study: the answer, the table, figures, pictures, and how to repeat it.
 
-    def report(
-        folder: Positional[Path],
-        /,
-        format: str = "html,md,tex,json",
-        out: Path | None = None,
-        audit: Path | None = None,
-        on: str | None = None,
-    ) -> int:
-        """One report of a run or a study: the answer, the table, figures, pictures, and how to repeat it.
+    It reads what train, distill, evaluate, study and audit have written, and runs no network.
 
-        It reads what train, distill, evaluate, study and audit have written, and runs no network.
+    Args:
+        folder: Run folder or study folder.
+        format: Which files, separated by commas: html, md, tex, json.
+        out: Folder of the report (default: FOLDER/report).
+        audit: audit.json of dermdistill audit (default: one in FOLDER or beside the data, if any).
+        on: Which evaluation of a run, as DATA-SPLIT (default: the test split of its own data).
+    """
+    missing = [name for name in ("jinja2", "matplotlib", "scipy") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"dermdistill report needs {', '.join(missing)}, which is not installed.",
+            "the training part of dermdistill",
+            "pip install 'dermdistill[train]'",
+        )
+    from dermdistill.report import FORMATS, write_report
 
-        Args:
-            folder: Run folder or study folder.
-            format: Which files, separated by commas: html, md, tex, json.
-            out: Folder of the report (default: FOLDER/report).
-            audit: audit.json of dermdistill audit (default: one in FOLDER or beside the data, if any).
-            on: Which evaluation of a run, as DATA-SPLIT (default: the test split of its own data).
-        """
-        missing = [
-            name for name in ("jinja2", "matplotlib", "scipy") if importlib.util.find_spec(name) is None
-        ]
-        if missing:
-            raise MissingExtraError(
-                f"dermdistill report needs {', '.join(missing)}, which is not installed.",
-                "the training part of dermdistill",
-                "pip install 'dermdistill[train]'",
-            )
-        from dermdistill.report import FORMATS, write_report
-
-        wanted = [part.strip() for part in format.split(",") if part.strip()]
-        if unknown := [part for part in wanted if part not in FORMATS]:
-            raise UsageError(
-                f"There is no format {', '.join(unknown)}.",
-                f"some of {', '.join(FORMATS)}, separated by commas",
-                "Correct --format, or leave it out for all four.",
-            )
-        formats = [known for known in FORMATS if known in wanted]
-        for path in write_report(folder, out=out, formats=formats, audit=audit, on=on)[: len(formats)]:
-            print(path)
-        return 0
-
-    return report
+    wanted = [part.strip() for part in format.split(",") if part.strip()]
+    if unknown := [part for part in wanted if part not in FORMATS]:
+        raise UsageError(
+            f"There is no format {', '.join(unknown)}.",
+            f"some of {', '.join(FORMATS)}, separated by commas",
+            "Correct --format, or leave it out for all four.",
+        )
+    formats = [known for known in FORMATS if known in wanted]
+    for path in write_report(folder, out=out, formats=formats, audit=audit, on=on)[: len(formats)]:
+        print(path)
+    return 0

@@ -1,92 +1,83 @@
 """``dermdistill serve``."""
 
-# No `from __future__ import annotations` here: tyro reads the annotations, which name its own types; it is
-# imported inside the verb, so that `dermdistill --help` stays quick.
+from __future__ import annotations
 
 import importlib.util
 import ipaddress
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from dermdistill.core.errors import MissingExtraError
 
 
-def command() -> Callable[..., int]:
-    """The verb as a function: its signature and docstring are the command line's."""
+def serve(
+    model: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int | None = None,
+    threads: int | None = None,
+    tta: bool = False,
+    queue: int = 16,
+    timeout: float = 30.0,
+    max_upload_mb: float = 32.0,
+    max_megapixels: float = 50.0,
+    allow_host: tuple[str, ...] = (),
+    allow_origin: tuple[str, ...] = (),
+    open: bool = False,
+) -> int:
+    """A local web page and an HTTP API: images are held in memory only, and stay on this computer.
 
-    def serve(
-        model: Path | None = None,
-        host: str = "127.0.0.1",
-        port: int = 8000,
-        workers: int | None = None,
-        threads: int | None = None,
-        tta: bool = False,
-        queue: int = 16,
-        timeout: float = 30.0,
-        max_upload_mb: float = 32.0,
-        max_megapixels: float = 50.0,
-        allow_host: tuple[str, ...] = (),
-        allow_origin: tuple[str, ...] = (),
-        open: bool = False,
-    ) -> int:
-        """A local web page and an HTTP API: images are held in memory only, and stay on this computer.
+    Logs are JSON lines on standard error; /metrics is for Prometheus, /openapi.json describes the API.
+    There is no password and no TLS: on another --host than 127.0.0.1, all of the network can use it.
 
-        Logs are JSON lines on standard error; /metrics is for Prometheus, /openapi.json describes the API.
-        There is no password and no TLS: on another --host than 127.0.0.1, all of the network can use it.
+    Args:
+        model: An ONNX file, or a run folder where dermdistill[train] is installed (default: the student
+            that is shipped).
+        host: Address to listen on; 0.0.0.0 for phones and other computers of the network.
+        port: Port to listen on; 0 takes any that is free.
+        workers: Images at the same time (default: half of the cores).
+        threads: Of the network, per image (default: the cores over the workers).
+        tta: Mean over the image and its three mirror images, at four times the cost.
+        queue: Requests that may wait beyond those; one more is answered 429.
+        timeout: Seconds for waiting and computing; then 504.
+        max_upload_mb: Largest file in MiB; 413 beyond.
+        max_megapixels: Largest image in millions of pixels; 422 beyond.
+        allow_host: Names by which the server may be called, beside localhost and any address.
+        allow_origin: Other sites whose pages may use the API (CORS), such as https://clinic.example.
+        open: Open the page in the browser.
+    """
+    _need_serve_extra()
+    import os
 
-        Args:
-            model: An ONNX file, or a run folder where dermdistill[train] is installed (default: the student
-                that is shipped).
-            host: Address to listen on; 0.0.0.0 for phones and other computers of the network.
-            port: Port to listen on; 0 takes any that is free.
-            workers: Images at the same time (default: half of the cores).
-            threads: Of the network, per image (default: the cores over the workers).
-            tta: Mean over the image and its three mirror images, at four times the cost.
-            queue: Requests that may wait beyond those; one more is answered 429.
-            timeout: Seconds for waiting and computing; then 504.
-            max_upload_mb: Largest file in MiB; 413 beyond.
-            max_megapixels: Largest image in millions of pixels; 422 beyond.
-            allow_host: Names by which the server may be called, beside localhost and any address.
-            allow_origin: Other sites whose pages may use the API (CORS), such as https://clinic.example.
-            open: Open the page in the browser.
-        """
-        _need_serve_extra()
-        import os
+    from dermdistill.inference.predictor import Predictor
+    from dermdistill.serve import server
+    from dermdistill.serve.app import make_app
+    from dermdistill.serve.limits import Limits
 
-        from dermdistill.inference.predictor import Predictor
-        from dermdistill.serve import server
-        from dermdistill.serve.app import make_app
-        from dermdistill.serve.limits import Limits
+    cores = os.cpu_count() or 1
+    limits = Limits(
+        max_upload_bytes=int(max_upload_mb * 2**20),
+        max_pixels=int(max_megapixels * 1e6),
+        workers=max(1, cores // 2) if workers is None else workers,
+        queue=queue,
+        timeout_s=timeout,
+    )
+    share = max(1, cores // limits.workers)
+    predictor = Predictor(model, threads=share if threads is None else threads, tta=tta)
+    bound = server.bind(host, port)
+    url = server.address(bound)
 
-        cores = os.cpu_count() or 1
-        limits = Limits(
-            max_upload_bytes=int(max_upload_mb * 2**20),
-            max_pixels=int(max_megapixels * 1e6),
-            workers=max(1, cores // 2) if workers is None else workers,
-            queue=queue,
-            timeout_s=timeout,
-        )
-        share = max(1, cores // limits.workers)
-        predictor = Predictor(model, threads=share if threads is None else threads, tta=tta)
-        bound = server.bind(host, port)
-        url = server.address(bound)
+    def ready() -> None:
+        print(f"dermdistill serves {url}  (Ctrl-C ends it)", flush=True)
+        if open:
+            import webbrowser
 
-        def ready() -> None:
-            print(f"dermdistill serves {url}  (Ctrl-C ends it)", flush=True)
-            if open:
-                import webbrowser
+            webbrowser.open(url)
 
-                webbrowser.open(url)
-
-        if not _is_loopback(host):
-            print(
-                f"dermdistill: {host} can be reached from the network: no password, no TLS.", file=sys.stderr
-            )
-        server.serve(make_app(predictor, limits, hosts=allow_host, origins=allow_origin), bound, ready)
-        return 0
-
-    return serve
+    if not _is_loopback(host):
+        print(f"dermdistill: {host} can be reached from the network: no password, no TLS.", file=sys.stderr)
+    server.serve(make_app(predictor, limits, hosts=allow_host, origins=allow_origin), bound, ready)
+    return 0
 
 
 def _need_serve_extra() -> None:

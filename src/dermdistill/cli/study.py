@@ -1,19 +1,25 @@
 """``dermdistill study``: arms × seeds as one job, and the table."""
 
-# No `from __future__ import annotations` here: tyro reads the annotations; see cli/evaluate.py.
+from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
+from tyro.conf import Positional
 
 from dermdistill import config
-from dermdistill.cli.common import need_train_extra, show_progress
+from dermdistill.cli.common import (
+    describe,
+    need_train_extra,
+    parse,
+    print_json,
+    set_up_logging,
+    show_progress,
+)
 from dermdistill.core.errors import UsageError
 
 
@@ -25,7 +31,7 @@ class Arguments:
     recipe can be set too, for all student arms (--data.name, --optim.lr, --student.arch …).
     """
 
-    study: tyro.conf.Positional[str]
+    study: Positional[str]
     """A study (a YAML file with arms, or a shipped one), or a student's recipe, which gets the usual arms:
     alone, kl, kl-channel, kl-boundary, and voc-teacher (the teacher not fine-tuned)."""
     name: str | None = None
@@ -68,14 +74,12 @@ class Arguments:
     """Run only these arms now (teacher is one), such as teacher,alone."""
     collect: bool = False
     """Train nothing: make the table from the cells that are there."""
-    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
+    json: bool = False
     """Print study.json instead of the table."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The verb's options, for those who list them: its own, and the recipe's other fields."""
-    from dermdistill.cli.parsers import describe
-
     fields = describe(config.Recipe, default=config.Recipe(name="NAME"))
     # Of two flags of one name the later parser's counts.
     return argparse.ArgumentParser(
@@ -85,8 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: list[str]) -> int:
     """Parse the verb's arguments and do it; the exit code is returned."""
-    given, rest = tyro.cli(Arguments, prog="dermdistill study", args=arguments, return_unknown_args=True)
-    from dermdistill.cli import set_up_logging
+    given, rest = parse(Arguments, "study", arguments, return_unknown_args=True)
     from dermdistill.study import run as study
     from dermdistill.study.settings import parse_study
     from dermdistill.study.verdict import to_text
@@ -107,7 +110,10 @@ def run(arguments: list[str]) -> int:
             set_up=set_up_logging,
             progress=show_progress(),
         )
-    print(json.dumps(found, indent=2, ensure_ascii=False) if given.json_output else to_text(found))
+    if given.json:
+        print_json(found)
+    else:
+        print(to_text(found))
     print(settings.folder / "study.json", file=sys.stderr)
     # An arm that was wanted and could not be run is a failure, although the table stands.
     return 1 if [one for one in found["not_run"] if not one["optional"]] else 0
@@ -157,7 +163,7 @@ def _overrides(tree: dict[str, Any], rest: list[str]) -> dict[str, Any]:
     if not rest:
         return {}
     base = base_recipe(parse_study(tree, "the command line"))
-    changed = tyro.cli(config.Recipe, default=base, args=rest, prog="dermdistill study STUDY")
+    changed = parse(config.Recipe, "study STUDY", rest, default=base)
     return overrides_of(base, changed)
 
 
