@@ -141,7 +141,7 @@ def test_ranges_are_those_that_the_types_enforce() -> None:
     found = {one.name: one for one in explain(config.find_recipe("isic2016"))}
     assert found["data.size"].range == "whole number, 32 to 2048"
     assert found["kd.temperature"].range == "number > 0 and ≤ 100"
-    assert found["trainer.ema"].range == "number ≥ 0 and < 1"
+    assert found["data.unlabelled_share"].range == "number > 0 and < 1"
     assert found["trainer.early_stop"].range == "whole number ≥ 1 or none"
     assert found["role"].range == "student, teacher"
     assert found["data.root"].range == "path"
@@ -150,7 +150,7 @@ def test_ranges_are_those_that_the_types_enforce() -> None:
     for name, outside in (
         ("data.size", 31),
         ("kd.temperature", 100.5),
-        ("trainer.ema", 1.0),
+        ("data.unlabelled_share", 1.0),
         ("role", "pupil"),
     ):
         with pytest.raises(ConfigError):
@@ -161,10 +161,10 @@ def test_explain_prints_what_is_set_and_with_all_everything(capsys: pytest.Captu
     assert cli.main(["recipes", "phantom", "--explain"]) == 0
     told = capsys.readouterr().out
     assert "kd.temperature: 2.0\n    default 2.0; number > 0 and ≤ 100\n    Temperature T of" in told
-    assert "trainer.ema" not in told
+    assert "loss.focal_gamma" not in told
     assert cli.main(["recipes", "phantom", "--explain", "--all"]) == 0
     told = capsys.readouterr().out
-    assert "\ntrainer.ema: 0.0\n    default 0.0; number ≥ 0 and < 1\n" in told
+    assert "\nloss.focal_gamma: 2.0\n    default 2.0; number, 0.0 to 10.0\n" in told
     assert "\n* kd.temperature: 2.0\n" in told
     assert cli.main(["recipes", "phantom", "--explain", "--json"]) == 0
     told_json = json.loads(capsys.readouterr().out)

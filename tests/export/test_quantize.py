@@ -58,9 +58,7 @@ def test_a_nan_is_beyond_every_tolerance() -> None:
 def small_net() -> LesionNet:
     torch.manual_seed(0)
     net = UNet(2, depth=1)
-    return LesionNet(
-        net, lambda n, x: n.forward_features(x), net.stride, ([0.5] * 3, [0.2] * 3), ModelSpec("x")
-    )
+    return LesionNet(net, lambda n, x: n(x), net.stride, ([0.5] * 3, [0.2] * 3), ModelSpec("x"))
 
 
 def test_the_layer_that_suffers_most_is_found(tmp_path: Path) -> None:

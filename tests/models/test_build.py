@@ -1,4 +1,4 @@
-"""Building by name, the wrapper around every network, adaptors, and the way to ONNX."""
+"""Building by name, the wrapper around every network, and the way to ONNX."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from dermdistill.core.errors import ConfigError
 from dermdistill.models import teacher
-from dermdistill.models.adapters import Adaptors, match_stages
 from dermdistill.models.build import build_model, count_macs, count_parameters
 from dermdistill.models.unet import UNet
 
@@ -59,7 +58,7 @@ def test_padding_repeats_the_border_and_is_cropped():
 
 
 def test_copies_are_independent():
-    """An EMA is a deep copy; it must run with its own weights."""
+    """A deep copy must run with its own weights."""
     net = build_model("Unet", LITE).eval()
     twin = copy.deepcopy(net)
     image = torch.rand(1, 3, 32, 32)
@@ -119,26 +118,6 @@ def test_group_norm_does_not_see_the_batch():
 def test_unet_refuses_nonsense():
     with pytest.raises(ValueError, match="at least 1"):
         UNet(0)
-
-
-def test_stages_are_matched_by_stride_the_deepest_first():
-    assert match_stages([1, 2, 4, 8, 16], [2, 4, 8, 16, 16]) == [(1, 0), (2, 1), (3, 2), (4, 4)]
-    assert match_stages([1, 2, 4, 8, 16], [4, 8, 8, 8]) == [(2, 0), (3, 3)]
-    with pytest.raises(ConfigError, match=r"strides \[1, 2\], the teacher at \[4\]"):
-        match_stages([1, 2], [4])
-
-
-def test_adaptors_bring_channels_together():
-    student, large = build_model("unet-w4").eval(), build_model("DeepLabV3Plus", LITE).eval()
-    adaptors = Adaptors(
-        student.feature_channels, student.feature_strides, large.feature_channels, large.feature_strides
-    )
-    image = torch.rand(2, 3, 64, 64)
-    features = [net.forward_features(image)[1] for net in (student, large)]
-    adapted, matched = adaptors(*features)
-    assert [f.shape for f in adapted] == [f.shape for f in matched]
-    sum(f.square().mean() for f in adapted).backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in adaptors.parameters())
 
 
 @pytest.mark.slow

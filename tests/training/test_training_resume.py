@@ -33,7 +33,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
     stop_at: int, root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def recipe(where: str) -> Recipe:
-        more = {"teacher.run": str(teacher), "trainer.epochs": 3, "trainer.ema": 0.5, "kd.attention": 0.1}
+        more = {"teacher.run": str(teacher), "trainer.epochs": 3, "kd.boundary": 0.1}
         return tiny("phantom", root, tmp_path / where, **more)
 
     unbroken = training.distill(recipe("a"), progress=False)

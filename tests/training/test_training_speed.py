@@ -83,9 +83,7 @@ def test_the_teacher_answers_validation_images_once(
 
 
 @pytest.mark.usefixtures("no_shape_checks")
-@pytest.mark.parametrize("attention", [0.0, pytest.param(0.1, marks=pytest.mark.slow)])
 def test_compiled_steps_train_the_same_network(
-    attention: float,
     root: Path,
     teacher: Path,
     plain: Path,
@@ -107,11 +105,9 @@ def test_compiled_steps_train_the_same_network(
         return call
 
     monkeypatch.setattr(torch, "compile", front_end_only)
-    more = {"teacher.run": str(teacher), "kd.attention": attention}
-    fast = tiny("phantom", root, tmp_path / "a", **more, **{"trainer.compile": "reduce-overhead"})
-    slow = tiny("phantom", root, tmp_path / "b", **more)
-    found = state_of(training.distill(fast, progress=False))
-    expected = state_of(training.distill(slow, progress=False) if attention else plain)
+    more = {"teacher.run": str(teacher), "trainer.compile": "reduce-overhead"}
+    found = state_of(training.distill(tiny("phantom", root, tmp_path, **more), progress=False))
+    expected = state_of(plain)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)

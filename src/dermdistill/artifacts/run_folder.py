@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from dermdistill.config import Recipe, differences, parse_recipe, to_tree
+from dermdistill.config.old_keys import removed_settings
 from dermdistill.core.errors import MismatchError, UsageError
 from dermdistill.core.files import read_csv, write_yaml
 
@@ -132,7 +133,11 @@ def read_config(folder: Path) -> Recipe:
 
 def check_same(recipe: Recipe, run: RunFolder) -> None:
     """Raise MismatchError where a run was begun with settings that give another result."""
-    changed = {k: v for k, v in differences(read_config(run.path), recipe).items() if k not in MAY_CHANGE}
+    begun_with = read_config(run.path)
+    gone = removed_settings(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+    changed = {name: (value, "gone from this version") for name, value in gone.items()} | {
+        k: v for k, v in differences(begun_with, recipe).items() if k not in MAY_CHANGE
+    }
     if changed:
         listed = "\n".join(f"  {key}: {old} → {new}" for key, (old, new) in changed.items())
         raise MismatchError(

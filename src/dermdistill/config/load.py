@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from dermdistill.config.old_keys import current_keys
 from dermdistill.config.recipe import Recipe
 from dermdistill.config.settings import Settings
 from dermdistill.core.errors import ConfigError
@@ -72,9 +73,12 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
 
 def parse_recipe(tree: Mapping[str, Any], source: str) -> Recipe:
-    """Validate a tree of plain values as a recipe; ``source`` is named in errors."""
+    """Validate a tree of plain values as a recipe; ``source`` is named in errors.
+
+    Settings of earlier versions are read too (`old_keys`).
+    """
     try:
-        return Recipe.model_validate(tree)
+        return Recipe.model_validate(current_keys(tree, source))
     except ValidationError as error:
         problems = "\n".join(f"  - {line}" for line in _explain(error))
         raise ConfigError(

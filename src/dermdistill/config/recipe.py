@@ -57,35 +57,10 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
-    def _several_teachers_share_no_features(self) -> Recipe:
-        count = self.teacher.folds or len(self.teacher.runs)
-        if count > 1 and self.kd.attention > 0:
-            raise ValueError(
-                f"kd.attention compares feature maps, and {count} teachers have no common ones: set it to 0, "
-                "or name one teacher"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _kept_answers_are_logits_of_the_labelled_images(self) -> Recipe:
-        if self.teacher.answers == "kept":
-            for name, set_ in (
-                ("kd.attention (its feature maps are not kept)", self.kd.attention > 0),
-                ("augment.mixup (an answer is of one image)", self.augment.mixup > 0),
-                ("data.unlabelled (their answers are not kept)", self.data.unlabelled is not None),
-            ):
-                if set_:
-                    raise ValueError(
-                        f"teacher.answers is kept, which does not go with {name}: leave it out, or set "
-                        "answers to online"
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _a_taught_image_is_one_image(self) -> Recipe:
-        if self.teacher.folds is not None and self.augment.mixup > 0:
+        if self.teacher.answers == "kept" and self.data.unlabelled is not None:
             raise ValueError(
-                "augment.mixup shows two images at once, and with teacher.folds each has a teacher of its "
-                "own: set mixup to 0, or folds to null"
+                "teacher.answers is kept, which does not go with data.unlabelled (their answers are not "
+                "kept): leave it out, or set answers to online"
             )
         return self

@@ -86,10 +86,6 @@ class AugmentSettings(Settings):
     """Strength of brightness, contrast and saturation jitter (hue gets a tenth of it)."""
     blur: Fraction = 0.1
     """Probability of a Gaussian blur (standard deviation 0.1 to 1.5 pixels)."""
-    mixup: Weight = 0.0
-    """α of mixup's Beta(α, α) (Zhang et al. 2018); 0 is off. The losses are mixed, so masks stay {0, 1}."""
-    cutout: Fraction = 0.0
-    """Probability of erasing a rectangle of 2 to 20 % of the image (DeVries & Taylor 2017)."""
 
 
 class ModelSettings(Settings):
@@ -183,8 +179,6 @@ class KDSettings(Settings):
     """Channel-wise distillation of the logits' spatial distribution (Shu et al. 2021)."""
     channel_wise_temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 4.0
     """Temperature of the spatial softmax."""
-    attention: Weight = 0.0
-    """Feature distillation: attention transfer after 1×1 adaptors (Zagoruyko & Komodakis 2017)."""
     boundary: Weight = 0.0
     """The same KL weighted towards the lesion's outline."""
     boundary_width: Annotated[int, Field(ge=1, le=64)] = 5
@@ -192,10 +186,8 @@ class KDSettings(Settings):
 
     @model_validator(mode="after")
     def _some_term(self) -> KDSettings:
-        if self.kl + self.channel_wise + self.attention + self.boundary == 0:
-            raise ValueError(
-                "all of kl, channel_wise, attention and boundary are 0: nothing would be distilled"
-            )
+        if self.kl + self.channel_wise + self.boundary == 0:
+            raise ValueError("all of kl, channel_wise and boundary are 0: nothing would be distilled")
         return self
 
 
@@ -243,7 +235,5 @@ class TrainerSettings(Settings):
     """Largest gradient norm; 0 is off."""
     early_stop: Count | None = None
     """Stop after this many epochs without a better validation Dice."""
-    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Decay of an exponential moving average of the weights, validated and saved instead; 0 is off."""
     checkpoint_steps: Count | None = None
     """Write last.ckpt every N steps too, not only after each epoch."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dermdistill.losses.segmentation import (
-    attention_transfer_loss,
     bce_loss,
     bernoulli_kl_loss,
     boundary_band,
@@ -14,7 +13,6 @@ from dermdistill.losses.segmentation import (
 )
 
 __all__ = [
-    "attention_transfer_loss",
     "bce_loss",
     "bernoulli_kl_loss",
     "boundary_band",

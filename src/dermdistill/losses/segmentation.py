@@ -3,19 +3,18 @@
 Three rules hold for all of them:
 
 * **One value per image, then the mean over the batch.** So the mean over two equal halves of a batch is the
-  mean over the whole, on any number of devices. ``reduction="none"`` answers the values per image, ``[b]``
-  (what mixup needs to weigh them).
+  mean over the whole, on any number of devices. ``reduction="none"`` returns the values per image, ``[b]``.
 * **The scale does not depend on the image size**: doubling H×W of the same picture leaves the value.
 * **At least float32**, whatever autocast does around them: sums over 512² pixels overflow in float16.
   float64 stays float64 (gradient checks).
 
-The teacher's logits and features are detached: no gradient ever flows to the teacher.
+The teacher's logits are detached: no gradient ever flows to the teacher.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, ParamSpec
 
 import torch
@@ -32,25 +31,15 @@ def _fp32_island(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
     @functools.wraps(loss)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        device = next((tensor.device.type for tensor in _tensors([*args, *kwargs.values()])), "cpu")
-        with torch.autocast(device, enabled=False):
+        tensors = (value for value in [*args, *kwargs.values()] if isinstance(value, Tensor))
+        with torch.autocast(next(tensors).device.type, enabled=False):
             return loss(*map(_full, args), **{name: _full(value) for name, value in kwargs.items()})
 
     return wrapped
 
 
-def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
-
-
 def _full(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value if value.dtype == torch.float64 else value.float()
-    return [_full(item) for item in value] if isinstance(value, list | tuple) else value
+    return value.float() if isinstance(value, Tensor) and value.dtype != torch.float64 else value
 
 
 def _reduce(per_image: Float[Tensor, " b"], reduction: Reduction) -> Tensor:
@@ -185,37 +174,6 @@ def channel_wise_loss(
     return _reduce(temperature**2 * divergence.mean(dim=1), reduction)
 
 
-@_fp32_island
-def attention_transfer_loss(
-    student_features: list[Tensor], teacher_features: list[Tensor], *, reduction: Reduction = "mean"
-) -> Float[Tensor, "*images"]:
-    """Squared distance of the spatial attention maps of paired features, mean over the pairs; 0 to 2.
-
-    Source: Zagoruyko & Komodakis 2017 (arXiv 1612.03928), equation 2 with Q = mean of squares over channels,
-    each map normalised to length 1. The distance is squared: its gradient exists at 0, and the sum over
-    positions is 2 − 2·cos(Q_s, Q_t) at every size. Channels may differ; the larger map is averaged down.
-
-    Args:
-        student_features: Feature maps ``[b, c, h, w]`` (adapted, see ``models.adaptors``).
-        teacher_features: As many maps, in the same order; detached.
-        reduction: ``mean`` over the images, or ``none``.
-
-    Raises:
-        ValueError: The lists are empty or of different length.
-    """
-    if not student_features or len(student_features) != len(teacher_features):
-        raise ValueError(
-            f"attention transfer needs pairs of features, found {len(student_features)} of the student "
-            f"and {len(teacher_features)} of the teacher"
-        )
-    distances = []
-    for student, teacher in zip(student_features, teacher_features, strict=True):
-        size = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
-        difference = _attention(student, size) - _attention(teacher.detach(), size)
-        distances.append(difference.square().sum(dim=1))
-    return _reduce(torch.stack(distances).mean(dim=0), reduction)
-
-
 def boundary_band(mask: Float[Tensor, "b 1 h w"], width: int) -> Float[Tensor, "b 1 h w"]:
     """{0, 1}: pixels whose square of half-width ``width`` holds both lesion and skin."""
     side = 2 * width + 1
@@ -235,9 +193,3 @@ def _bernoulli_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: f
     cross_entropy = F.binary_cross_entropy_with_logits(student, prob, reduction="none")
     entropy = F.binary_cross_entropy_with_logits(teacher, prob, reduction="none")
     return temperature**2 * (cross_entropy - entropy)
-
-
-def _attention(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Spatial attention map ``[b, h·w]`` of length 1."""
-    energy = F.adaptive_avg_pool2d(features.square().mean(dim=1), size)
-    return F.normalize(energy.flatten(1), dim=1)

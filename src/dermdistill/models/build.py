@@ -17,7 +17,7 @@ from dermdistill.core.errors import ConfigError
 from dermdistill.models import pretrained, teacher
 from dermdistill.models.lite_unet import STUDENTS, LiteUNet, merge_branches
 from dermdistill.models.pretrained import normalisation
-from dermdistill.models.teacher import TORCHVISION, Extract, Head
+from dermdistill.models.teacher import TORCHVISION, ComputeLogits, Head
 from dermdistill.models.unet import WIDTHS, Norm, UNet
 from dermdistill.models.weights import load_encoder, load_weights
 
@@ -54,13 +54,12 @@ class LesionNet(nn.Module):
 
     Args:
         net: The network itself; its ``state_dict`` is what is saved (this wrapper has no state of its own).
-        extract: Answers the logits and feature maps of ``net``.
+        compute_logits: Runs ``net`` on a normalised image and returns its logits, at any resolution.
         stride: Height and width that ``net`` takes are multiples of it.
         statistics: Mean and standard deviation per channel that ``net`` expects.
         spec: How to build it again.
 
     Attributes:
-        feature_channels, feature_strides: Of the maps that `forward_features` answers, fine to coarse.
         min_batch: Fewest images in a training step (2 where batch norm follows global pooling).
         mean, std: ``[1, 3, 1, 1]``, not part of the state.
     """
@@ -69,29 +68,27 @@ class LesionNet(nn.Module):
     std: Tensor
 
     def __init__(
-        self, net: nn.Module, extract: Extract, stride: int, statistics: Statistics, spec: ModelSpec
+        self,
+        net: nn.Module,
+        compute_logits: ComputeLogits,
+        stride: int,
+        statistics: Statistics,
+        spec: ModelSpec,
     ) -> None:
         super().__init__()
-        self.net, self.extract, self.stride, self.spec = net, extract, stride, spec
+        self.net, self.compute_logits, self.stride, self.spec = net, compute_logits, stride, spec
         self.min_batch, self.min_cells = teacher.min_batch(spec.arch), teacher.min_cells(spec.arch)
         for name, values in zip(("mean", "std"), statistics, strict=True):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1).float(), persistent=False)
-        self.feature_channels, self.feature_strides = self._probe()
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Logits of RGB images in [0, 1] of any height and width."""
-        return self.forward_features(image)[0]
-
-    def forward_features(
-        self, image: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b 1 h w"], list[Tensor]]:
-        """Logits, and feature maps fine to coarse (of the padded image, where it had to be padded)."""
         height, width = image.shape[-2:]
         padded = self._pad((image - self.mean) / self.std)
-        logits, features = self.extract(self.net, padded)
+        logits = self.compute_logits(self.net, padded)
         if logits.shape[-2:] != padded.shape[-2:]:
             logits = F.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)
-        return logits[..., :height, :width], features
+        return logits[..., :height, :width]
 
     def _pad(self, x: Tensor) -> Tensor:
         """Repeat the last row and column up to a multiple of the stride that the network can take."""
@@ -100,15 +97,6 @@ class LesionNet(nn.Module):
             for side in (x.shape[-1], x.shape[-2])
         )
         return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
-
-    @torch.no_grad()
-    def _probe(self) -> tuple[list[int], list[int]]:
-        """Channels and strides of the features, by looking at them once (in eval: no statistic moves)."""
-        side = max(4, self.min_cells) * self.stride
-        training = self.training
-        features = self.eval().forward_features(torch.zeros(1, 3, side, side))[1]
-        self.train(training)
-        return [f.shape[1] for f in features], [side // f.shape[-1] for f in features]
 
 
 def build_model(
@@ -173,7 +161,7 @@ def _build_student(
     if encoder_weights is not None:
         pretrained.load_lite0(net.encoder, encoder_weights)
     return LesionNet(
-        net, _own_features, net.stride, statistics or pretrained.EFFICIENTNET_LITE, ModelSpec(arch)
+        net, _own_logits, net.stride, statistics or pretrained.EFFICIENTNET_LITE, ModelSpec(arch)
     )
 
 
@@ -188,12 +176,13 @@ def _build_unet(
         )
     net = UNet(WIDTHS[arch], norm=norm)
     return LesionNet(
-        net, _own_features, net.stride, statistics or pretrained.IMAGENET, ModelSpec(arch, norm=norm)
+        net, _own_logits, net.stride, statistics or pretrained.IMAGENET, ModelSpec(arch, norm=norm)
     )
 
 
-def _own_features(net: UNet | LiteUNet, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    return net.forward_features(x)
+def _own_logits(net: UNet | LiteUNet, x: Tensor) -> Tensor:
+    logits: Tensor = net(x)
+    return logits
 
 
 def _build_torchvision(
@@ -212,9 +201,9 @@ def _build_torchvision(
         pretrained.load_torchvision(net, encoder, encoder_weights)
     if head == "lesion":
         teacher.replace_head(net)
-    extract = teacher.torchvision_voc_features if head == "voc" else teacher.torchvision_features
+    compute_logits = teacher.torchvision_voc_logits if head == "voc" else teacher.torchvision_logits
     spec = ModelSpec(TORCHVISION, encoder, head=head)
-    return LesionNet(net, extract, 8, statistics or pretrained.IMAGENET, spec)
+    return LesionNet(net, compute_logits, 8, statistics or pretrained.IMAGENET, spec)
 
 
 def _build_smp(
@@ -255,7 +244,7 @@ def _build_smp(
                 encoder.removeprefix("timm-"),
             )
     found = statistics or normalisation(arch, encoder, encoder_weights)
-    return LesionNet(net, teacher.smp_features, net.encoder.output_stride, found, ModelSpec(arch, encoder))
+    return LesionNet(net, teacher.smp_logits, net.encoder.output_stride, found, ModelSpec(arch, encoder))
 
 
 def count_parameters(net: nn.Module) -> int:

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dermdistill.core.errors import ConfigError
 from dermdistill.models.build import LesionNet
 
 
@@ -42,23 +41,6 @@ class Ensemble(nn.Module):
     ) -> Float[Tensor, "b 1 h w"]:
         """Logits (at least float32) of RGB images in [0, 1]; ``chosen`` as for `answer_as_one`."""
         return answer_as_one(self.nets, image, chosen)
-
-    def forward_features(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Refused: the networks' feature maps have no mean.
-
-        Raises:
-            ConfigError: Always.
-        """
-        raise one_teacher_only(len(self.nets))
-
-
-def one_teacher_only(count: int) -> ConfigError:
-    """The error of a feature-based term with several teachers."""
-    return ConfigError(
-        f"kd.attention compares feature maps, and {count} teachers have no common ones.",
-        "one teacher, or terms on the logits: kd.kl, kd.channel_wise, kd.boundary",
-        "Set --kd.attention 0, or name one teacher with --teacher RUN.",
-    )
 
 
 def answer_as_one(

@@ -70,10 +70,6 @@ class LiteUNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Logits of a normalised image."""
-        return self.forward_features(x)[0]
-
-    def forward_features(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 1 h w"], list[Tensor]]:
-        """Logits, and the encoder's feature maps, fine to coarse."""
         features = self.encoder(F.avg_pool2d(x, self.shrink) if self.shrink > 1 else x)
         y = self.lateral[-1](features[-1])
         # What the image holds as a whole, told to every cell: a lesion is often as large as the image.
@@ -82,7 +78,7 @@ class LiteUNet(nn.Module):
             y = F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
             y = self.decoder[level](self.lateral[level](features[level]) + y)
         half = F.pixel_shuffle(self.head(y), self.cell) if self.cell > 1 else self.head(y)
-        return F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False), features
+        return F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class RepBlock(nn.Module):

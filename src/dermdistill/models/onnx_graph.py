@@ -45,7 +45,8 @@ class ExportNet(nn.Module):
 
     def __init__(self, net: LesionNet, size: int | None) -> None:
         super().__init__()
-        self.net, self.extract, self.size = evenly_padded(merge_branches(net.net)), net.extract, size
+        self.net, self.size = evenly_padded(merge_branches(net.net)), size
+        self.compute_logits = net.compute_logits
         self.register_buffer("mean", net.mean)
         self.register_buffer("std", net.std)
         self.late = isinstance(self.net, LiteUNet)
@@ -57,7 +58,7 @@ class ExportNet(nn.Module):
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Logits of RGB images in [0, 1]."""
         x = F.pad(image, (0, self.missing, 0, self.missing), mode="replicate") if self.missing else image
-        logits = self.extract(self.net, x if self.late else self.normalised(x))[0]
+        logits = self.compute_logits(self.net, x if self.late else self.normalised(x))
         if logits.shape[-2:] != x.shape[-2:]:
             logits = F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., : self.size, : self.size] if self.missing else logits

@@ -1,7 +1,7 @@
-"""Large networks from segmentation_models_pytorch and torchvision, and how to read features out of them.
+"""Large networks from segmentation_models_pytorch and torchvision, and how to read logits out of them.
 
 The networks stay exactly the libraries' own, so that a saved ``state_dict`` loads into the library's class
-without us. What they lack (features beside the logits, in one pass) is a function beside them.
+without us. How each is run is a function beside it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from dermdistill.core.errors import ConfigError
 
-Extract = Callable[[Any, Tensor], tuple[Tensor, list[Tensor]]]
-"""(network, normalised image) → (logits at any resolution, feature maps from fine to coarse)."""
+ComputeLogits = Callable[[Any, Tensor], Tensor]
+"""(network, normalised image) → logits at any resolution."""
 
 TORCHVISION = "deeplabv3-torchvision"
 BACKBONES = ("resnet50", "resnet101")
@@ -68,12 +68,10 @@ def build_smp(arch: str, encoder: str, weights: str | bool | None) -> Any:
     return net
 
 
-def smp_features(net: Any, x: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, list[Tensor]]:
-    """Logits and the encoder's feature maps, the encoder run once."""
-    features = net.encoder(x)
-    logits = net.segmentation_head(net.decoder(features))
-    # The first is the image itself; transformer encoders put an empty map where they have no stride 2.
-    return logits, [feature for feature in features[1:] if feature.shape[1] > 0]
+def smp_logits(net: Any, x: Float[Tensor, "b 3 h w"]) -> Tensor:
+    """Logits of an smp network, without its check of the image's size, which a traced graph cannot hold."""
+    logits: Tensor = net.segmentation_head(net.decoder(net.encoder(x)))
+    return logits
 
 
 def build_torchvision(encoder: str, classes: int) -> Any:
@@ -91,20 +89,15 @@ def replace_head(net: Any) -> None:
     net.classifier[-1] = nn.Conv2d(last.in_channels, 1, kernel_size=1)
 
 
-def torchvision_features(net: Any, x: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, list[Tensor]]:
-    """Logits at 1/8 resolution and the four ResNet stages (strides 4, 8, 8, 8: the last two are dilated)."""
-    features = []
-    for name, block in net.backbone.items():
-        x = block(x)
-        if name.startswith("layer"):
-            features.append(x)
-    return net.classifier(x), features
+def torchvision_logits(net: Any, x: Float[Tensor, "b 3 h w"]) -> Tensor:
+    """Logits at 1/8 resolution; torchvision's own forward pass would resize them."""
+    logits: Tensor = net.classifier(net.backbone(x)["out"])
+    return logits
 
 
-def torchvision_voc_features(net: Any, x: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, list[Tensor]]:
-    """As `torchvision_features`, with the 21 VOC classes reduced to one logit."""
-    logits, features = torchvision_features(net, x)
-    return voc_to_lesion(logits), features
+def torchvision_voc_logits(net: Any, x: Float[Tensor, "b 3 h w"]) -> Tensor:
+    """As `torchvision_logits`, with the 21 VOC classes reduced to one logit."""
+    return voc_to_lesion(torchvision_logits(net, x))
 
 
 def voc_to_lesion(class_logits: Float[Tensor, "b classes h w"]) -> Float[Tensor, "b 1 h w"]:

@@ -88,7 +88,10 @@ def load_run(path: Path) -> tuple[LesionNet, ModelCard]:
 
 
 def load_last(net: LesionNet, folder: Path) -> str:
-    """Load the weights of a run's last epoch, averaged where the run averaged; the file's SHA-256.
+    """Load the weights of a run's last epoch; returns the file's SHA-256.
+
+    A run of an earlier version may hold averaged weights too (``trainer.ema``); those are taken then, as they
+    are what such a run validated and saved.
 
     Args:
         net: The network of `load_run`, which holds the best weights; changed in place.
@@ -106,5 +109,5 @@ def load_last(net: LesionNet, folder: Path) -> str:
     return hash_file(path)
 
 
-# Names in a checkpoint of tasks.SegmentationTask: its network, and the moving average of that network.
+# Names in a checkpoint of SegmentationTask: its network and, in earlier versions, the moving average of it.
 _TRAINED, _AVERAGED = "net.net.", "averaged.module.net."

@@ -49,10 +49,6 @@ class UNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Logits of a normalised image."""
-        return self.forward_features(x)[0]
-
-    def forward_features(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 1 h w"], list[Tensor]]:
-        """Logits, and the encoder's feature maps at strides 1, 2, … 2^depth."""
         features: list[Tensor] = []
         for level, block in enumerate(self.encoder):
             # Max-pooling without a mask of its own: stateless, so it lives here and not in the state dict.
@@ -60,7 +56,8 @@ class UNet(nn.Module):
             features.append(x)
         for level in reversed(range(len(self.up))):
             x = self.decoder[level](torch.cat([features[level], self.up[level](x)], dim=1))
-        return self.head(x), features
+        logits: Tensor = self.head(x)
+        return logits
 
 
 def _conv_block(before: int, after: int, norm: Norm) -> nn.Sequential:

@@ -165,10 +165,10 @@ class ValidationPanel(Callback):
         if not trainer.is_global_zero:
             return
         image = self.batch["image"].to(pl_module.device)
-        student = _masks(pl_module.deployed(image.float() / 255))
+        student = _masks(pl_module.net(image.float() / 255))
         teacher = None
         if isinstance(pl_module, DistillationTask):
-            teacher = _masks(pl_module.teacher(image.float() / 255, False)[0])
+            teacher = _masks(pl_module.teacher(image.float() / 255))
         board: Any = trainer.logger
         self._wait()
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="panel")

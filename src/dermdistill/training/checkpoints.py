@@ -63,7 +63,7 @@ class BestWeights(Callback):
                 # Into an open file: torch writes a path's name into the archive, and the temporary one is
                 # never the same. So the same training gives the same bytes, and the same SHA-256.
                 with atomic_path(self.path) as temporary, temporary.open("wb") as stream:
-                    torch.save(pl_module.deployed.net.state_dict(), stream)
+                    torch.save(pl_module.net.net.state_dict(), stream)
                 scores = {
                     n.replace("val/", ""): v.item()
                     for n, v in trainer.callback_metrics.items()

@@ -18,9 +18,9 @@ from dermdistill.models.ensemble import Ensemble
 from dermdistill.training.acceleration.compile import Answer, CompiledAnswer, answer
 from dermdistill.training.acceleration.cuda_graphs import Terms
 from dermdistill.training.acceleration.teacher_cache import KeptAnswers
-from dermdistill.training.segmentation_task import Masks, SegmentationTask, shared_terms
+from dermdistill.training.segmentation_task import SegmentationTask
 
-Distilled = Callable[[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]], Terms]
+Distilled = Callable[[Tensor, Tensor, Tensor], Terms]
 
 KEPT_ANSWERS = 2**28
 """Most bytes of a frozen teacher's answers to validation batches that are kept from epoch to epoch."""
@@ -51,11 +51,9 @@ class FrozenTeacher(nn.Module):
 
     # no_grad and not inference_mode: the student's loss keeps the teacher's output for its backward pass.
     @torch.no_grad()
-    def forward(
-        self, image: Tensor, features: bool, call: Answer = answer, chosen: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Logits [b, 1, h, w], and the feature maps where they are asked for; by ``call``, as `answer`."""
-        return call(self.net, image, features, chosen)
+    def forward(self, image: Tensor, call: Answer = answer, chosen: Tensor | None = None) -> Tensor:
+        """Logits [b, 1, h, w]; by ``call``, as `answer`."""
+        return call(self.net, image, chosen)
 
 
 class DistillationTask(SegmentationTask):
@@ -66,8 +64,7 @@ class DistillationTask(SegmentationTask):
     Args:
         net: The student.
         teacher: The teacher, or the mean of several; frozen here.
-        distilled: (student logits, teacher logits, mask, student features, teacher features) → terms.
-        adaptors: 1×1 adaptors of feature distillation, trained beside the student, or None.
+        distilled: (student logits, teacher logits, mask) → terms.
         fold: As of `FrozenTeacher`.
         taught_by: Which of several teachers answer for which image, bool [rows of the manifest, teachers]
             (`teachers.taught_by`); None: all of them.
@@ -80,7 +77,6 @@ class DistillationTask(SegmentationTask):
         teacher: LesionNet | Ensemble,
         *,
         distilled: Distilled,
-        adaptors: nn.Module | None = None,
         fold: bool = True,
         taught_by: Tensor | None = None,
         **task: Any,
@@ -89,7 +85,7 @@ class DistillationTask(SegmentationTask):
         self.taught_by: Tensor | None
         self.register_buffer("taught_by", taught_by, persistent=False)
         self.teacher = FrozenTeacher(teacher, fold)
-        self.distilled, self.adaptors = distilled, adaptors
+        self.distilled = distilled
         self.teacher_answer: Answer = answer
         self._said: dict[int, Tensor] = {}
         self.compiled_teacher: CompiledAnswer | None = None
@@ -104,7 +100,7 @@ class DistillationTask(SegmentationTask):
 
         def ask(image: Tensor, row: Tensor) -> Tensor:
             chosen = taught_by[row] if taught_by is not None else None
-            return self.teacher(image, False, self.teacher_answer, chosen)[0]
+            return self.teacher(image, self.teacher_answer, chosen)
 
         self.kept = KeptAnswers(data, rows, ask, device, progress=progress)
 
@@ -118,26 +114,19 @@ class DistillationTask(SegmentationTask):
         self.compiled_teacher = CompiledAnswer(mode, batch)
 
     def terms(
-        self, image: Tensor, masks: Masks, said: Tensor | None, row: Tensor, again: int | None = None
+        self, image: Tensor, mask: Tensor, said: Tensor | None, row: Tensor, again: int | None = None
     ) -> tuple[Terms, Tensor, Tensor | None]:
         """Supervised and distilled terms; teacher and student see the same tensor, or the answer is kept.
 
         Supervised terms are of the images with a mask, distilled ones of all. Where a distilled term needs an
         outline and there is no mask, it is the teacher's. Unlabelled images are taught by all teachers.
         """
-        features = self.adaptors is not None
-        logits, student_features = self.answer(image, features)
-        count = len(masks[0][1])
-        teacher_logits, teacher_features = (
-            (said, []) if said is not None else self._teach(image, features, row[:count], again)
-        )
-        if self.adaptors is not None:
-            student_features, teacher_features = self.adaptors(student_features, teacher_features)
-        mask = masks[0][1]
-        terms = shared_terms(self.supervised, logits[:count], masks)
+        logits, count = self.answer(image), len(mask)
+        teacher_logits = said if said is not None else self._teach(image, row[:count], again)
+        terms = self.supervised(logits[:count], mask)
         if count < len(image):
             mask = torch.cat([mask, (teacher_logits[count:] > 0).to(mask.dtype)])
-        terms |= self.distilled(logits, teacher_logits, mask, student_features, teacher_features)
+        terms |= self.distilled(logits, teacher_logits, mask)
         return terms, logits, teacher_logits
 
     def on_fit_end(self) -> None:
@@ -146,19 +135,17 @@ class DistillationTask(SegmentationTask):
         self._said.clear()
         self.kept = None
 
-    def _teach(
-        self, image: Tensor, features: bool, row: Tensor, again: int | None
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _teach(self, image: Tensor, row: Tensor, again: int | None) -> Tensor:
         """The teacher's answer; to a batch that comes again, the one that it gave the first time."""
         if again is not None and again in self._said:
-            return self._said[again], []
+            return self._said[again]
         call = self.compiled_teacher if self.training and self.compiled_teacher else self.teacher_answer
         chosen = self._chosen(row, len(image) - len(row))
-        logits, maps = self.teacher(image, features, call, chosen)
+        logits: Tensor = self.teacher(image, call, chosen)
         kept = sum(said.nbytes for said in self._said.values())
-        if again is not None and not features and kept + logits.nbytes <= KEPT_ANSWERS:
+        if again is not None and kept + logits.nbytes <= KEPT_ANSWERS:
             self._said[again] = logits
-        return logits, maps
+        return logits
 
     def _chosen(self, row: Tensor, unlabelled: int) -> Tensor | None:
         if self.taught_by is None:

@@ -22,15 +22,7 @@ def supervised_terms(logits: Tensor, mask: Tensor, *, loss: LossSettings) -> Ter
     return terms
 
 
-def distilled_terms(
-    logits: Tensor,
-    teacher_logits: Tensor,
-    mask: Tensor,
-    features: list[Tensor],
-    teacher_features: list[Tensor],
-    *,
-    kd: KDSettings,
-) -> Terms:
+def distilled_terms(logits: Tensor, teacher_logits: Tensor, mask: Tensor, *, kd: KDSettings) -> Terms:
     """Weighted distillation terms [b], those of weight 0 left out."""
     terms: Terms = {}
     if kd.kl:
@@ -40,9 +32,6 @@ def distilled_terms(
         temperature = kd.channel_wise_temperature
         channel_wise = losses.channel_wise_loss(logits, teacher_logits, temperature, reduction="none")
         terms["channel_wise_loss"] = kd.channel_wise * channel_wise
-    if kd.attention:
-        attention = losses.attention_transfer_loss(features, teacher_features, reduction="none")
-        terms["attention_loss"] = kd.attention * attention
     if kd.boundary:
         boundary = losses.boundary_kl_loss(
             logits, teacher_logits, mask, kd.temperature, kd.boundary_width, reduction="none"

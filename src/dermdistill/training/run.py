@@ -23,9 +23,7 @@ from dermdistill.config.settings import OptimSettings
 from dermdistill.core.errors import ConfigError, TrainingError
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.prepare import ensure_prepared
-from dermdistill.models.adapters import Adaptors
 from dermdistill.models.build import LesionNet, build_model, count_parameters
-from dermdistill.models.ensemble import Ensemble, one_teacher_only
 from dermdistill.training.acceleration import cuda_graphs, onnx_teacher
 from dermdistill.training.acceleration.compile import compiler_errors
 from dermdistill.training.checkpoints import save_checkpoint
@@ -110,7 +108,6 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
         student,
         teacher,
         distilled=functools.partial(distilled_terms, kd=recipe.kd),
-        adaptors=_adaptors(student, teacher) if recipe.kd.attention else None,
         # On a GPU a convolution's bias costs a pass over the map, and a slower one than batch norm's own.
         fold=not on_gpu(recipe),
         taught_by=chosen,
@@ -169,7 +166,6 @@ def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) ->
         ),
         "seed": recipe.seed,
         "val_count": val_count,
-        "ema": recipe.trainer.ema,
     }
 
 
@@ -183,7 +179,7 @@ def _speed_up(task: SegmentationTask, recipe: Recipe, size: int, feed: Feed, dev
         task.recorder.full = feed.sampler.full
     if t.compile != "off" or device.type != "cpu" or steps < onnx_teacher.WORTH_IT:
         return
-    if isinstance(task, DistillationTask) and task.adaptors is None:  # else feature maps are wanted
+    if isinstance(task, DistillationTask):
         task.teacher_answer = onnx_teacher.answer_on_cpu(task.teacher.net, size)
 
 
@@ -246,11 +242,3 @@ def _fit(
     if trainer.is_global_zero:
         run.finished.touch()
     return run.path
-
-
-def _adaptors(student: LesionNet, teacher: LesionNet | Ensemble) -> Adaptors:
-    if isinstance(teacher, Ensemble):
-        raise one_teacher_only(len(teacher.nets))
-    return Adaptors(
-        student.feature_channels, student.feature_strides, teacher.feature_channels, teacher.feature_strides
-    )

@@ -16,13 +16,11 @@ from dermdistill.core.errors import TrainingError
 from dermdistill.models.build import LesionNet
 from dermdistill.training.acceleration.compile import CompiledAnswer, answer
 from dermdistill.training.acceleration.cuda_graphs import Recorder, Terms
-from dermdistill.training.acceleration.devices import EpochMeans, Lookout, MovingAverage
+from dermdistill.training.acceleration.devices import EpochMeans, Lookout
 from dermdistill.training.feed.augmentation import Augment
 from dermdistill.training.feed.loader import Batch
 from dermdistill.training.validation import ValidationScores
 
-Masks = list[tuple[Tensor | None, Tensor]]
-"""Masks [b, 1, h, w] with the share [b] that each has in the loss (None: all of it)."""
 Supervised = Callable[[Tensor, Tensor], Terms]
 
 
@@ -37,7 +35,6 @@ class SegmentationTask(L.LightningModule):
         make_schedule: Optimiser → schedule (schedules.py).
         seed: Seed of the views.
         val_count: Images in the validation split.
-        ema: Decay of the averaged weights; 0 is off.
 
     Attributes:
         compiled: What answers for the network in training steps in place of `compiled.answer`, or None.
@@ -54,25 +51,18 @@ class SegmentationTask(L.LightningModule):
         make_schedule: Callable[[torch.optim.Optimizer], Any],
         seed: int,
         val_count: int,
-        ema: float = 0.0,
     ) -> None:
         super().__init__()
         self.net = net
         self.augment, self.supervised = augment, supervised
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.seed, self.val_count = seed, val_count
-        self.averaged = MovingAverage(net, ema) if ema else None
         self.compiled: CompiledAnswer | None = None
         self.recorder = Recorder(self.mean_terms, self)
         self.means = EpochMeans()
         self.lookout = Lookout()
         self.strict_loading = False  # the frozen teacher is left out of checkpoints
         self._schedule_state: dict[str, Any] | None = None
-
-    @property
-    def deployed(self) -> LesionNet:
-        """The network that is validated and saved: the averaged weights where there are any."""
-        return self.averaged.module if self.averaged is not None else self.net  # type: ignore[return-value]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser. The task steps its own schedule: a checkpoint at any step holds its true state."""
@@ -101,30 +91,28 @@ class SegmentationTask(L.LightningModule):
 
     # -- training --------------------------------------------------------------------------------------
 
-    def view(self, batch: Batch) -> tuple[Tensor, Masks, Tensor | None]:
-        """The image in [0, 1], its masks with their share of the loss (two under mixup), the kept answer.
+    def view(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The image in [0, 1], its mask, the kept answer.
 
         Masks are of the first images alone where there are unlabelled ones. Those get views of their own, so
-        that mixup never mixes what has a mask with what has none, and labelled views are the same without
-        them. The views depend on (seed, step, process) alone: resuming cannot change them.
+        that labelled views are the same without them. The views depend on (seed, step, process) alone:
+        resuming cannot change them.
         """
         image, mask = batch["image"].float() / 255, batch["mask"]
         said = self.kept_answer(batch["row"])
         if self.augment is None:
-            return image, [(None, mask)], said
+            return image, mask, said
         # The CPU's generator draws for every device (Augment): a GPU's own is left alone.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
             count = len(mask)
-            labelled, mask, other, share, said = self.augment(image[:count], mask, said)
+            labelled, mask, said = self.augment(image[:count], mask, said)
             image = (
                 torch.cat([labelled, self._unlabelled_view(image[count:])])
                 if count < len(image)
                 else labelled
             )
-        if other is None or share is None:
-            return image, [(None, mask)], said
-        return image, [(share, mask), (1.0 - share, other)], said
+        return image, mask, said
 
     def kept_answer(self, row: Tensor) -> Tensor | None:
         """A teacher's logits [b, 1, h, w] for the images of these rows as they are, where such are kept."""
@@ -136,23 +124,21 @@ class SegmentationTask(L.LightningModule):
         return view
 
     def terms(
-        self, image: Tensor, masks: Masks, said: Tensor | None, row: Tensor, again: int | None = None
+        self, image: Tensor, mask: Tensor, said: Tensor | None, row: Tensor, again: int | None = None
     ) -> tuple[Terms, Tensor, Tensor | None]:
         """Named terms per image that each concerns, the network's logits, and the teacher's if it has one.
 
         Args:
-            image, masks, said: From `view`.
+            image, mask, said: From `view`.
             row: int64 [b], as in `Batch`.
             again: Number of a batch that comes in every epoch as it is (in validation), or None.
         """
-        logits, _ = self.answer(image, features=False)
-        return shared_terms(self.supervised, logits, masks), logits, None
+        logits = self.answer(image)
+        return self.supervised(logits, mask), logits, None
 
-    def answer(self, image: Tensor, features: bool) -> tuple[Tensor, list[Tensor]]:
-        """The logits, and features where wanted, of the network in training, of what is deployed outside."""
-        if not self.training:
-            return answer(self.deployed, image, features)
-        return (self.compiled or answer)(self.net, image, features)
+    def answer(self, image: Tensor) -> Tensor:
+        """The network's logits; compiled in training, where that was asked for."""
+        return ((self.training and self.compiled) or answer)(self.net, image)
 
     def compile_steps(self, mode: str, batch: int) -> None:
         """Have ``torch.compile`` make the forward passes of full batches."""
@@ -165,8 +151,8 @@ class SegmentationTask(L.LightningModule):
         """
         if self.compiled is not None:
             torch.compiler.cudagraph_mark_step_begin()  # what the step before answered is done with
-        image, masks, said = self.view(batch)
-        loss, terms = self.recorder(image, masks, said, batch["row"])
+        image, mask, said = self.view(batch)
+        loss, terms = self.recorder(image, mask, said, batch["row"])
         told = {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
         names = {"row": batch["row"], "position": batch["position"]}  # images would fill the device's memory
         when = (self.global_step, self.current_epoch)
@@ -179,10 +165,10 @@ class SegmentationTask(L.LightningModule):
         self.recorder.forget()
 
     def mean_terms(
-        self, image: Tensor, masks: Masks, said: Tensor | None, row: Tensor
+        self, image: Tensor, mask: Tensor, said: Tensor | None, row: Tensor
     ) -> tuple[Tensor, Terms]:
         """The loss, and the terms that it is the sum of, each the mean over the images that it concerns."""
-        terms = {name: values.mean() for name, values in self.terms(image, masks, said, row)[0].items()}
+        terms = {name: values.mean() for name, values in self.terms(image, mask, said, row)[0].items()}
         return torch.stack(list(terms.values())).sum(), terms
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -216,9 +202,7 @@ class SegmentationTask(L.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Average the weights and step the schedule, once per optimiser step."""
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.net)
+        """Step the schedule, once per optimiser step."""
         self.schedule.after_step()
 
     # -- validation ------------------------------------------------------------------------------------
@@ -231,7 +215,7 @@ class SegmentationTask(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the results of one batch."""
         image, mask = batch["image"].float() / 255, batch["mask"]
-        terms, logits, teacher_logits = self.terms(image, [(None, mask)], None, batch["row"], batch_idx)
+        terms, logits, teacher_logits = self.terms(image, mask, None, batch["row"], batch_idx)
         self.validation.add(batch["position"], terms, mask, logits, teacher_logits)
 
     def on_validation_epoch_end(self) -> None:
@@ -250,13 +234,3 @@ class SegmentationTask(L.LightningModule):
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(values)
         return values
-
-
-def shared_terms(supervised: Supervised, logits: Tensor, masks: Masks) -> Terms:
-    """Supervised terms [b], summed over the masks by their share: mixup mixes losses, not masks."""
-    total: Terms = {}
-    for share, mask in masks:
-        for name, value in supervised(logits, mask).items():
-            part = value if share is None else share * value
-            total[name] = total[name] + part if name in total else part
-    return total

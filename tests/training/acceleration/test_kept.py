@@ -183,8 +183,6 @@ def test_the_teacher_is_asked_once_and_a_resumed_run_is_the_unbroken_one(
 @pytest.mark.parametrize(
     ("tree", "told"),
     [
-        ({"kd": {"attention": 1.0}}, "kd.attention"),
-        ({"augment": {"mixup": 0.2}}, "augment.mixup"),
         ({"data": {"unlabelled": "isic2017"}}, "data.unlabelled"),
     ],
 )

@@ -41,28 +41,26 @@ def test_the_logits_are_pytorchs(arch: str, encoder: str | None) -> None:
     found = OnnxAnswer(net, SIZE, 1)
     for count in (1, 3):
         image = torch.rand(count, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
-        expected = answer(net, image, False)[0]
-        torch.testing.assert_close(found(net, image, False)[0], expected, rtol=1e-4, atol=1e-4)
+        expected = answer(net, image)
+        torch.testing.assert_close(found(net, image), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_several_teachers_answer_as_one() -> None:
     nets = Ensemble([lively("unet-w4", seed=seed) for seed in (0, 1)])
     image = torch.rand(2, 3, SIZE, SIZE)
-    found = OnnxAnswer(nets, SIZE, 1)(nets, image, False)[0]
+    found = OnnxAnswer(nets, SIZE, 1)(nets, image)
     torch.testing.assert_close(found, nets(image), rtol=1e-4, atol=1e-4)
     chosen = torch.tensor([[False, True], [True, False]])
-    found = OnnxAnswer(nets, SIZE, 1)(nets, image, False, chosen)[0]
+    found = OnnxAnswer(nets, SIZE, 1)(nets, image, chosen)
     expected = torch.stack([nets.nets[1](image)[0], nets.nets[0](image)[1]])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_features_and_other_sizes_are_pytorchs() -> None:
+def test_other_sizes_are_pytorchs() -> None:
     net = lively("unet-w4")
     found = OnnxAnswer(net, SIZE, 1)
-    image = torch.rand(1, 3, SIZE, SIZE)
-    assert len(found(net, image, True)[1]) == len(net.feature_channels)
     other = torch.rand(1, 3, 32, 64)
-    assert torch.equal(found(net, other, False)[0], net(other))
+    assert torch.equal(found(net, other), net(other))
 
 
 def test_a_network_without_a_graph_answers_by_pytorch(
@@ -114,5 +112,3 @@ def test_a_student_learns_the_same_from_it(
     by_onnx, said = distilled(root, tmp_path / "onnx", teacher, caplog)
     assert said
     assert by_onnx == pytest.approx(by_torch, rel=1e-5)
-    _, said = distilled(root, tmp_path / "attention", teacher, caplog, **{"kd.kl": 0.0, "kd.attention": 1.0})
-    assert not said, "feature distillation needs PyTorch's maps"

@@ -12,7 +12,7 @@ from dermdistill.training.feed import augmentation
 from dermdistill.training.feed.augmentation import Augment
 
 OFF = {"flip": 0.0, "rotate": 0.0, "scale": 0.0, "translate": 0.0, "color": 0.0, "blur": 0.0}
-EVERYTHING = {"color": 0.5, "blur": 0.5, "mixup": 0.4, "cutout": 0.5}
+EVERYTHING = {"color": 0.5, "blur": 0.5}
 
 
 def make_batch(count: int = 4, height: int = 48, width: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,17 +33,14 @@ def view(seed: int = 0, batch=None, **settings):
 def test_ranges_and_shapes(size, count):
     image, mask = make_batch(count, *size)
     for seed in range(5):
-        out, out_mask, mixed_mask, lam, _ = view(seed, (image, mask), **EVERYTHING)
+        out, out_mask, _ = view(seed, (image, mask), **EVERYTHING)
         assert out.shape == image.shape
         assert out.dtype == torch.float32
         assert out.min() >= 0
         assert out.max() <= 1
-        for m in (out_mask, mixed_mask):
-            assert m.shape == mask.shape
-            assert m.dtype == torch.uint8
-            assert set(m.unique().tolist()) <= {0, 1}
-        assert lam.shape == (count,)
-        assert ((lam >= 0) & (lam <= 1)).all()
+        assert out_mask.shape == mask.shape
+        assert out_mask.dtype == torch.uint8
+        assert set(out_mask.unique().tolist()) <= {0, 1}
 
 
 def test_disabled_answers_the_batch_as_it_came():
@@ -51,7 +48,7 @@ def test_disabled_answers_the_batch_as_it_came():
     out = Augment(enabled=False)(image, mask)
     assert out[0] is image
     assert out[1] is mask
-    assert out[2:] == (None, None, None)
+    assert out.teacher_logits is None
 
 
 def test_nothing_on_changes_nothing():
@@ -63,8 +60,8 @@ def test_nothing_on_changes_nothing():
 
 def test_the_seed_decides():
     first, second, other = (view(seed, **EVERYTHING) for seed in (3, 3, 4))
-    assert all(torch.equal(a, b) for a, b in zip(first[:4], second[:4], strict=True))
-    assert first.answer is None
+    assert all(torch.equal(a, b) for a, b in zip(first[:2], second[:2], strict=True))
+    assert first.teacher_logits is None
     assert not torch.equal(first[0], other[0])
 
 
@@ -200,28 +197,6 @@ def test_blur_touches_the_chosen_only_and_smooths_them():
     assert out[1].std() < 0.5 * image[1].std()
     assert out[1].mean() == pytest.approx(image[1].mean().item(), abs=0.01)
     assert augmentation.blur(image, torch.tensor([], dtype=torch.long), torch.ones(3)) is image
-
-
-def test_cutout_erases_the_announced_share_and_keeps_the_mask():
-    image, mask = make_batch(200, 50, 50)
-    out, out_mask, *_ = view(batch=(image, mask), **OFF | {"cutout": 0.5})
-    erased = (out != image).any(dim=1).double().mean(dim=(1, 2))
-    assert torch.equal(out_mask, mask)
-    assert 70 < (erased > 0).sum() < 130
-    assert erased.max() < 0.22
-    assert erased[erased > 0].min() > 0.01
-
-
-def test_mixup_mixes_images_and_not_masks():
-    image, mask = make_batch()
-    out, out_mask, mixed_mask, lam, _ = view(2, (image, mask), **OFF | {"mixup": 1.0})
-    assert torch.equal(out_mask, mask)
-    for i in range(4):
-        partners = [
-            j for j in range(4) if torch.allclose(out[i], lam[i] * image[i] + (1 - lam[i]) * image[j])
-        ]
-        assert len(partners) == 1
-        assert torch.equal(mixed_mask[i], mask[partners[0]])
 
 
 def test_no_work_per_image():

@@ -62,8 +62,8 @@ def a_batch(labelled: int, unlabelled: int) -> Batch:
 def test_masks_count_for_the_labelled_images_and_the_teacher_for_all() -> None:
     distilling = task(kl=1.0, channel_wise=0.5).train()
     batch = a_batch(2, 3)
-    image, masks, said = distilling.view(batch)
-    terms, logits, teacher_logits = distilling.terms(image, masks, said, batch["row"])
+    image, mask, said = distilling.view(batch)
+    terms, logits, teacher_logits = distilling.terms(image, mask, said, batch["row"])
     assert teacher_logits is not None
     assert {name: len(values) for name, values in terms.items()} == {
         "dice_loss": 2, "bce_loss": 2, "kl_loss": 5, "channel_wise_loss": 5,
@@ -95,31 +95,24 @@ def test_the_size_of_a_term_does_not_depend_on_the_share() -> None:
 def test_a_boundary_without_a_mask_is_the_teachers() -> None:
     distilling = task(kl=0.0, boundary=1.0).train()
     batch = a_batch(1, 2)
-    image, masks, said = distilling.view(batch)
-    terms, logits, teacher_logits = distilling.terms(image, masks, said, batch["row"])
+    image, mask, said = distilling.view(batch)
+    terms, logits, teacher_logits = distilling.terms(image, mask, said, batch["row"])
     assert teacher_logits is not None
-    outline = torch.cat([masks[0][1], (teacher_logits[1:] > 0).to(torch.uint8)])
+    outline = torch.cat([mask, (teacher_logits[1:] > 0).to(torch.uint8)])
     expected = losses.boundary_kl_loss(logits, teacher_logits, outline, 2.0, 5, reduction="none")
     torch.testing.assert_close(terms["boundary_loss"], expected)
 
 
-@pytest.mark.parametrize("mixup", [0.0, 0.4])
-def test_labelled_views_are_those_without_unlabelled_images(
-    mixup: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And mixup never mixes an image with a mask and one without."""
-    distilling = task(Augment(mixup=mixup, cutout=0.5))
+def test_labelled_views_are_those_without_unlabelled_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    distilling = task(Augment())
     monkeypatch.setattr(DistillationTask, "global_step", 7)
     monkeypatch.setattr(DistillationTask, "global_rank", 0)
     mixed, alone = a_batch(3, 2), a_batch(3, 2)
     alone["image"] = alone["image"][:3]
-    (image, masks, _), (expected, expected_masks, _) = distilling.view(mixed), distilling.view(alone)
+    (image, mask, _), (expected, expected_mask, _) = distilling.view(mixed), distilling.view(alone)
     assert len(image) == 5
     torch.testing.assert_close(image[:3], expected)
-    for (share, mask), (expected_share, expected_mask) in zip(masks, expected_masks, strict=True):
-        assert torch.equal(mask, expected_mask)
-        assert (share is None) == (expected_share is None)
-        assert share is None or torch.equal(share, expected_share)  # type: ignore[arg-type]
+    assert torch.equal(mask, expected_mask)
 
 
 # The same pictures serve as unlabelled ones: of a phantom made with another seed the names would be equal.
@@ -195,8 +188,7 @@ def test_images_without_masks_serve_and_are_refused_where_masks_are_needed(
         path.rename(path.with_name(f"NEW_{path.name}"))
     prepare_unlabelled("maskless", root, raw / "images", size=SIZE, progress=False)
     more = {"data.unlabelled": "maskless", "data.train_limit": 4, "trainer.epochs": 1}
-    terms = {"augment.mixup": 0.4, "kd.boundary": 0.5, "kd.attention": 0.5}
-    taught = {**more, **terms, "teacher.run": str(teacher)}
+    taught = {**more, "kd.boundary": 0.5, "teacher.run": str(teacher)}
     folder = training.distill(tiny("phantom", root, tmp_path, **taught), progress=False)
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     assert card["dataset"]["unlabelled"]["images"] == 4

@@ -16,24 +16,19 @@ from dermdistill.core.errors import TrainingError
 
 
 class Answer(Protocol):
-    """How the logits and feature maps of a network are computed."""
+    """How the logits of a network are computed."""
 
-    def __call__(
-        self, net: Any, image: Tensor, features: bool, chosen: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, net: Any, image: Tensor, chosen: Tensor | None = None) -> Tensor:
         """As `answer`."""
 
 
-def answer(
-    net: nn.Module, image: Tensor, features: bool, chosen: Tensor | None = None
-) -> tuple[Tensor, list[Tensor]]:
-    """Logits [b, 1, h, w] of a network, and its feature maps where they are asked for.
+def answer(net: nn.Module, image: Tensor, chosen: Tensor | None = None) -> Tensor:
+    """Logits [b, 1, h, w] of a network.
 
     Of an `Ensemble`, those of the networks that are ``chosen`` for each image, bool [b, n]; None: of all.
     """
-    if features:
-        return net.forward_features(image)  # type: ignore[operator]
-    return (net(image) if chosen is None else net(image, chosen)), []
+    logits: Tensor = net(image) if chosen is None else net(image, chosen)
+    return logits
 
 
 class CompiledAnswer:
@@ -50,12 +45,10 @@ class CompiledAnswer:
         self.batch = batch
         self.compiled: Answer = torch.compile(answer, mode=mode, dynamic=False)
 
-    def __call__(
-        self, net: nn.Module, image: Tensor, features: bool, chosen: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, net: nn.Module, image: Tensor, chosen: Tensor | None = None) -> Tensor:
         """As `answer`."""
         call: Answer = self.compiled if len(image) == self.batch else answer
-        return call(net, image, features, chosen)
+        return call(net, image, chosen)
 
 
 @contextmanager

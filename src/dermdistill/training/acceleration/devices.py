@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
 AHEAD = 16
 """Steps after which a loss on a GPU is looked at: by then it has long been computed."""
@@ -101,32 +100,3 @@ class EpochMeans:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the epoch."""
         self.names, self._sums = state["names"], state["sums"]
-
-
-class MovingAverage(AveragedModel):
-    """torch's exponential moving average of parameters and buffers, without its questions to the device.
-
-    ``AveragedModel`` keeps its count on the device and asks for it at every step. Integer buffers are copied.
-    """
-
-    def __init__(self, net: nn.Module, decay: float) -> None:
-        super().__init__(net, use_buffers=True)
-        self.decay = decay
-        self._begun = False
-
-    @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """Take one step of the average; the first one copies."""
-        self._begun = self._begun or bool(self.n_averaged > 0)
-        pairs = [
-            *zip(self.module.parameters(), model.parameters(), strict=True),
-            *zip(self.module.buffers(), model.buffers(), strict=True),
-        ]
-        real = [(mine, new) for mine, new in pairs if self._begun and mine.is_floating_point()]
-        if real:
-            torch._foreach_lerp_([m for m, _ in real], [n for _, n in real], 1 - self.decay)
-        for mine, new in pairs:
-            if not (self._begun and mine.is_floating_point()):
-                mine.copy_(new)
-        self.n_averaged += 1
-        self._begun = True

@@ -49,15 +49,13 @@ class OnnxAnswer:
                 trace(one, path, size)
                 self.sessions.append(open_session(path, threads))
 
-    def __call__(
-        self, net: nn.Module, image: Tensor, features: bool, chosen: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, net: nn.Module, image: Tensor, chosen: Tensor | None = None) -> Tensor:
         """As `answer`."""
-        if features or image.device.type != "cpu" or image.shape[-2:] != (self.size, self.size):
-            return answer(net, image, features, chosen)
+        if image.device.type != "cpu" or image.shape[-2:] != (self.size, self.size):
+            return answer(net, image, chosen)
         calls = [functools.partial(_run, session) for session in self.sessions]
         full = image.detach().float()
-        return (calls[0](full) if len(calls) == 1 else answer_as_one(calls, full, chosen)), []
+        return calls[0](full) if len(calls) == 1 else answer_as_one(calls, full, chosen)
 
 
 def _run(session: onnxruntime.InferenceSession, image: Tensor) -> Tensor:
@@ -79,7 +77,7 @@ def answer_on_cpu(net: LesionNet | Ensemble, size: int) -> Answer:
     try:
         found = OnnxAnswer(net, size, torch.get_num_threads())
         with torch.no_grad():
-            expected, given = answer(net, image, False)[0], found(net, image, False)[0]
+            expected, given = answer(net, image), found(net, image)
     except Exception as error:  # torch's exporter and ONNX Runtime raise what they like
         logger.info("the teacher answers by PyTorch: ONNX has no graph of it (%s)", str(error).split("\n")[0])
         return answer

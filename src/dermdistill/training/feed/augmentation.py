@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from dermdistill.training.acceleration.devices import send
@@ -26,16 +26,33 @@ class Views(NamedTuple):
     """RGB in [0, 1]."""
     mask: UInt8[Tensor, "b 1 h w"]
     """{0, 1}."""
-    other: UInt8[Tensor, "b 1 h w"] | None = None
-    """With mixup the mask of the image that was mixed in."""
-    share: Float[Tensor, " b"] | None = None
-    """With mixup the share of the first image: the loss is share·loss(mask) + (1 − share)·loss(other)."""
-    answer: Float[Tensor, "b 1 h w"] | None = None
+    teacher_logits: Float[Tensor, "b 1 h w"] | None = None
     """A teacher's logits, moved with the image, where they were given."""
 
 
-_DRAWS = 17
-"""Uniform numbers drawn per image, used or not: switching one transform off leaves the others alone."""
+class Draws(NamedTuple):
+    """Uniform numbers in [0, 1), one per image of a batch and name.
+
+    All are drawn for every batch, used or not: switching one transform off leaves the others alone.
+    """
+
+    mirror_x: Float[Tensor, " b"]
+    mirror_y: Float[Tensor, " b"]
+    shift_x: Float[Tensor, " b"]
+    shift_y: Float[Tensor, " b"]
+    scale: Float[Tensor, " b"]
+    angle: Float[Tensor, " b"]
+    brightness: Float[Tensor, " b"]
+    contrast: Float[Tensor, " b"]
+    saturation: Float[Tensor, " b"]
+    hue: Float[Tensor, " b"]
+    blur: Float[Tensor, " b"]
+    blur_deviation: Float[Tensor, " b"]
+
+    @classmethod
+    def sample(cls, count: int) -> Draws:
+        """Draw for ``count`` images from torch's global CPU generator."""
+        return cls(*torch.rand(len(cls._fields), count))
 
 
 class Augment(nn.Module):
@@ -48,15 +65,13 @@ class Augment(nn.Module):
     would be a sign that only training images carry.
 
     Args:
-        enabled: ``False`` answers the batch as it came.
+        enabled: ``False`` returns the batch as it came.
         flip: Probability of a horizontal flip, and of a vertical one.
         rotate: Largest angle in degrees, either way.
         scale: Largest relative change of size, either way.
         translate: Largest shift as a fraction of the side.
         color: Strength of brightness, contrast and saturation jitter; hue turns by a tenth of it (× 360°).
         blur: Probability of a Gaussian blur, standard deviation 0.1 to 1.5 pixels.
-        mixup: α of Beta(α, α); 0 is off (Zhang et al. 2018, arXiv 1710.09412).
-        cutout: Probability of erasing a rectangle of 2 to 20 % (DeVries & Taylor 2017, arXiv 1708.04552).
     """
 
     def __init__(
@@ -68,74 +83,64 @@ class Augment(nn.Module):
         translate: float = 0.05,
         color: float = 0.2,
         blur: float = 0.1,
-        mixup: float = 0.0,
-        cutout: float = 0.0,
     ) -> None:
         super().__init__()
         self.enabled, self.flip, self.rotate, self.scale = enabled, flip, rotate, scale
-        self.translate, self.color, self.blur, self.mixup, self.cutout = translate, color, blur, mixup, cutout
+        self.translate, self.color, self.blur = translate, color, blur
 
     @torch.no_grad()
     def forward(
         self,
         image: Float[Tensor, "b 3 h w"],
         mask: UInt8[Tensor, "b 1 h w"],
-        answer: Float[Tensor, "b 1 h w"] | None = None,
+        teacher_logits: Float[Tensor, "b 1 h w"] | None = None,
     ) -> Views:
         """One random view of each image.
 
         Args:
             image: RGB in [0, 1].
             mask: {0, 1}.
-            answer: A teacher's logits for the images as they are, or None.
+            teacher_logits: A teacher's logits for the images as they are, or None.
 
         Returns:
             The views; the image is float32 (autocast is switched off here: half precision would shift the
             grid by pixels).
         """
         if not self.enabled:
-            return Views(image, mask, answer=answer)
+            return Views(image, mask, teacher_logits)
         with torch.autocast(image.device.type, enabled=False):
-            image = image.float()
-            draws = torch.rand(_DRAWS, len(image))
-            image, mask, answer = self._move(image, mask, answer, draws[:6])
+            draws = Draws.sample(len(image))
+            image, mask, teacher_logits = self._move(image.float(), mask, teacher_logits, draws)
             if self.color > 0:
-                image = jitter_color(image, self.color * (2 * draws[6:10] - 1))
+                jitter = torch.stack([draws.brightness, draws.contrast, draws.saturation, draws.hue])
+                image = jitter_color(image, self.color * (2 * jitter - 1))
             if self.blur > 0:
-                chosen = (draws[10] < self.blur).nonzero().squeeze(1)
-                image = blur(image, chosen, 0.1 + 1.4 * draws[11])
-            if self.cutout > 0:
-                there = send(draws, image.device)
-                image = erase(image, there[12] < self.cutout, there[13:17])
-            return Views(*self._mix(image, mask), answer=answer)
+                indices = (draws.blur < self.blur).nonzero().squeeze(1)
+                image = blur(image, indices, 0.1 + 1.4 * draws.blur_deviation)
+            return Views(image, mask, teacher_logits)
 
     def _move(
-        self, image: Tensor, mask: Tensor, answer: Tensor | None, draws: Tensor
+        self, image: Tensor, mask: Tensor, teacher_logits: Tensor | None, draws: Draws
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Flip, turn, scale and shift: one grid, bilinear for image and answer, nearest for the mask."""
+        """Flip, turn, scale and shift: one grid, bilinear for image and logits, nearest for the mask."""
         if not (self.flip or self.rotate or self.scale or self.translate):
-            return image, mask, answer
+            return image, mask, teacher_logits
         height, width = image.shape[-2:]
-        signed = 2 * draws - 1
+        mirror = torch.stack([draws.mirror_x, draws.mirror_y]) < self.flip
         # A negative scale mirrors.
-        scale = torch.where(draws[:2] < self.flip, -1.0, 1.0) * (1 + self.scale * signed[4])
-        shift = self.translate * signed[2:4]
-        theta = _where_from(scale, math.radians(self.rotate) * signed[5], shift, height, width)
+        scale = torch.where(mirror, -1.0, 1.0) * (1 + self.scale * (2 * draws.scale - 1))
+        shift = self.translate * (2 * torch.stack([draws.shift_x, draws.shift_y]) - 1)
+        angle = math.radians(self.rotate) * (2 * draws.angle - 1)
+        theta = _where_from(scale, angle, shift, height, width)
         grid = _affine_grid(send(theta, image.device), height, width)
 
         def moved(picture: Tensor, mode: str) -> Tensor:
             return F.grid_sample(picture, grid, mode=mode, padding_mode="reflection", align_corners=True)
 
-        said = moved(answer.float(), "bilinear") if answer is not None else None
-        return moved(image, "bilinear").clamp_(0, 1), moved(mask.float(), "nearest").to(mask.dtype), said
-
-    def _mix(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        if self.mixup == 0:
-            return image, mask, None, None
-        lam = send(torch.distributions.Beta(self.mixup, self.mixup).sample((len(image),)), image.device)
-        partner = send(torch.randperm(len(image)), image.device)
-        share = lam.view(-1, 1, 1, 1)
-        return share * image + (1 - share) * image[partner], mask, mask[partner], lam
+        if teacher_logits is not None:
+            teacher_logits = moved(teacher_logits.float(), "bilinear")
+        image = moved(image, "bilinear").clamp_(0, 1)
+        return image, moved(mask.float(), "nearest").to(mask.dtype), teacher_logits
 
 
 def _where_from(
@@ -204,42 +209,18 @@ def jitter_color(image: Float[Tensor, "b 3 h w"], jitter: Float[Tensor, "4 b"]) 
 
 
 def blur(
-    image: Float[Tensor, "b 3 h w"], chosen: Tensor, deviation: Float[Tensor, " b"]
+    image: Float[Tensor, "b 3 h w"], indices: Int64[Tensor, " n"], deviation: Float[Tensor, " b"]
 ) -> Float[Tensor, "b 3 h w"]:
-    """Blur the chosen images (indices), each with its own standard deviation in pixels (up to 1.5).
+    """Blur the images at ``indices``, each with its own standard deviation in pixels (up to 1.5).
 
     Both are on the CPU, the image anywhere.
     """
-    if len(chosen) == 0:
+    if len(indices) == 0:
         return image
     from kornia.filters import gaussian_blur2d
 
-    sigma = send(deviation[chosen].unsqueeze(1).expand(-1, 2), image.device)
-    chosen = send(chosen, image.device)
+    sigma = send(deviation[indices].unsqueeze(1).expand(-1, 2), image.device)
+    indices = send(indices, image.device)
     # 9 pixels reach 2.7 deviations of the widest; replicate works on images of any size.
-    blurred = gaussian_blur2d(image[chosen], 9, sigma, border_type="replicate")
-    return image.index_copy(0, chosen, blurred.clamp_(0, 1))
-
-
-def erase(
-    image: Float[Tensor, "b 3 h w"], chosen: Bool[Tensor, " b"], draws: Float[Tensor, "4 b"]
-) -> Float[Tensor, "b 3 h w"]:
-    """Fill a rectangle of 2 to 20 % of the chosen images with their mean colour.
-
-    Args:
-        image: RGB in [0, 1].
-        chosen: Per image, whether to.
-        draws: Uniform numbers for the area, the ratio of the sides (1:2 to 2:1), the top and the left edge.
-    """
-    area, ratio = 0.02 + 0.18 * draws[0], 2 ** (2 * draws[1] - 1)
-    rows = _span(image.shape[2], (area * ratio).sqrt(), draws[2])
-    columns = _span(image.shape[3], (area / ratio).sqrt(), draws[3])
-    inside = chosen.view(-1, 1, 1) & rows.unsqueeze(2) & columns.unsqueeze(1)
-    return torch.where(inside.unsqueeze(1), image.mean(dim=(2, 3), keepdim=True), image)
-
-
-def _span(count: int, length: Tensor, start: Tensor) -> Tensor:
-    """``[b, count]`` bool: pixels of a span of ``length`` (fraction of the side) within the side."""
-    place = (torch.arange(count, device=length.device) + 0.5) / count
-    first = (start * (1 - length)).unsqueeze(1)
-    return (place >= first) & (place < first + length.unsqueeze(1))
+    blurred = gaussian_blur2d(image[indices], 9, sigma, border_type="replicate")
+    return image.index_copy(0, indices, blurred.clamp_(0, 1))
