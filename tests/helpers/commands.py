@@ -87,6 +87,7 @@ HOW: dict[str, How] = {
     "dermdistill train student": Run((*SMALL, *STUDENT)),
     "dermdistill distill": Run((*SMALL, *STUDENT, "--teacher.recipe", "teacher-phantom")),
     "dermdistill evaluate": Run(),
+    "dermdistill calibrate": Parse("its own tests run it"),
     "dermdistill predict": Run(),
     "dermdistill figure": Run(("--count", "2")),
     "dermdistill demo": Parse("it takes minutes"),
