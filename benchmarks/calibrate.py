@@ -11,7 +11,7 @@ even width, to 0.8, 0.9, 1.1 and 1.2 of their area.
 The shipped student has seen training images of all tools, and its epoch was chosen on these validation
 images: for a clinic whose masks it has never seen the gain may be larger. The test split is not read.
 
-    dermdistill prepare --name release …   (recipes/release.yaml)
+    dermdistill prepare own --name release …   (recipes/release.yaml)
     python benchmarks/calibrate.py --data data/release --annotations annotations.csv
 """
 

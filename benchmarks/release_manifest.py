@@ -1,4 +1,4 @@
-"""The split of the shipped student, as a manifest for `dermdistill prepare --manifest`.
+"""The split of the shipped student, as a manifest for `dermdistill prepare own --manifest`.
 
 Training images are those of ISIC 2016 and 2017 (CC-0), without any image of the ISIC 2016 test set and
 without the images that show what one of its images shows (`release_near_duplicates.csv`, found by

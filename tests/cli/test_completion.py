@@ -115,6 +115,8 @@ def offers(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., set[str]]:
         (["recipes", "study-"], STUDIES),
         (["study", "phantom", "--teacher-recipe", "teacher-p"], {"teacher-phantom"}),
         (["prepare", "isic"], {"isic2016", "isic2017", "isic2018"}),
+        (["prepare", "isic2016", "--par"], {"--part"}),
+        (["prepare", "own", "--images", "pho"], {"photo.jpg"}),
         (["predict", "pho"], {"photo.jpg"}),
         (["predict", "photo.jpg", "--model", "pho"], {"photo.jpg"}),
         (["train", "pho"], {"photo.jpg"}),
@@ -133,7 +135,7 @@ def test_tab(offers: Callable[..., set[str]], shell: str, words: list[str], offe
         assert found == offered
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", [verb for verb in cli.VERBS if verb != "prepare"])
 def test_the_options_offered_are_those_that_help_shows(
     verb: str, offers: Callable[..., set[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

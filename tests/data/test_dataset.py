@@ -87,9 +87,9 @@ def test_the_fingerprint_is_of_content_and_split_not_of_place_or_size(tmp_path: 
 
 
 def test_absent(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="dermdistill prepare --name clinic"):
+    with pytest.raises(DataError, match="dermdistill prepare own --name clinic"):
         open_dataset("clinic", tmp_path, 32)
-    with pytest.raises(DataError, match="dermdistill prepare --name clinic"):
+    with pytest.raises(DataError, match="dermdistill prepare own --name clinic"):
         ensure_prepared("clinic", tmp_path, 32, progress=False)
 
 
@@ -97,7 +97,7 @@ def test_a_size_that_is_not_packed_names_the_command(prepared: PreparedData) -> 
     root = prepared.folder.parent
     with pytest.raises(MismatchError) as caught:
         open_dataset("own", root, 64)
-    assert "prepare --name own" in caught.value.mend
+    assert "prepare own --name own" in caught.value.mend
     assert f"--root {root} --size 64" in caught.value.mend
     assert "32" in caught.value.expected
 

@@ -96,7 +96,7 @@ HOW: dict[str, How] = {
     "dermdistill export runs/isic2016-student-distilled --targets": Parse("large optional libraries"),
     "dermdistill export runs/isic2016-student-distilled --precisions": Parse("run on another page"),
     "dermdistill audit isic2016 isic2017 --out audit": Run(),
-    "dermdistill prepare --images images --masks masks --test-images test-images --test-masks test-masks "
+    "dermdistill prepare own --images images --masks masks --test-images test-images --test-masks test-masks "
     "--name ours-clean": Parse("it leaves out what an audit found; its own tests run it"),
     "tensorboard": Elsewhere(lambda words: None),  # the README's test looks for the events
     "docker": Elsewhere(lambda words: None),  # test_delivery_image.py reads them

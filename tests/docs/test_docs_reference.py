@@ -12,6 +12,7 @@ import dermdistill
 from dermdistill import cli, config
 from dermdistill.core import errors
 from dermdistill.core.errors import DermDistillError
+from dermdistill.data.prepare.settings import KINDS
 
 PAGES = pages()
 
@@ -23,15 +24,20 @@ def test_the_page_is_not_stale(name: str) -> None:
 
 
 def section(page: str, title: str) -> str:
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", PAGES[page], re.DOTALL | re.MULTILINE)
+    found = re.search(
+        rf"^##(#?) {re.escape(title)}\n(.*?)(?=^##\1 |^## |\Z)", PAGES[page], re.DOTALL | re.MULTILINE
+    )
     assert found, f"{page} has no section {title!r}"
-    return found[1]
+    return found[2]
 
 
-@pytest.mark.parametrize("verb", [verb for verb in cli.VERBS if verb not in LEARN])
+@pytest.mark.parametrize(
+    "verb",
+    [verb for verb in cli.VERBS if verb not in (*LEARN, "prepare")] + [f"prepare {kind}" for kind in KINDS],
+)
 def test_the_verbs_flags_are_those_of_the_parser(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        cli.main([verb, "--help"])
+        cli.main([*verb.split(), "--help"])
     assert stopped.value.code == 0
     told = capsys.readouterr().out
     # An option begins its line, in a box or not: `--flag TYPE` or `--flag, --no-flag`, two spaces, words.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import griffe
+from pydantic import BaseModel
 
 from dermdistill import cli
 from dermdistill.cli.study import Arguments
+from dermdistill.data.prepare.settings import KINDS
 from tools.reference.source import read
 from tools.reference.words import plain, prose, table, type_in_words
 
@@ -44,8 +46,33 @@ def page() -> str:
         "`DERMDISTILL_DEBUG=1` in the environment shows the traceback of any error.\n",
     ]
     for verb in cli.VERBS:
-        parts += [f"## {verb}\n", *(_learning(verb) if verb in LEARN else _verb(verb))]
+        match verb:
+            case "train" | "distill":
+                text = _learning(verb)
+            case "prepare":
+                text = _subcommands(verb, KINDS)
+            case _:
+                text = _verb(verb)
+        parts += [f"## {verb}\n", *text]
     return "\n".join(parts)
+
+
+def _subcommands(verb: str, kinds: Mapping[str, type[BaseModel]]) -> Iterator[str]:
+    """A verb with a subcommand for each of several settings types: a section for each."""
+    yield cli.VERBS[verb].capitalize() + ".\n"
+    yield f"```text\ndermdistill {verb} {{{','.join(kinds)}}} [--FLAG …]\n```\n"
+    for name, kind in kinds.items():
+        yield f"### {verb} {name}\n"
+        yield prose(inspect.getdoc(kind), keep_paragraphs=True) + "\n"
+        rows = []
+        for key, field in kind.model_fields.items():
+            flag, default = (
+                key.replace("_", "-"),
+                "required" if field.is_required() else _default(field.default),
+            )
+            value = _value(field.annotation, flag)
+            rows.append((f"`--{flag}`", value, default, prose(field.description)))
+        yield table(("argument", "value", "default", "meaning"), rows)
 
 
 def _learning(verb: str) -> Iterator[str]:

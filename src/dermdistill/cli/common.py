@@ -9,7 +9,8 @@ import logging
 import os
 import sys
 import warnings
-from typing import Any, TextIO, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, TextIO, Union, cast
 
 from dermdistill.core.errors import MissingExtraError, UsageError
 
@@ -18,8 +19,8 @@ def parse(what: Any, verb: str, arguments: list[str], **named: Any) -> Any:
     """Read a verb's arguments by a signature.
 
     Args:
-        what: A function, which is called with them, or a type, which is made of them; the docstring is the
-            text of ``--help``.
+        what: A function, which is called with them, or a type, which is made of them (or of one of several,
+            see `one_of`); the docstring is the text of ``--help``.
         verb: The verb, for ``--help``.
         arguments: The words after the verb.
         named: As `tyro.cli` takes them.
@@ -43,6 +44,14 @@ def describe(what: Any, **named: Any) -> argparse.ArgumentParser:
         made = tyro.extras.get_parser(what, add_help=False, **named)
     # tyro carries its own copy of argparse: other classes, the same attributes.
     return cast(argparse.ArgumentParser, made)
+
+
+def one_of(types: Mapping[str, type]) -> Any:
+    """The type of a verb that has a subcommand for each of several types."""
+    from tyro.conf import OmitSubcommandPrefixes, subcommand
+
+    kinds = tuple(Annotated[kind, subcommand(name)] for name, kind in types.items())
+    return OmitSubcommandPrefixes[Union[kinds]]  # type: ignore[misc, valid-type]  # noqa: UP007
 
 
 def print_json(value: Any) -> None:

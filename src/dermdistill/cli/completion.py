@@ -62,11 +62,11 @@ def mark(parser: argparse.ArgumentParser) -> None:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """All options and positional arguments of a parser and its verbs."""
+    """All options and positional arguments of a parser, its verbs and their subcommands."""
     for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for verb in action.choices.values():
-                yield from _arguments(verb)
+        if isinstance(action.choices, dict):  # of parsers: argparse's own, or those of tyro's copy of it
+            for inner in action.choices.values():
+                yield from _arguments(inner)
         else:
             yield action
 

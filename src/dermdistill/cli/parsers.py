@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dermdistill.cli import learn, study
+from dermdistill.cli import learn, prepare, study
 from dermdistill.cli.common import describe
 from dermdistill.cli.verbs import VERBS, function_of
 
@@ -29,5 +29,7 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
             return learn.parser(verb)
         case "study":
             return study.parser()
+        case "prepare":
+            return prepare.parser()
         case _:
             return describe(function_of(verb))

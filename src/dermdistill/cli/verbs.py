@@ -48,6 +48,10 @@ def run(verb: str, arguments: list[str]) -> int:
             from dermdistill.cli import study
 
             return study.run(arguments)
+        case "prepare":
+            from dermdistill.cli import prepare
+
+            return prepare.run(arguments)
         case _ if verb in VERBS:
             return int(parse(function_of(verb), verb, arguments))
     near = difflib.get_close_matches(verb, VERBS, n=1)
@@ -56,6 +60,6 @@ def run(verb: str, arguments: list[str]) -> int:
 
 
 def function_of(verb: str) -> Callable[..., int]:
-    """A verb's function (train, distill and study have none: they take a recipe's fields)."""
+    """A verb's function (train, distill, study and prepare have none: settings are their arguments)."""
     function: Callable[..., int] = getattr(importlib.import_module(f"dermdistill.cli.{verb}"), verb)
     return function

@@ -6,7 +6,7 @@ Reading them from YAML and flags is config.py's.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -38,13 +38,18 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        for field in cls.model_fields.values():  # as one line: help texts are wrapped where they are shown
+            field.description = " ".join((field.description or "").split()) or None
+
 
 class DataSettings(Settings):
     """Which prepared data set, and how it is fed."""
 
     name: str = "phantom"
     """Data set under `root`: one of the catalogue (phantom, isic2016, isic2017, isic2018; prepared when it is
-    not there yet), or the name given to `dermdistill prepare --name`."""
+    not there yet), or the name given to `dermdistill prepare own --name`."""
     root: Path = Path("data")
     """Folder that holds the prepared data sets."""
     size: Annotated[int, Field(ge=32, le=2048)] = 256

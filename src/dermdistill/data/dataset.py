@@ -194,7 +194,7 @@ def read_info(folder: Path) -> dict[str, Any]:
             f"{folder} holds no prepared data set.",
             "dataset.json, which prepare writes",
             "Run: dermdistill prepare isic2016 (or isic2017, isic2018, phantom), or, for images of your own, "
-            f"dermdistill prepare --name {folder.name} --images DIR --masks DIR",
+            f"dermdistill prepare own --name {folder.name} --images DIR --masks DIR",
         )
     info = read_json(folder / "dataset.json")
     if not isinstance(info, dict) or info.get("format") != FORMAT:

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dermdistill import cli
 from dermdistill.core.errors import DataError, MismatchError
 from dermdistill.core.files import read_json, write_csv
-from dermdistill.data.dataset import open_dataset, read_manifest
+from dermdistill.data.dataset import read_manifest
 from dermdistill.data.prepare.phantom import write_phantoms
 from dermdistill.data.prepare.prepare import ensure_prepared, prepare_phantom, prepare_unlabelled
 
@@ -39,7 +38,7 @@ def test_all_are_training_images_without_masks(images: Path, tmp_path: Path) -> 
     info = read_json(data.folder / "dataset.json")
     assert info["masks"] is False
     assert (info["masks_empty"], info["validation"][:5]) == (0, "none:")
-    assert "--unlabelled" in info["command"]
+    assert "prepare unlabelled --name more" in info["command"]
     again = prepare_unlabelled("more", tmp_path, images, size=SIZE, progress=False)
     assert again.fingerprint == data.fingerprint
     larger = ensure_prepared("more", tmp_path, 64, progress=False)
@@ -82,14 +81,3 @@ def test_broken_missing_and_ambiguous_images(images: Path, tmp_path: Path) -> No
     (folder / "good.jpg").write_bytes(good)
     with pytest.raises(DataError, match=r"ambiguous.*good\.jpg, good\.png"):
         prepare_unlabelled("bad", tmp_path, folder, size=SIZE, progress=False)
-
-
-def test_the_command_line(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = ["prepare", "--root", str(tmp_path), "--size", str(SIZE), "--images", str(images)]
-    assert cli.main([*common, "--name", "mine", "--unlabelled"]) == 0
-    assert "5 train, 0 val, 0 test, without masks" in capsys.readouterr().out
-    assert len(open_dataset("mine", tmp_path, SIZE)) == 5
-    assert cli.main([*common, "--unlabelled", "--masks", str(images)]) == 2
-    assert "--unlabelled goes with --images alone" in capsys.readouterr().err
-    assert cli.main(common) == 2  # masks forgotten: never silently a set without them
-    assert "--unlabelled --images DIR" in capsys.readouterr().err

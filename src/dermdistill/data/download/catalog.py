@@ -234,5 +234,5 @@ def find_source(name: str, part: str = "1") -> Source:
     raise UsageError(
         f"There is no data set {name!r} in the catalogue.",
         f"one of {', '.join(known)}",
-        f"{hint} images of your own: dermdistill prepare --images DIR --masks DIR --name {name}",
+        f"{hint} images of your own: dermdistill prepare own --images DIR --masks DIR --name {name}",
     )

@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from dermdistill.data.dataset import (
 )
 from dermdistill.data.prepare.pack import Record, build_pack, drop_log, publish_pack
 from dermdistill.data.prepare.pairing import Pair, listed
+from dermdistill.data.prepare.settings import PrepareSettings
 from dermdistill.data.prepare.split import carve_validation
 
 logger = logging.getLogger(__name__)
@@ -35,45 +36,49 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that determines a prepared data set except the size of its pack."""
+    """Everything that determines a prepared data set."""
 
-    name: str
+    settings: PrepareSettings
     title: str
     license: str
-    command: str
-    """The command line that prepares it, without ``--size``."""
     source: Mapping[str, Any]
     """Where it came from, for ``dataset.json``."""
-    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
     """What must be the same in a second call; plain values."""
     pairs: Sequence[Pair]
-    unmatched: Mapping[str, list[str]]
+    unmatched: Mapping[str, list[str]] = field(default_factory=dict)
     """Lists of files or ids that are not used, by reason."""
-    seed: int
-    val_fraction: float
-    allow_empty: bool
+    seed: int = 0
+    val_fraction: float = 0.15
+    allow_empty: bool = False
 
 
-def reuse(folder: Path, size: int, settings: Mapping[str, Any], *, progress: bool) -> PreparedData | None:
-    """Open the data set if it was prepared with these settings (adding the pack size if need be).
+def reuse(settings: PrepareSettings, identity: Mapping[str, Any], *, progress: bool) -> PreparedData | None:
+    """Open the data set if it was prepared from the same files in the same way.
+
+    Args:
+        settings: Where it lies, and the size of the pack, which is added if need be.
+        identity: What must be the same, as `Job.identity`.
+        progress: Show a bar.
 
     Returns:
-        None when it is not prepared yet.
+        The data set, or None when it is not prepared yet.
 
     Raises:
-        MismatchError: It was prepared with other settings.
+        MismatchError: It was prepared from other files or in another way.
     """
+    folder, size = settings.folder, settings.size
     if not is_prepared(folder):
         return None
     info = read_info(folder)
     before = info["settings"]
-    different = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
+    different = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
     if different:
         raise MismatchError(
             f"{folder} was prepared with "
             + ", ".join(f"{key} {_short(before.get(key))}" for key in different)
             + ".",
-            "what is asked for now: " + ", ".join(f"{key} {_short(settings.get(key))}" for key in different),
+            "what is asked for now: " + ", ".join(f"{key} {_short(identity.get(key))}" for key in different),
             f"Choose another --name or --root, or delete {folder}.",
         )
     if str(size) not in info["packs"]:
@@ -83,36 +88,43 @@ def reuse(folder: Path, size: int, settings: Mapping[str, Any], *, progress: boo
     return data
 
 
-def assemble(job: Job, root: Path, size: int, *, progress: bool) -> PreparedData:
+def assemble(job: Job, *, progress: bool) -> PreparedData:
     """Build a data set from its pairs.
+
+    Args:
+        job: The pairs, and all that is to be known of the data set.
+        progress: Show a bar.
+
+    Returns:
+        The data set, opened.
 
     Raises:
         DataError: Bad pairs (all of them are listed), or too few to carve a validation split from.
     """
-    folder = root / job.name
+    name, folder, size = job.settings.dataset_name, job.settings.folder, job.settings.size
     for reason, names in job.unmatched.items():
         if names:
-            logger.warning("%s: %d %s: %s", job.name, len(names), reason, listed(names))
+            logger.warning("%s: %d %s: %s", name, len(names), reason, listed(names))
     pack = build_pack(job.pairs, folder, size, allow_empty=job.allow_empty, progress=progress)
     rows = [_row(pair, record, folder) for pair, record in zip(job.pairs, pack.records, strict=True)]
     given = any(row.split == "val" for row in rows)
     masks = any(pair.mask is not None for pair in job.pairs)
     if not given and masks:
         train = [index for index, row in enumerate(rows) if row.split == "train"]
-        for place in carve_validation([rows[i] for i in train], job.val_fraction, job.seed).tolist():
-            rows[train[place]] = dataclasses.replace(rows[train[place]], split="val")
+        for index in carve_validation([rows[i] for i in train], job.val_fraction, job.seed).tolist():
+            rows[train[index]] = dataclasses.replace(rows[train[index]], split="val")
     crossing = _groups_across_splits(rows)
     if crossing:
         logger.warning(
             "%s: %d lesions or patients are in more than one of the given splits, so scores may flatter: %s",
-            job.name, len(crossing), listed(crossing),
+            name, len(crossing), listed(crossing),
         )  # fmt: skip
     manifest = folder / "manifest.csv"
     write_manifest(manifest, rows)
     publish_pack(folder, size)
     info = {
         "format": FORMAT,
-        "name": job.name,
+        "name": name,
         "title": job.title,
         "license": job.license,
         "source": dict(job.source),
@@ -124,8 +136,8 @@ def assemble(job: Job, root: Path, size: int, *, progress: bool) -> PreparedData
         "masks_empty": sum(row.mask_fraction == 0 for row in rows) if masks else 0,
         "groups_across_splits": crossing,
         "unmatched": dict(job.unmatched),
-        "settings": dict(job.settings),
-        "command": job.command,
+        "settings": dict(job.identity),
+        "command": job.settings.command_line(),
         "made_by": f"dermdistill {__version__}",
         "manifest_sha256": hash_file(manifest),
         "content_sha256": pack.content_sha256,
@@ -133,7 +145,7 @@ def assemble(job: Job, root: Path, size: int, *, progress: bool) -> PreparedData
     }
     write_json(folder / "dataset.json", info)
     drop_log(folder, size)
-    data = open_dataset(job.name, root, size)
+    data = open_dataset(name, job.settings.root, size)
     logger.info("%s is ready: %s.", folder, describe(data))
     if info["masks_thresholded"]:
         logger.info("%d masks held greys and were thresholded above 127.", info["masks_thresholded"])
@@ -200,7 +212,8 @@ def _validation(job: Job, rows: Sequence[Row], given: bool) -> str:
         return "none: images without masks are learnt from beside others, and score nothing"
     if any(row.split == "train" for row in rows):
         logger.warning(
-            "%s: the training images are one image or one group: there is no validation.", job.name
+            "%s: the training images are one image or one group: there is no validation.",
+            job.settings.dataset_name,
         )
         return "none: the training images are one image or one group"
     return "none: there are no training images"

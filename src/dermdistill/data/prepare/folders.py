@@ -7,11 +7,11 @@ from typing import Any
 
 from dermdistill.core.lock import locked
 from dermdistill.data.dataset import PreparedData
-from dermdistill.data.prepare.arguments import check_arguments, check_own_name, command_line
 from dermdistill.data.prepare.assemble import Job, assemble, reuse
 from dermdistill.data.prepare.exclude import exclude_pairs, read_exclusions
 from dermdistill.data.prepare.own import collect, digest
 from dermdistill.data.prepare.pairing import images_alone
+from dermdistill.data.prepare.settings import FolderSettings, UnlabelledSettings, check
 
 
 def prepare_folder(
@@ -73,45 +73,13 @@ def prepare_folder(
         >>> len(data.indices("train")), len(data.indices("val"))
         (6, 2)
     """
-    check_own_name(name)
-    folder = check_arguments(name, root, size, val_fraction)
-    own = collect(images, masks, test_images, test_masks, manifest, split_column, diagnosis_column)
-    exclusions = read_exclusions(exclude, [name, images.resolve().name]) if exclude is not None else None
-    pairs, excluded = exclude_pairs(own.pairs, exclusions)
-    settings: dict[str, Any] = {
-        "pairs": digest(pairs),
-        "images": len(pairs),
-        "allow_empty": allow_empty,
-    }
-    if not any(pair.split == "val" for pair in pairs):
-        settings |= {"seed": seed, "val_fraction": val_fraction}
-    places = {
-        "images": images, "masks": masks, "test_images": test_images, "test_masks": test_masks,
-        "manifest": manifest, "exclude": exclude,
-    }  # fmt: skip
-    found = (
-        {"split_column": own.table.split_column, "diagnosis_column": own.table.diagnosis_column}
-        if own.table
-        else {}
-    )
-    source = {key: str(path.resolve()) for key, path in places.items() if path is not None}
-    source |= {key: column for key, column in found.items() if column is not None}
-    with locked(folder):
-        if (data := reuse(folder, size, settings, progress=progress)) is not None:
-            return data
-        call = command_line(
-            "prepare",
-            name=name,
-            seed=seed,
-            val_fraction=val_fraction,
-            allow_empty=allow_empty,
-            **{key: value for key, value in source.items() if key != "diagnosis_column"},
-        )
-        job = Job(
-            name, name, "the owner's", call, source | excluded, settings, pairs, own.unmatched,
-            seed, val_fraction, allow_empty,
-        )  # fmt: skip
-        return assemble(job, root, size, progress=progress)
+    settings = FolderSettings(
+        name=name, root=root, size=size, images=images, masks=masks, test_images=test_images,
+        test_masks=test_masks, manifest=manifest, split_column=split_column,
+        diagnosis_column=diagnosis_column, seed=seed, val_fraction=val_fraction, allow_empty=allow_empty,
+        exclude=exclude,
+    )  # fmt: skip
+    return prepare_own(settings, progress=progress)
 
 
 def prepare_unlabelled(
@@ -135,24 +103,69 @@ def prepare_unlabelled(
         exclude: audit.csv, or a CSV with a column ``image_id``: images to leave out.
         progress: Show a bar.
 
+    Returns:
+        The data set, opened.
+
     Raises:
         UsageError: The name cannot be used.
         DataError: There are no images, or some are broken or of one name (all are listed).
         MismatchError: ``name`` was prepared from other files or with other settings.
     """
-    check_own_name(name)
-    folder = check_arguments(name, root, size, 0.15)
-    exclusions = read_exclusions(exclude, [name, images.resolve().name]) if exclude is not None else None
-    pairs, excluded = exclude_pairs(images_alone(images), exclusions)
-    settings: dict[str, Any] = {"pairs": digest(pairs), "images": len(pairs), "masks": False}
-    places = {"images": images, "exclude": exclude}
-    source = {key: str(path.resolve()) for key, path in places.items() if path is not None}
-    with locked(folder):
-        if (data := reuse(folder, size, settings, progress=progress)) is not None:
+    settings = UnlabelledSettings(name=name, root=root, size=size, images=images, exclude=exclude)
+    return prepare_images(settings, progress=progress)
+
+
+def prepare_own(settings: FolderSettings, *, progress: bool) -> PreparedData:
+    """What `prepare_folder` does, by its settings."""
+    check(settings)
+    own = collect(settings)
+    name, exclude = settings.dataset_name, settings.exclude
+    exclusions = (
+        read_exclusions(exclude, [name, settings.images.resolve().name]) if exclude is not None else None
+    )
+    pairs, excluded = exclude_pairs(own.pairs, exclusions)
+    identity: dict[str, Any] = {
+        "pairs": digest(pairs),
+        "images": len(pairs),
+        "allow_empty": settings.allow_empty,
+    }
+    if not any(pair.split == "val" for pair in pairs):
+        identity |= {"seed": settings.seed, "val_fraction": settings.val_fraction}
+    columns = (
+        {"split_column": own.table.split_column, "diagnosis_column": own.table.diagnosis_column}
+        if own.table
+        else {}
+    )
+    source = {
+        key: str(path.resolve())
+        for key in ("images", "masks", "test_images", "test_masks", "manifest", "exclude")
+        if (path := getattr(settings, key)) is not None
+    }
+    source |= {key: column for key, column in columns.items() if column is not None}
+    with locked(settings.folder):
+        if (data := reuse(settings, identity, progress=progress)) is not None:
             return data
-        call = command_line("prepare", "--unlabelled", name=name, **source)
         job = Job(
-            name, name, "the owner's", call, source | excluded, settings, pairs, {},
-            seed=0, val_fraction=0.15, allow_empty=True,
+            settings, name, "the owner's", source | excluded, identity, pairs, own.unmatched,
+            settings.seed, settings.val_fraction, settings.allow_empty,
         )  # fmt: skip
-        return assemble(job, root, size, progress=progress)
+        return assemble(job, progress=progress)
+
+
+def prepare_images(settings: UnlabelledSettings, *, progress: bool) -> PreparedData:
+    """What `prepare_unlabelled` does, by its settings."""
+    check(settings)
+    name, exclude = settings.dataset_name, settings.exclude
+    exclusions = (
+        read_exclusions(exclude, [name, settings.images.resolve().name]) if exclude is not None else None
+    )
+    pairs, excluded = exclude_pairs(images_alone(settings.images), exclusions)
+    identity: dict[str, Any] = {"pairs": digest(pairs), "images": len(pairs), "masks": False}
+    source = {"images": str(settings.images.resolve())}
+    if exclude is not None:
+        source["exclude"] = str(exclude.resolve())
+    with locked(settings.folder):
+        if (data := reuse(settings, identity, progress=progress)) is not None:
+            return data
+        job = Job(settings, name, "the owner's", source | excluded, identity, pairs, allow_empty=True)
+        return assemble(job, progress=progress)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.data.prepare.pairing import Pair, Pairing, listed, mask_stem, pair_folders
+from dermdistill.data.prepare.settings import FolderSettings
 from dermdistill.data.prepare.tables import Table, read_table
 
 logger = logging.getLogger(__name__)
@@ -31,40 +32,41 @@ class OwnImages:
     table: Table | None
 
 
-def collect(
-    images: Path,
-    masks: Path,
-    test_images: Path | None = None,
-    test_masks: Path | None = None,
-    manifest: Path | None = None,
-    split_column: str | None = None,
-    diagnosis_column: str | None = None,
-) -> OwnImages:
+def collect(settings: FolderSettings) -> OwnImages:
     """Pair the folders and apply the manifest.
+
+    Args:
+        settings: Which folders, which manifest, which of its columns.
+
+    Returns:
+        The pairs, and what is left out.
 
     Raises:
         UsageError: Only one of the two test folders, or columns without a manifest.
         DataError: Nothing matches, names collide, or folder and manifest disagree about a split.
     """
+    test_images, test_masks, manifest = settings.test_images, settings.test_masks, settings.manifest
     if (test_images is None) != (test_masks is None):
         raise UsageError(
             "Only one of --test-images and --test-masks is given.",
             "both or none",
             "Add the other folder, or leave both out.",
         )
-    if manifest is None and (split_column or diagnosis_column):
+    if manifest is None and (settings.split_column or settings.diagnosis_column):
         raise UsageError(
             "A column of the manifest is named, but no manifest.",
             "a manifest that has the column",
             "Add --manifest CSV.",
         )
-    if test_images is not None and (_inside(images, test_images) or _inside(test_images, images)):
+    if test_images is not None and (
+        _inside(settings.images, test_images) or _inside(test_images, settings.images)
+    ):
         raise UsageError(
-            f"{images} and {test_images} lie in one another.",
+            f"{settings.images} and {test_images} lie in one another.",
             "folders that share no images",
             "Move the test images into a folder of their own.",
         )
-    pairing = pair_folders(images, masks)
+    pairing = pair_folders(settings.images, settings.masks)
     if test_images is not None and test_masks is not None:
         pairing = _join(pairing, pair_folders(test_images, test_masks, "test"))
     unmatched = {
@@ -73,7 +75,7 @@ def collect(
     }
     if manifest is None:
         return OwnImages(pairing.pairs, unmatched, None)
-    table = read_table(manifest, split_column, diagnosis_column)
+    table = read_table(manifest, settings.split_column, settings.diagnosis_column)
     return _apply(pairing, table, manifest, unmatched)
 
 

@@ -13,20 +13,72 @@ from typing import Any
 from dermdistill.core.errors import UsageError
 from dermdistill.core.lock import locked
 from dermdistill.data.dataset import PreparedData, is_prepared, open_dataset, read_info
-from dermdistill.data.download.catalog import PHANTOM, SOURCES, find_source
+from dermdistill.data.download.catalog import PHANTOM, SOURCES, Source, find_source
 from dermdistill.data.download.fetch import fetch_source
-from dermdistill.data.prepare.arguments import check_arguments, check_own_name, command_line
 from dermdistill.data.prepare.assemble import Job, add_pack, assemble, discard_archives, reuse
 from dermdistill.data.prepare.exclude import exclude_pairs, read_exclusions
-from dermdistill.data.prepare.folders import prepare_folder, prepare_unlabelled
+from dermdistill.data.prepare.folders import (
+    prepare_folder,
+    prepare_images,
+    prepare_own,
+    prepare_unlabelled,
+)
 from dermdistill.data.prepare.official import official_pairs, ph2_pairs, phantom_pairs
+from dermdistill.data.prepare.pairing import Pairing
 from dermdistill.data.prepare.phantom import write_phantoms
+from dermdistill.data.prepare.settings import (
+    KINDS,
+    CatalogueSettings,
+    FolderSettings,
+    Isic2016Settings,
+    Ph2Settings,
+    PhantomSettings,
+    PrepareSettings,
+    UnlabelledSettings,
+    check,
+)
 
-__all__ = ["ensure_prepared", "prepare_folder", "prepare_phantom", "prepare_source", "prepare_unlabelled"]
+__all__ = [
+    "ensure_prepared",
+    "prepare",
+    "prepare_folder",
+    "prepare_phantom",
+    "prepare_source",
+    "prepare_unlabelled",
+]
 
 PHANTOM_TEST_FRACTION = 0.2
 PHANTOM_SIDE = 256
 """Native side of generated images in pixels: any pack size is made from the same pictures."""
+
+
+def prepare(settings: PrepareSettings, *, progress: bool = True) -> PreparedData:
+    """Prepare a data set by its settings, which say of what kind it is.
+
+    Args:
+        settings: One of `settings.KINDS`.
+        progress: Show bars.
+
+    Returns:
+        The data set, opened.
+
+    Raises:
+        UsageError: The settings cannot be used.
+        DataError: Files are absent or bad (all are listed), or the disk is full.
+        MismatchError: A data set of that name was prepared from other files or with other settings.
+    """
+    match settings:
+        case PhantomSettings():
+            return _generate(settings, progress=progress)
+        case FolderSettings():
+            return prepare_own(settings, progress=progress)
+        case UnlabelledSettings():
+            return prepare_images(settings, progress=progress)
+        case Ph2Settings():
+            return _prepare_ph2(settings, progress=progress)
+        case CatalogueSettings():
+            return _prepare_official(settings, progress=progress)
+    raise TypeError(f"{type(settings).__name__} is no kind of PrepareSettings")
 
 
 def prepare_source(
@@ -89,52 +141,22 @@ def prepare_source(
         dermdistill.core.errors.UsageError: There is no data set 'isic2061'...
     """
     source = find_source(name, part)
-    chosen = folder_name or source.name
-    if chosen != source.name:
-        check_own_name(chosen)
-    folder = check_arguments(chosen, root, size, val_fraction)
-    settings: dict[str, Any] = {"source": source.name, "allow_empty": allow_empty}
-    if "train" in source.counts and "val" not in source.counts:
-        settings |= {"seed": seed, "val_fraction": val_fraction}
-    exclusions = read_exclusions(exclude, [chosen, source.name]) if exclude is not None else None
-    if exclusions is not None:
-        settings |= {"exclude": exclusions.sha256}
-    with locked(folder):
-        if (data := reuse(folder, size, settings, progress=progress)) is not None:
-            return data
-        if source.name == "ph2":
-            pairing, records = ph2_pairs(archives), [{"from": str(archives and archives.resolve())}]
-        else:
-            records = fetch_source(
-                source,
-                folder,
-                archives=archives,
-                bases=bases,
-                verify=verify,
-                progress=progress,
-                backoff=backoff,
-            )
-            pairing = official_pairs(source, folder)
-        pairs, excluded = exclude_pairs(pairing.pairs, exclusions)
-        command = ["prepare", name, *(["--part", "3b"] if source.name == "isic2016-3b" else [])]
-        job = Job(
-            chosen, source.title, source.license,
-            command_line(
-                *command, name=folder_name, seed=seed, val_fraction=val_fraction, allow_empty=allow_empty,
-                archives=archives, exclude=exclude and exclude.resolve(),
-            ),
-            {"catalogue": source.name, "page": source.page, "files": records} | excluded,
-            settings, pairs,
-            {
-                "images without a mask (left out)": [path.name for path in pairing.images_without_mask],
-                "masks without an image (left out)": [path.name for path in pairing.masks_without_image],
-            },
-            seed, val_fraction, allow_empty,
-        )  # fmt: skip
-        data = assemble(job, root, size, progress=progress)
-        if discard:
-            discard_archives(folder)
-        return data
+    kind = KINDS[source.name.removesuffix("-3b")]
+    if exclude is not None and "exclude" not in kind.model_fields:
+        raise UsageError(
+            f"{name} has no training images to leave out.",
+            "a data set with training images",
+            "Leave --exclude out.",
+        )
+    given: dict[str, Any] = {
+        "name": folder_name, "root": root, "size": size, "archives": archives, "seed": seed,
+        "val_fraction": val_fraction, "verify": verify, "allow_empty": allow_empty,
+        "discard_archives": discard, "exclude": exclude, "part": "3b" if source.name.endswith("-3b") else "1",
+    }  # fmt: skip
+    settings = kind(**{key: value for key, value in given.items() if key in kind.model_fields})
+    if isinstance(settings, CatalogueSettings):
+        return _prepare_official(settings, bases=bases, backoff=backoff, progress=progress)
+    return prepare(settings, progress=progress)
 
 
 def prepare_phantom(
@@ -174,29 +196,10 @@ def prepare_phantom(
         >>> [len(data.indices(split)) for split in ("train", "val", "test")]
         [7, 1, 2]
     """
-    if count < 3:
-        raise UsageError(
-            f"The number of phantoms is {count}.",
-            "at least 3: one to train, validate and test on",
-            "Set --count to 3 or more.",
-        )
-    if name != PHANTOM:
-        check_own_name(name)
-    folder = check_arguments(name, root, size, val_fraction)
-    settings = {"source": PHANTOM, "count": count, "seed": seed, "val_fraction": val_fraction}
-    with locked(folder):
-        if (data := reuse(folder, size, settings, progress=progress)) is not None:
-            return data
-        raw = folder / "raw" / f"seed-{seed}-count-{count}"
-        write_phantoms(raw, count, PHANTOM_SIDE, seed, progress=progress)
-        job = Job(
-            name, "Generated phantoms (no evidence)", "MIT",
-            command_line("prepare", PHANTOM, name=name, count=count, seed=seed, val_fraction=val_fraction),
-            {"generator": "dermdistill.data.prepare.phantom", "count": count, "seed": seed},
-            settings, phantom_pairs(raw, max(1, round(count * PHANTOM_TEST_FRACTION))), {},
-            seed, val_fraction, allow_empty=False,
-        )  # fmt: skip
-        return assemble(job, root, size, progress=progress)
+    settings = PhantomSettings(
+        name=name, root=root, size=size, count=count, seed=seed, val_fraction=val_fraction
+    )
+    return prepare(settings, progress=progress)
 
 
 def ensure_prepared(name: str, root: Path, size: int, *, progress: bool = True) -> PreparedData:
@@ -236,3 +239,90 @@ def ensure_prepared(name: str, root: Path, size: int, *, progress: bool = True) 
     if name in SOURCES:
         return prepare_source(name, root, size=size, progress=progress)
     return open_dataset(name, root, size)  # raises, with the command
+
+
+def _prepare_official(
+    settings: CatalogueSettings,
+    *,
+    bases: Sequence[str] | None = None,
+    backoff: float = 1.0,
+    progress: bool,
+) -> PreparedData:
+    """An ISIC data set: fetched, checked, unpacked, paired."""
+    check(settings)
+    source, folder = SOURCES[settings.default_name], settings.folder
+    identity: dict[str, Any] = {"source": source.name, "allow_empty": settings.allow_empty}
+    seed, val_fraction = 0, 0.15
+    if isinstance(settings, Isic2016Settings):
+        seed, val_fraction = settings.seed, settings.val_fraction
+        identity |= {"seed": seed, "val_fraction": val_fraction}
+    exclusions = None
+    if settings.exclude is not None:
+        exclusions = read_exclusions(settings.exclude, [settings.dataset_name, source.name])
+        identity |= {"exclude": exclusions.sha256}
+    with locked(folder):
+        if (data := reuse(settings, identity, progress=progress)) is not None:
+            return data
+        records = fetch_source(
+            source, folder, archives=settings.archives, bases=bases, verify=settings.verify,
+            progress=progress, backoff=backoff,
+        )  # fmt: skip
+        pairing = official_pairs(source, folder)
+        pairs, excluded = exclude_pairs(pairing.pairs, exclusions)
+        job = Job(
+            settings, source.title, source.license, _origin(source, records) | excluded, identity, pairs,
+            _without_partner(pairing), seed, val_fraction, settings.allow_empty,
+        )  # fmt: skip
+        data = assemble(job, progress=progress)
+        if settings.discard_archives:
+            discard_archives(folder)
+        return data
+
+
+def _prepare_ph2(settings: Ph2Settings, *, progress: bool) -> PreparedData:
+    """PH2, unpacked by hand."""
+    check(settings)
+    source, archives = SOURCES["ph2"], settings.archives
+    identity = {"source": source.name, "allow_empty": settings.allow_empty}
+    with locked(settings.folder):
+        if (data := reuse(settings, identity, progress=progress)) is not None:
+            return data
+        pairing = ph2_pairs(archives)
+        records = [{"from": str(archives and archives.resolve())}]
+        job = Job(
+            settings, source.title, source.license, _origin(source, records), identity, pairing.pairs,
+            _without_partner(pairing), allow_empty=settings.allow_empty,
+        )  # fmt: skip
+        return assemble(job, progress=progress)
+
+
+def _generate(settings: PhantomSettings, *, progress: bool) -> PreparedData:
+    """Phantoms, drawn."""
+    check(settings)
+    count, seed = settings.count, settings.seed
+    identity = {"source": PHANTOM, "count": count, "seed": seed, "val_fraction": settings.val_fraction}
+    with locked(settings.folder):
+        if (data := reuse(settings, identity, progress=progress)) is not None:
+            return data
+        raw = settings.folder / "raw" / f"seed-{seed}-count-{count}"
+        write_phantoms(raw, count, PHANTOM_SIDE, seed, progress=progress)
+        job = Job(
+            settings, "Generated phantoms (no evidence)", "MIT",
+            {"generator": "dermdistill.data.prepare.phantom", "count": count, "seed": seed},
+            identity, phantom_pairs(raw, max(1, round(count * PHANTOM_TEST_FRACTION))),
+            seed=seed, val_fraction=settings.val_fraction,
+        )  # fmt: skip
+        return assemble(job, progress=progress)
+
+
+def _origin(source: Source, records: Sequence[Any]) -> dict[str, Any]:
+    """Where the files came from, for ``dataset.json``."""
+    return {"catalogue": source.name, "page": source.page, "files": records}
+
+
+def _without_partner(pairing: Pairing) -> dict[str, list[str]]:
+    """The files that are not used, by reason."""
+    return {
+        "images without a mask (left out)": [path.name for path in pairing.images_without_mask],
+        "masks without an image (left out)": [path.name for path in pairing.masks_without_image],
+    }
