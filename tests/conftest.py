@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,64 +67,30 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def teacher(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished teacher on the phantoms of ``root``."""
     from dermdistill.training.run import train
+    from madeonce import made_once
     from tinyruns import tiny
 
-    recipe = tiny("teacher-phantom", root, tmp_path_factory.mktemp("runs"), **{"teacher.arch": "unet-w4"})
-    return train(recipe, progress=False)
+    def make(run: Path) -> None:
+        more = {"name": run.name, "teacher.arch": "unet-w4"}
+        train(tiny("teacher-phantom", root, run.parent, **more), progress=False)
+
+    return made_once(tmp_path_factory, "teacher", make)
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as training leaves it: the smallest student, a few steps on phantoms of 64×64."""
-    import torch
+    from madeonce import made_once
+    from tinyruns import make_student
 
-    from dermdistill.artifacts.card import make_card
-    from dermdistill.data.prepare.phantom import make_phantom
-    from dermdistill.models.build import build_model, count_parameters
-
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    folder.mkdir()
-    torch.manual_seed(0)
-    phantoms = [make_phantom(7, index, 64) for index in range(16)]
-    images = torch.stack([torch.tensor(p.image).permute(2, 0, 1) / 255 for p in phantoms])
-    masks = torch.stack([torch.tensor(p.mask)[None].float() for p in phantoms])
-    net = build_model("unet-w4").train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
-    for _ in range(40):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(net(images), masks)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    torch.save(net.net.state_dict(), folder / "best_student_model.pth")
-    make_card(
-        role="student", model=net.spec.to_dict(), input_size=64, mean=net.mean.flatten().tolist(),
-        std=net.std.flatten().tolist(), weights="best_student_model.pth", recipe="tiny", seed=0,
-        dataset={"name": "phantom", "fingerprint": "none"}, parameters=count_parameters(net),
-    ).with_scores(folder / "best_student_model.pth", 1, {}).write(folder / "card.json")  # fmt: skip
-    return folder
+    return made_once(tmp_path_factory, "tiny", make_student)
 
 
 @pytest.fixture(scope="session")
-def tiny_onnx(tiny_run: Path) -> Path:
+def tiny_onnx(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same student as an ONNX file, made with torch and onnx alone (not by our own export)."""
-    import warnings
+    from madeonce import made_once
+    from tinyruns import write_onnx
 
-    import onnx
-    import torch
-
-    from dermdistill.models.torch_backend import load_run
-
-    net, card = load_run(tiny_run)
-    path = tiny_run / "student.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter uses what Python and torch deprecate
-        torch.onnx.export(
-            net, (torch.zeros(2, 3, 64, 64),), path, input_names=["image"], output_names=["logits"],
-            dynamic_shapes={"image": {0: torch.export.Dim("n", min=1, max=64)}}, opset_version=18,
-            dynamo=True, external_data=False, verbose=False,
-        )  # fmt: skip
-    model = onnx.load(path)
-    for key, value in card.to_metadata().items():
-        model.metadata_props.add(key=key, value=value)
-    onnx.save(model, path)
-    return path
+    made = made_once(tmp_path_factory, "onnx", lambda folder: write_onnx(tiny_run, folder / "student.onnx"))
+    return Path(shutil.copy(made / "student.onnx", tiny_run))
