@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dermdistill.benchmark.latency import Latency
-from dermdistill.metrics.overlap import Interval
+from dermdistill.metrics.intervals import Interval
 
 
 @dataclass

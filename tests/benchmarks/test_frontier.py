@@ -13,7 +13,7 @@ import pytest
 
 from dermdistill.benchmark.latency import Latency
 from dermdistill.data.prepare.prepare import prepare_phantom
-from dermdistill.metrics.overlap import Interval
+from dermdistill.metrics.intervals import Interval
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PEER = """

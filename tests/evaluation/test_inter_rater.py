@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.evaluation.inter_rater import agreement_of_masks, find_agreement, read_agreement
 from dermdistill.imaging import write_png
-from dermdistill.metrics.overlap import mean_interval
+from dermdistill.metrics.intervals import mean_interval
 
 ISIC2016 = {"name": "isic2016", "title": "ISIC 2016", "source": {"catalogue": "isic2016"}}
 OWN = {"name": "lab", "title": "The lab's", "source": {"images": "x"}}

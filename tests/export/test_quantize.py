@@ -12,7 +12,7 @@ import torch
 
 from dermdistill.export import quantization
 from dermdistill.export.parity import Measured, OnnxLogits, Tolerance
-from dermdistill.metrics.overlap import Interval
+from dermdistill.metrics.intervals import Interval
 from dermdistill.models import onnx_graph
 from dermdistill.models.build import LesionNet, ModelSpec, build_model
 from dermdistill.models.unet import UNet

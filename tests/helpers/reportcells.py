@@ -18,7 +18,8 @@ from dermdistill.artifacts.card import make_card
 from dermdistill.config import load_recipe, to_tree
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.prepare import prepare_phantom
-from dermdistill.metrics.overlap import SCORES, Counts, count, mean_interval, scores
+from dermdistill.metrics.intervals import mean_interval
+from dermdistill.metrics.overlap import SCORES, Counts, count, scores
 
 ARMS = {
     "teacher": ("teacher-phantom", 2),
@@ -31,7 +32,7 @@ ARMS = {
 
 def plain(values: np.ndarray) -> dict[str, Any]:
     """mean, low, high, n."""
-    return asdict(mean_interval(np.asarray(values, float), resamples=200))
+    return asdict(mean_interval(np.asarray(values, float)))
 
 
 class CellMaker:

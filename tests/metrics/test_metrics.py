@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from dermdistill.metrics.overlap import Counts, count, mean_interval, pooled_dice, scores
+from dermdistill.metrics.overlap import Counts, count, pooled_dice, scores
 
 
 def one(pred: np.ndarray, true: np.ndarray) -> dict[str, float]:
@@ -98,21 +98,3 @@ def test_pooled_dice_weighs_pixels() -> None:
 def test_shapes_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
         count(EMPTY, EMPTY.T)
-
-
-def test_intervals_of_nothing_to_resample() -> None:
-    for values in ([0.5], [0.7] * 20):
-        found = mean_interval(np.array(values))
-        assert found.low == found.mean == found.high
-    almost = mean_interval(np.array([1.0] * 30 + [0.2]))
-    assert almost.low < almost.mean <= almost.high
-
-
-def test_intervals_cover() -> None:
-    rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(120):
-        values = rng.beta(8, 1.5, 60)
-        found = mean_interval(values, seed=trial, resamples=400)
-        hits += found.low <= 8 / 9.5 <= found.high
-    assert 0.88 <= hits / 120 <= 0.99

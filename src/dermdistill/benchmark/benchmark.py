@@ -24,7 +24,8 @@ from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.prepare import ensure_prepared
 from dermdistill.inference.backends import SHIPPED
 from dermdistill.inference.onnx_backend import sigmoid
-from dermdistill.metrics.overlap import Counts, Values, count, mean_interval, scores
+from dermdistill.metrics.intervals import Values, mean_interval
+from dermdistill.metrics.overlap import Counts, count, scores
 
 logger = logging.getLogger(__name__)
 

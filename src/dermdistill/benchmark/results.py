@@ -11,7 +11,7 @@ from typing import Any
 
 from dermdistill.artifacts.card import ModelCard, versions
 from dermdistill.benchmark.latency import SETTINGS, ColdStart, Latency, Runner
-from dermdistill.metrics.overlap import Interval
+from dermdistill.metrics.intervals import Interval
 
 
 @dataclass(frozen=True, eq=False)

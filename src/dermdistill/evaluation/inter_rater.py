@@ -18,7 +18,8 @@ import numpy as np
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import read_csv
 from dermdistill.imaging import read_mask
-from dermdistill.metrics.overlap import Counts, Interval, count, mean_interval, scores
+from dermdistill.metrics.intervals import Interval, mean_interval
+from dermdistill.metrics.overlap import Counts, count, scores
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _SEVERAL = re.compile(r"^(?P<image>.+?)_(?:segmentation|mask|annotator)_?(?P<person>[^_]+)$", re.IGNORECASE)

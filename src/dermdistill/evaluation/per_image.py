@@ -14,7 +14,8 @@ import numpy as np
 
 from dermdistill.core.errors import DataError
 from dermdistill.core.files import read_csv, write_csv
-from dermdistill.metrics.overlap import SCORES, Counts, Values, scores
+from dermdistill.metrics.intervals import Values
+from dermdistill.metrics.overlap import SCORES, Counts, scores
 
 COUNTS = ("tp", "fp", "fn", "tn")
 OUTLINES = ("boundary_f", "hd95")
@@ -108,6 +109,11 @@ class PerImage:
     def write(self, path: Path) -> None:
         """Write the table as CSV, atomically."""
         write_csv(path, self.rows(), ["image_id", *self.labels, *self.columns])
+
+
+def bounds_of(measure: str) -> tuple[float, float]:
+    """Return the smallest and the largest value that one of MEASURES can take."""
+    return (0.0, 100.0) if measure == "hd95" else (0.0, 1.0)
 
 
 def read_per_image(path: Path, required: Sequence[str] = ("dice",)) -> PerImage:

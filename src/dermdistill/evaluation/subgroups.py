@@ -7,7 +7,7 @@ looking at training images of ISIC 2016 alone. Raw values are saved per image, s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermdistill.evaluation.per_image import PerImage
-from dermdistill.metrics.overlap import Values, mean_interval
+from dermdistill.metrics.intervals import Interval, Values, mean_interval
 
 SMALL = 30
 """Levels with fewer images are marked: their intervals are wide and their means say little."""
@@ -99,7 +99,10 @@ def split_by(subgroup: Subgroup, images: PerImage) -> Iterator[tuple[str, NDArra
 
 
 def by_subgroup(
-    images: PerImage, values: Mapping[str, Values], subgroups: Sequence[Subgroup] = SUBGROUPS
+    images: PerImage,
+    values: Mapping[str, Values],
+    subgroups: Sequence[Subgroup] = SUBGROUPS,
+    interval: Callable[[Values], Interval] = mean_interval,
 ) -> dict[str, dict[str, Any]]:
     """Mean and interval of some values in each level of each subgroup, as plain values for a JSON file.
 
@@ -107,6 +110,7 @@ def by_subgroup(
         images: The scored images, which say what belongs to which level.
         values: What is averaged, float64 [n] by the key that its interval gets.
         subgroups: Ways to group.
+        interval: Makes the interval: `mean_interval` of scores, `difference_interval` of differences.
 
     Returns:
         By the subgroup's name: its label, its note, and its levels, each with n and whether it is small.
@@ -118,7 +122,7 @@ def by_subgroup(
                 "level": level,
                 "n": len(indices),
                 "small": len(indices) < SMALL,
-                **{key: dataclasses.asdict(mean_interval(v[indices])) for key, v in values.items()},
+                **{key: dataclasses.asdict(interval(v[indices])) for key, v in values.items()},
             }
             for level, indices in split_by(subgroup, images)
         ]

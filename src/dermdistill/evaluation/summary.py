@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 
 from dermdistill.evaluation.inter_rater import InterRaterAgreement
-from dermdistill.evaluation.per_image import MEASURES, PerImage
+from dermdistill.evaluation.per_image import MEASURES, PerImage, bounds_of
 from dermdistill.evaluation.subgroups import by_subgroup
 from dermdistill.metrics.boundary import TOLERANCE
-from dermdistill.metrics.overlap import THRESHOLD_JACCARD, Interval, mean_interval, pooled_dice
+from dermdistill.metrics.intervals import METHOD as INTERVALS
+from dermdistill.metrics.intervals import Interval, mean_interval
+from dermdistill.metrics.overlap import THRESHOLD_JACCARD, pooled_dice
 
 PROTOCOL = (
     "per image, at the native size of the mask, mean over images; the probability is restored to that size "
     "by bilinear interpolation and thresholded; threshold Jaccard counts as 0 below 0.65; a ratio 0/0 counts "
     f"as 1; boundary F-score with a tolerance of {TOLERANCE} % of the diagonal; 95 % Hausdorff distance in "
-    "percent of the diagonal; 95 % BCa bootstrap intervals over images"
+    "percent of the diagonal; " + INTERVALS
 )
 IN_SUBGROUPS = ("dice", "jaccard")
 
@@ -116,7 +118,10 @@ def summarise(
             "difference": dataclasses.asdict(mean_interval(images["agreement_difference"])),
         }
     return Summary(
-        scores={f"{name}_per_image_mean": mean_interval(measures[name]) for name in MEASURES},
+        scores={
+            f"{name}_per_image_mean": mean_interval(measures[name], bounds=bounds_of(name))
+            for name in MEASURES
+        },
         by_subgroup=by_subgroup(images, {f"{name}_per_image_mean": measures[name] for name in IN_SUBGROUPS}),
         dice_pooled=pooled_dice(images.counts),
         calibration=calibration,

@@ -19,7 +19,8 @@ from dermdistill import imaging
 from dermdistill.data.dataset import PreparedData
 from dermdistill.imaging import UInt8Array
 from dermdistill.inference.onnx_backend import sigmoid
-from dermdistill.metrics.overlap import Counts, Interval, Values, count, mean_interval, scores
+from dermdistill.metrics.intervals import Interval, Values, difference_interval
+from dermdistill.metrics.overlap import Counts, count, scores
 
 Precision = Literal["fp32", "fp16", "int8"]
 Logits = NDArray[np.float32]
@@ -118,7 +119,7 @@ class Reference:
             float(np.mean(changed)),
             float(truth.mean()),
             float(found.mean()),
-            mean_interval(truth - found),
+            difference_interval(truth - found),
         )
 
     def _batches(self, title: str) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:

@@ -1,4 +1,4 @@
-"""Counts per image → scores → means with confidence intervals.
+"""Counts of pixels per image → scores per image.
 
 The official ISIC protocol: each image is scored by itself, at native size, and the scores are averaged over
 images. Counts are what is saved; every score can be derived from them again.
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dermdistill.metrics.intervals import Values
+
 THRESHOLD_JACCARD = 0.65
 """Below this, an image's threshold Jaccard is 0 (ISIC 2018 Task 1)."""
 SCORES = ("dice", "jaccard", "threshold_jaccard", "accuracy", "sensitivity", "specificity")
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,50 +64,6 @@ def pooled_dice(counts: Counts) -> float:
     """Dice of all images' pixels together. Large lesions weigh most: not the official score."""
     tp, fp, fn = int(counts.tp.sum()), int(counts.fp.sum()), int(counts.fn.sum())
     return 1.0 if tp + fp + fn == 0 else 2 * tp / (2 * tp + fp + fn)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over n images with its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-
-def mean_interval(values: Values, *, seed: int = 0, level: float = 0.95, resamples: int = 5000) -> Interval:
-    """Mean and bias-corrected, accelerated bootstrap interval (Efron 1987) over images.
-
-    Args:
-        values: Per image, float64 [n], n ≥ 1.
-        seed: Of the resampling.
-        level: Of confidence, in (0, 1).
-        resamples: Bootstrap samples.
-
-    With one image, or values that are all equal, there is nothing to resample: the interval is the mean.
-    Values that differ by rounding alone count as equal: BCa's jackknife would divide by that rounding.
-    """
-    from scipy import stats
-
-    mean = float(np.mean(values))
-    if len(values) < 2 or are_equal(values):
-        return Interval(mean, mean, mean, len(values))
-    found = stats.bootstrap(
-        (values,), np.mean, confidence_level=level, n_resamples=resamples, method="BCa", batch=500,
-        rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    low, high = (float(v) for v in found.confidence_interval)
-    if not (np.isfinite(low) and np.isfinite(high)):
-        # All but one value equal: BCa's correction is undefined, the plain percentiles are not.
-        tail = (1 - level) / 2
-        low, high = (float(v) for v in np.quantile(found.bootstrap_distribution, [tail, 1 - tail]))
-    return Interval(mean, low, high, len(values))
-
-
-def are_equal(values: Values) -> bool:
-    """Whether float64 [n], n ≥ 1, are one value but for rounding in the last digits."""
-    return bool(np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())))
 
 
 def _ratio(over: Values, under: Values) -> Values:

@@ -1,7 +1,7 @@
 """What a difference between two arms is worth: intervals, paired tests, and what could have been seen at all.
 
-Unit of inference: the image. Each arm's score of an image is averaged over its seeds first; images are then
-resampled, each with both arms' scores (paired). This answers "would other images of this kind show it?"
+Unit of inference: the image. Each arm's score of an image is averaged over its seeds first; the interval is
+that of the mean of the images' differences (paired). This answers "would other images of this kind show it?"
 for the trainings that were made. Three seeds are too few to resample (a bootstrap of 3 shrinks their variance
 by a third), so "would other trainings show it?" is answered by the analysis of variance that reader studies
 use, images and seeds both random (Dorfman–Berbaum–Metz; degrees of freedom by Hillis 2007): `over_seeds`.
@@ -9,17 +9,20 @@ use, images and seeds both random (Dorfman–Berbaum–Metz; degrees of freedom 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dermdistill.metrics.overlap import Interval, Values, are_equal, mean_interval
+from dermdistill.metrics import intervals
+from dermdistill.metrics.intervals import Values, are_equal, difference_interval, normal_cdf, t_quantile
 
 METHOD = (
-    "mean over images of the mean over seeds; 95 % BCa bootstrap intervals over images (9,999 resamples for "
-    "differences), paired; p: Wilcoxon signed-rank test on the images' differences (Pratt's zeros), "
+    "mean over images of the mean over seeds; "
+    + intervals.METHOD
+    + ", paired; p: Wilcoxon signed-rank test on the images' differences (Pratt's zeros), "
     "Holm-corrected over the student arms within each measure; p_bootstrap: paired bootstrap of the mean; "
     "over_seeds: t interval with images and seeds both random (Hillis 2007); resolvable: true mean "
     "difference that a paired t test at α 0.05 would have found with 80 % power, given the spread found"
@@ -62,7 +65,9 @@ class Paired:
     same: float
 
 
-def paired(arm: Values, baseline: Values, *, seed: int = 0, higher_is_better: bool = True) -> Paired:
+def paired(
+    arm: Values, baseline: Values, *, seed: int = 0, higher_is_better: bool = True, scale: float = 1.0
+) -> Paired:
     """Compare two arms on the same images.
 
     Args:
@@ -70,6 +75,7 @@ def paired(arm: Values, baseline: Values, *, seed: int = 0, higher_is_better: bo
         baseline: Likewise, same seeds and images in the same order.
         seed: Of the resampling.
         higher_is_better: Which way ``better`` and ``worse`` count.
+        scale: The largest difference that there can be: 1 of fractions, 100 of percent.
 
     Raises:
         ValueError: The shapes differ, or there is no image.
@@ -78,7 +84,7 @@ def paired(arm: Values, baseline: Values, *, seed: int = 0, higher_is_better: bo
         raise ValueError(f"scores of shape {arm.shape} and {baseline.shape} cannot be paired")
     each = arm - baseline
     difference = each.mean(axis=0)
-    interval = mean_interval(difference, seed=seed, resamples=RESAMPLES)
+    interval = difference_interval(difference, bounds=(-scale, scale))
     sd = float(difference.std(ddof=1)) if difference.size > 1 else 0.0
     gain = difference if higher_is_better else -difference
     better, worse = float(np.mean(gain > TIE)), float(np.mean(gain < -TIE))
@@ -88,7 +94,7 @@ def paired(arm: Values, baseline: Values, *, seed: int = 0, higher_is_better: bo
         p_wilcoxon=wilcoxon_p(difference),
         by_seed=[float(v) for v in each.mean(axis=1)],
         over_seeds=over_seeds(each),
-        resolvable=resolvable(sd, difference.size),
+        resolvable=minimum_detectable_difference(sd, difference.size),
         better=better, worse=worse, same=1 - better - worse,
     )  # fmt: skip
 
@@ -96,14 +102,21 @@ def paired(arm: Values, baseline: Values, *, seed: int = 0, higher_is_better: bo
 def wilcoxon_p(difference: Values) -> float:
     """Two-sided p of the Wilcoxon signed-rank test, zeros by Pratt's rule; 1 when nothing differs.
 
-    Differences are rounded to 1e-9 first: ties that only rounding broke are ties.
+    By the normal approximation, with the correction for ties (Pratt 1959; Conover 1973). Differences are
+    rounded to 1e-9 first: ties that only rounding broke are ties.
     """
-    from scipy import stats
-
     rounded = np.round(difference, 9)
     if not rounded.any():
         return 1.0
-    return float(stats.wilcoxon(rounded, zero_method="pratt", method="approx").pvalue)
+    _, places, ties = np.unique(np.abs(rounded), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[places]
+    n, zeros = rounded.size, int(np.count_nonzero(rounded == 0))
+    tied = ties[1:] if zeros else ties  # zeros have ranks, and are left out of the sums
+    expected = (n * (n + 1) - zeros * (zeros + 1)) / 4
+    variance = (n * (n + 1) * (2 * n + 1) - zeros * (zeros + 1) * (2 * zeros + 1)) / 24
+    variance -= float((tied.astype(np.float64) ** 3 - tied).sum()) / 48
+    z = (float(ranks[rounded > 0].sum()) - expected) / math.sqrt(variance)
+    return math.erfc(abs(z) / math.sqrt(2))
 
 
 def bootstrap_p(difference: Values, *, seed: int = 0, resamples: int = RESAMPLES) -> float:
@@ -133,8 +146,6 @@ def over_seeds(each: Values, *, level: float = 0.95) -> OverSeeds | None:
         each: Differences, float64 [seeds, images].
         level: Of confidence.
     """
-    from scipy import stats
-
     seeds, images = each.shape
     if seeds < 2 or images < 2:
         return None
@@ -147,11 +158,13 @@ def over_seeds(each: Values, *, level: float = 0.95) -> OverSeeds | None:
     # Seeds that agree to the last digit would give infinite degrees of freedom: images bound them then.
     most = float(seeds * images)
     df = min(numerator**2 / (ms_seeds**2 / (seeds - 1)), most) if ms_seeds > 0 else most
-    half = float(stats.t.ppf((1 + level) / 2, df)) * np.sqrt(numerator / (seeds * images))
+    half = t_quantile((1 + level) / 2, df) * np.sqrt(numerator / (seeds * images))
     return OverSeeds(float(grand - half), float(grand + half), df)
 
 
-def resolvable(sd: float, n: int, *, power: float = 0.8, alpha: float = 0.05) -> float | None:
+def minimum_detectable_difference(
+    sd: float, n: int, *, power: float = 0.8, alpha: float = 0.05
+) -> float | None:
     """Smallest true mean difference that a two-sided paired t test finds with the given power.
 
     Args:
@@ -163,19 +176,30 @@ def resolvable(sd: float, n: int, *, power: float = 0.8, alpha: float = 0.05) ->
     Returns:
         In the unit of ``sd``; None with fewer than two images, 0 where nothing varies.
     """
-    from scipy import optimize, stats
-
     if n < 2:
         return None
     if sd == 0:
         return 0.0
-    edge = float(stats.t.ppf(1 - alpha / 2, n - 1))
-
-    def lacking(shift: float) -> float:
+    edge = t_quantile(1 - alpha / 2, n - 1)
+    low, high = 0.0, 3 * edge + 10
+    for _ in range(60):
+        shift = (low + high) / 2
         # The other tail adds less than 1e-6 at any power worth asking for.
-        return float(stats.nct.sf(edge, n - 1, shift)) - power
+        low, high = (shift, high) if _beyond(edge, n - 1, shift) < power else (low, shift)
+    return sd * high / math.sqrt(n)
 
-    return sd * float(optimize.brentq(lacking, 0.0, 3 * edge + 10)) / float(np.sqrt(n))
+
+def _beyond(edge: float, df: int, shift: float) -> float:
+    """P(T > edge) of a noncentral t: over its chi-distributed denominator, by Gauss's rule."""
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    spread = 9 / math.sqrt(2 * df)
+    start, end = max(0.0, 1 - spread), 1 + spread
+    s = start + (end - start) * (nodes + 1) / 2
+    log_density = (
+        math.log(2) + df / 2 * math.log(df / 2) - math.lgamma(df / 2) + (df - 1) * np.log(s) - df / 2 * s**2
+    )
+    above = np.array([normal_cdf(shift - edge * one) for one in s.tolist()])
+    return float((end - start) / 2 * np.dot(weights, np.exp(log_density) * above))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -187,8 +211,3 @@ def holm(p: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p) - rank) * p[place]))
         corrected[place] = running
     return [float(v) for v in corrected]
-
-
-def seed_mean_interval(values: Values, *, seed: int = 0) -> Interval:
-    """Mean over seeds and images with its interval over images; float64 [seeds, images]."""
-    return mean_interval(values.mean(axis=0), seed=seed)

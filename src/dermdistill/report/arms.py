@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from dermdistill.core.errors import MismatchError
-from dermdistill.metrics.overlap import THRESHOLD_JACCARD, Interval, mean_interval
+from dermdistill.evaluation.per_image import bounds_of
+from dermdistill.metrics.intervals import Interval, mean_interval
+from dermdistill.metrics.overlap import THRESHOLD_JACCARD
 from dermdistill.report.model import Arm, Cell, PerImage
 from dermdistill.report.run_files import RunFiles, read_calibration, read_interval
 
@@ -138,7 +140,11 @@ def _scores(
     written = _of_summary(summary)
     if len(runs) == 1:
         return written
-    return {name: mean_interval(per_image.columns[name]) for name in written if name in per_image.columns}
+    return {
+        name: mean_interval(per_image.columns[name], bounds=bounds_of(name))
+        for name in written
+        if name in per_image.columns
+    }
 
 
 def _agreement(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 
-from dermdistill.metrics.overlap import Interval
+from dermdistill.metrics.intervals import Interval
 from dermdistill.report.model import Difference
 
 NONE = "–"

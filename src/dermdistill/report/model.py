@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dermdistill.metrics.overlap import Interval
+from dermdistill.metrics.intervals import Interval
 
 Values = NDArray[np.float64]
 Verdict = Literal["gain", "loss", "no gain", "mixed"]

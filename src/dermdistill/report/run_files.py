@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import read_csv, read_json
-from dermdistill.metrics.overlap import Interval
+from dermdistill.metrics.intervals import Interval
 from dermdistill.report.model import Bin, Calibration, PerImage
 
 _SEEDED = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from dermdistill.metrics.overlap import Interval
+from dermdistill.metrics.intervals import Interval
 from dermdistill.report.model import Difference, Human, Verdict
 
 FORMAT = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dermdistill.metrics.overlap import Interval
+from dermdistill.metrics.intervals import Interval
 from dermdistill.report import formatting
 from dermdistill.report.formatting import NONE
 from dermdistill.report.model import Arm, Report

@@ -13,11 +13,11 @@ import numpy as np
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import DataError, MismatchError
 from dermdistill.core.files import read_csv, read_json
-from dermdistill.evaluation.per_image import MEASURES, PerImage, read_per_image
+from dermdistill.evaluation.per_image import MEASURES, PerImage, bounds_of, read_per_image
 from dermdistill.evaluation.subgroups import by_subgroup
 from dermdistill.metrics import paired_tests
 from dermdistill.metrics.calibration import DEFINITION
-from dermdistill.metrics.overlap import Interval, Values
+from dermdistill.metrics.intervals import Interval, Values, difference_interval, mean_interval
 
 PRIMARY = "dice"
 COMPARED = ("dice", "jaccard", "boundary_f", "hd95")
@@ -106,7 +106,10 @@ def arm_entry(
     for name in MEASURES:
         values = stack(cells, name)
         by_seed = [float(v) for v in values.mean(axis=1)]
-        scores[name] = {**_plain(paired_tests.seed_mean_interval(values)), "by_seed": by_seed}
+        scores[name] = {
+            **_plain(mean_interval(values.mean(axis=0), bounds=bounds_of(name))),
+            "by_seed": by_seed,
+        }
     seconds = [cell.seconds for cell in cells if cell.seconds is not None]
     model = first.summary["model"]
     return {
@@ -155,7 +158,9 @@ def compare(
             a, b = stack(mine, name), stack(theirs, name)
             if arm == teacher:
                 a, b = a.mean(axis=0, keepdims=True), b.mean(axis=0, keepdims=True)
-            result = paired_tests.paired(a, b, higher_is_better=name not in LOWER_IS_BETTER)
+            result = paired_tests.paired(
+                a, b, higher_is_better=name not in LOWER_IS_BETTER, scale=bounds_of(name)[1]
+            )
             pairs[name] = {**dataclasses.asdict(result), "p_holm": None}
         by_stratum[arm] = _differences_by_subgroup(mine, theirs)
         found.append(
@@ -188,7 +193,7 @@ def _matched(
 
 def _differences_by_subgroup(arm: list[CellResult], baseline: list[CellResult]) -> dict[str, Any]:
     difference = stack(arm, PRIMARY).mean(axis=0) - stack(baseline, PRIMARY).mean(axis=0)
-    found = by_subgroup(baseline[0].images, {PRIMARY: difference})
+    found = by_subgroup(baseline[0].images, {PRIMARY: difference}, interval=difference_interval)
     return {
         name: [{"level": one["level"], "small": one["small"], **one[PRIMARY]} for one in subgroup["levels"]]
         for name, subgroup in found.items()
@@ -222,7 +227,7 @@ def _agreement(cells: Sequence[CellResult]) -> dict[str, Any] | None:
     means = {}
     for key, column in (("dice", "agreement_dice"), ("difference", "agreement_difference")):
         values = np.stack([cell.images[column] for cell in cells])
-        means[key] = _plain(paired_tests.seed_mean_interval(values))
+        means[key] = _plain(mean_interval(values.mean(axis=0)))
     return {"teacher": told[0]["teacher"], "taught": all(one["taught"] for one in told), **means}
 
 

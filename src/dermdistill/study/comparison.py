@@ -12,7 +12,7 @@ from typing import Any
 
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import DataError, UsageError
-from dermdistill.metrics.overlap import Values
+from dermdistill.metrics.intervals import Values
 from dermdistill.study import aggregate
 from dermdistill.study.verdict import judge, to_text, verdict_of
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dermdistill.core.files import atomic_path
-from dermdistill.metrics.overlap import Interval
+from dermdistill.metrics.intervals import Interval
 
 _INK, _GRID = "#222222", "#DDDDDD"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -30,7 +30,7 @@ from dermdistill.imaging import read_mask
 from dermdistill.inference.backends import SHIPPED
 from dermdistill.inference.onnx_metadata import with_card
 from dermdistill.inference.predictor import Predictor
-from dermdistill.metrics.overlap import Interval, Values, mean_interval
+from dermdistill.metrics.intervals import Interval, Values, difference_interval, mean_interval
 
 MIN_IMAGES = 5
 """Fewer pictures say nothing about a clinic's habits."""
@@ -138,7 +138,7 @@ def fit(curves: Curves, card: ModelCard, threshold: float, images_sha256: str) -
     rows = np.arange(len(dice))
     after = np.array([dice[row, choose(dice[rows != row])] for row in rows])
     before = dice[:, _UNMOVED]
-    gain = mean_interval(after - before)
+    gain = difference_interval(after - before)
     chosen = choose(dice)
     drawn = curves.area[:, _UNMOVED] > 0
     ratio = curves.area[drawn, chosen] / curves.area[drawn, _UNMOVED]
