@@ -16,7 +16,7 @@ from dermdistill.core.errors import DermDistillError, Interrupted
 PACKAGE = Path(errors.__file__).parents[1]
 CLASSES = {name: value for name, value in vars(errors).items() if inspect.isclass(value)
            and issubclass(value, DermDistillError)}  # fmt: skip
-PARTS = ("found", "expected", "mend")
+PARTS = ("found", "expected", "fix")
 NO_EXPECTED = {"Interrupted"}  # A stop on request is what was expected.
 BEGINNINGS = ("dermdistill ", "pip install ")  # A command may stand for the sentence.
 
@@ -59,12 +59,12 @@ def faults(site: Site) -> list[str]:
     found = [f"no {part}" for part in needed if part not in site.parts or not outside(site.parts[part])[0]]
     if "expected" in site.parts and outside(site.parts["expected"])[1].endswith("."):
         found.append("expected is a phrase: no full stop")
-    for part in {"found", "mend"} & site.parts.keys():
+    for part in {"found", "fix"} & site.parts.keys():
         first, last = outside(site.parts[part])
-        if part == "mend" and first[:1].islower() and not first.startswith(BEGINNINGS):
-            found.append("mend begins small")
-        # A mend may end with the command to type.
-        command = part == "mend" and any(word in ast.unparse(site.parts[part]) for word in BEGINNINGS)
+        if part == "fix" and first[:1].islower() and not first.startswith(BEGINNINGS):
+            found.append("fix begins small")
+        # A fix may end with the command to type.
+        command = part == "fix" and any(word in ast.unparse(site.parts[part]) for word in BEGINNINGS)
         if not last.endswith((".", "…", ")")) and not command:
             found.append(f"{part} ends with {last[-12:]!r}")
     return [f"{site.where} ({site.name}): {fault}" for fault in found]
@@ -85,15 +85,15 @@ def test_a_message_that_lacks_a_part_is_found() -> None:
     bad = 'raise DataError(f"{path} is broken.")\nraise errors.UsageError("No", "one.", "do this")'
     told = [fault.split("): ")[1] for site in sites(bad, "x.py") for fault in faults(site)]
     assert sorted(told) == sorted(
-        ["no expected", "no mend", "expected is a phrase: no full stop", "mend begins small",
-         "mend ends with 'do this'", "found ends with 'No'"]
+        ["no expected", "no fix", "expected is a phrase: no full stop", "fix begins small",
+         "fix ends with 'do this'", "found ends with 'No'"]
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_every_class_has_cause_and_mend(name: str) -> None:
+def test_every_class_has_cause_and_fix(name: str) -> None:
     text = inspect.cleandoc(vars(CLASSES[name])["__doc__"])
-    for title in ("Cause", "Mend"):
+    for title in ("Cause", "Fix"):
         assert f"\n{title}:\n    " in text, f"{name} does not say its {title.lower()}"
 
 

@@ -97,8 +97,8 @@ def test_a_size_that_is_not_packed_names_the_command(prepared: PreparedData) -> 
     root = prepared.folder.parent
     with pytest.raises(MismatchError) as caught:
         open_dataset("own", root, 64)
-    assert "prepare own --name own" in caught.value.mend
-    assert f"--root {root} --size 64" in caught.value.mend
+    assert "prepare own --name own" in caught.value.fix
+    assert f"--root {root} --size 64" in caught.value.fix
     assert "32" in caught.value.expected
 
 

@@ -67,7 +67,7 @@ def test_every_public_name_is_there_with_its_words() -> None:
     assert "### `Predictor.predict_many`" in PAGES["api.md"]
 
 
-def test_every_error_has_cause_mend_and_exit_code() -> None:
+def test_every_error_has_cause_fix_and_exit_code() -> None:
     classes = [
         value for value in vars(errors).values()
         if isinstance(value, type) and issubclass(value, DermDistillError)
@@ -76,6 +76,6 @@ def test_every_error_has_cause_mend_and_exit_code() -> None:
     for one in classes:
         row = re.search(rf"^\| `{one.__name__}` \| (.+) \|$", PAGES["errors.md"], re.MULTILINE)
         assert row, f"{one.__name__} is not in the table"
-        what, cause, mend, code = row[1].split(" | ")
-        assert min(len(what), len(cause), len(mend)) > 20, row[0]
+        what, cause, fix, code = row[1].split(" | ")
+        assert min(len(what), len(cause), len(fix)) > 20, row[0]
         assert int(code) == one.exit_code

@@ -105,7 +105,7 @@ def test_a_teacher_is_folded_but_on_a_gpu(
 
     def look(task: DistillationTask, *_: Any) -> None:
         norms.append(sum(isinstance(module, torch.nn.BatchNorm2d) for module in task.teacher.modules()))
-        raise Interrupted("seen", mend="nothing")
+        raise Interrupted("seen", fix="nothing")
 
     monkeypatch.setattr(training, "on_gpu", lambda recipe: gpu)
     monkeypatch.setattr(training, "_speed_up", look)

@@ -18,8 +18,8 @@ def page() -> str:
     ]  # fmt: skip
     rows = []
     for one in classes:
-        what, cause, mend = _cause_and_mend(one)
-        rows.append((f"`{one.__name__}`", what, cause, mend, str(one.exit_code)))
+        what, cause, fix = _cause_and_fix(one)
+        rows.append((f"`{one.__name__}`", what, cause, fix, str(one.exit_code)))
     tree = re.search(r"::\n\n(.*?)\n\nEach", inspect.cleandoc(errors.__doc__ or ""), re.DOTALL)
     return "\n".join(
         [
@@ -27,17 +27,17 @@ def page() -> str:
             "Every error that is raised on purpose is one of these. Its message says what was found, what "
             "was expected and what to do; the command line prints it without a traceback and exits with "
             "the code given. In Python, `except DermDistillError` catches all of them, and `error.found`, "
-            "`error.expected` and `error.mend` are the three parts.\n",
-            table(("error", "what it says", "cause", "mend", "exit code"), rows),
+            "`error.expected` and `error.fix` are the three parts.\n",
+            table(("error", "what it says", "cause", "fix", "exit code"), rows),
             "## The tree\n",
             f"```text\n{inspect.cleandoc(tree.group(1)) if tree else ''}\n```\n",
         ]
     )
 
 
-def _cause_and_mend(one: type) -> tuple[str, str, str]:
+def _cause_and_fix(one: type) -> tuple[str, str, str]:
     text = inspect.cleandoc(vars(one)["__doc__"])
     first = text.partition("\n\n")[0]
-    found = {t: re.search(rf"\n{t}:\n((?:    .*\n?)+)", text) for t in ("Cause", "Mend")}
-    cause, mend = (prose(inspect.cleandoc(m.group(1))) if m else "" for m in found.values())
-    return prose(first), cause, mend
+    found = {t: re.search(rf"\n{t}:\n((?:    .*\n?)+)", text) for t in ("Cause", "Fix")}
+    cause, fix = (prose(inspect.cleandoc(m.group(1))) if m else "" for m in found.values())
+    return prose(first), cause, fix

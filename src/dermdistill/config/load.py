@@ -45,7 +45,7 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(
             f"{path} is not valid YAML: {error}",
             "YAML: settings as name: value, one a line",
-            "Mend the file at the place named; indent with spaces.",
+            "Fix the file at the place named; indent with spaces.",
         ) from error
 
 
@@ -84,7 +84,7 @@ def parse_recipe(tree: Mapping[str, Any], source: str) -> Recipe:
         raise ConfigError(
             f"{source}:\n{problems}",
             "settings that exist, with values in range",
-            "Mend the lines named above, in the file or on the command line.",
+            "Fix the lines named above, in the file or on the command line.",
         ) from None
 
 

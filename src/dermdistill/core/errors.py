@@ -15,7 +15,7 @@
         └── Interrupted         stopped on request; everything is saved (exit code 130)
 
 Each message says what was found, what was expected, and what to do next (a test reads every raise site).
-The sections ``Cause`` and ``Mend`` of a class make its row in the documentation
+The sections ``Cause`` and ``Fix`` of a class make its row in the documentation
 (``docs/reference/errors.md``).
 """
 
@@ -30,13 +30,13 @@ class DermDistillError(Exception):
     Cause:
         A process of its own ended with an error, or a library here cannot do what is asked.
 
-    Mend:
+    Fix:
         The message names the program or version, and what works instead.
 
     Args:
         found: What was found, as a sentence.
         expected: What was expected instead, as a sentence (empty for a stop on request).
-        mend: What the user can do now, as a sentence.
+        fix: What the user can do now, as a sentence.
 
     Examples:
         >>> from dermdistill import DermDistillError, load_recipe
@@ -49,16 +49,16 @@ class DermDistillError(Exception):
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, found: str, expected: str = "", mend: str = "") -> None:
-        self.found, self.expected, self.mend = found, expected, mend
-        super().__init__(found, expected, mend)
+    def __init__(self, found: str, expected: str = "", fix: str = "") -> None:
+        self.found, self.expected, self.fix = found, expected, fix
+        super().__init__(found, expected, fix)
 
     def __str__(self) -> str:
         lines = [self.found]
         if self.expected:
             lines.append(f"  expected: {self.expected}")
-        if self.mend:
-            lines.append(f"  to mend:  {self.mend}")
+        if self.fix:
+            lines.append(f"  to fix:   {self.fix}")
         return "\n".join(lines)
 
 
@@ -69,7 +69,7 @@ class UsageError(DermDistillError):
         A flag, name or combination that is unknown or out of range, a missing argument, a folder that is in
         use.
 
-    Mend:
+    Fix:
         Correct the command as the message says; ``dermdistill VERB --help`` lists the flags.
     """
 
@@ -83,7 +83,7 @@ class ConfigError(UsageError):
         A misspelt setting, a value outside its range, settings that exclude each other, a recipe that is not
         there.
 
-    Mend:
+    Fix:
         Correct each line that is listed, in the file or as a flag; the settings' page has the ranges.
     """
 
@@ -94,7 +94,7 @@ class DataError(DermDistillError):
     Cause:
         A file that is missing, broken, of another format, too large or empty, or names that do not match.
 
-    Mend:
+    Fix:
         Put the named file right and run the same command again.
     """
 
@@ -106,7 +106,7 @@ class ArchiveError(DataError):
         A download that broke off, an archive whose checksum differs, or one that would write outside its
         folder.
 
-    Mend:
+    Fix:
         Delete the archive and run the command again. If you trust a changed file: ``--no-verify``.
     """
 
@@ -118,7 +118,7 @@ class MismatchError(DataError):
         A data set prepared again with other settings, a teacher of other data, weights that are not the
         card's.
 
-    Mend:
+    Fix:
         Run the command that the message names, or take both files from the same run.
     """
 
@@ -129,7 +129,7 @@ class WeightsError(DermDistillError):
     Cause:
         No connection to a hub, a package that is not installed, or weights of another architecture.
 
-    Mend:
+    Fix:
         Name a local file, ``package:NAME`` or ``none`` with ``--student.encoder-weights`` (teacher:
         ``--teacher.encoder-weights``), or build the network that the weights are of.
     """
@@ -141,7 +141,7 @@ class ParityError(DermDistillError):
     Cause:
         An operation that a precision or another runtime computes differently. No file is written.
 
-    Mend:
+    Fix:
         Leave that precision or target out (``--precisions fp32``); the message names the first layer that
         differs.
 
@@ -149,8 +149,8 @@ class ParityError(DermDistillError):
         facts: What was measured, as plain values (``parity-failed.json``).
     """
 
-    def __init__(self, found: str, expected: str = "", mend: str = "", *, facts: dict[str, Any]) -> None:
-        super().__init__(found, expected, mend)
+    def __init__(self, found: str, expected: str = "", fix: str = "", *, facts: dict[str, Any]) -> None:
+        super().__init__(found, expected, fix)
         self.facts = facts
 
 
@@ -160,7 +160,7 @@ class MissingExtraError(DermDistillError):
     Cause:
         The core alone is installed, and the verb trains, serves, audits or exports to another format.
 
-    Mend:
+    Fix:
         Install the extra that the message names, such as ``pip install 'dermdistill[train]'``.
     """
 
@@ -172,7 +172,7 @@ class TrainingError(DermDistillError):
         A loss that is not finite, a batch too small for the network or the number of devices, no validation
         images.
 
-    Mend:
+    Fix:
         Set the field that the message names (a lower ``--optim.lr``, another ``--data.batch-size``), then
         ``--resume``.
     """
@@ -184,7 +184,7 @@ class Interrupted(TrainingError):  # noqa: N818 (it is a request that was met, n
     Cause:
         Somebody pressed Ctrl-C, or the system asked the process to end.
 
-    Mend:
+    Fix:
         The same command with ``--resume`` (a study: the same command) goes on from there.
     """
 

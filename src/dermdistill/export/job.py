@@ -187,7 +187,7 @@ class Job:
         raise ParityError(
             f"The {name} file does not answer as the network does: {'; '.join(beyond)}.\n  {where}",
             f"the network's own answers on {len(self.reference.rows)} validation images, within tolerance",
-            "No file was written. Leave this precision out with --precisions, or mend that layer.",
+            "No file was written. Leave this precision out with --precisions, or fix that layer.",
             facts={
                 "passed": False,
                 "precision": name,

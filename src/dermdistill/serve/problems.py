@@ -22,7 +22,7 @@ class Problem(BaseModel):
     code: str = Field(description="A stable name, such as too_large, unreadable_image or busy.")
     detail: str = Field(description="What was found, as a sentence.")
     expected: str = Field("", description="What was expected instead.")
-    mend: str = Field("", description="What can be done now.")
+    fix: str = Field("", description="What can be done now.")
     request_id: str = Field(description="As in the header X-Request-ID and in the server's log.")
 
 
@@ -34,7 +34,7 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not a fault)
         code: Stable name.
         detail: What was found, as a sentence.
         expected: What was expected instead.
-        mend: What can be done now.
+        fix: What can be done now.
         headers: Of the answer, such as Retry-After.
     """
 
@@ -44,12 +44,12 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not a fault)
         code: str,
         detail: str,
         expected: str = "",
-        mend: str = "",
+        fix: str = "",
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status, self.code, self.detail = status, code, detail
-        self.expected, self.mend, self.headers = expected, mend, headers or {}
+        self.expected, self.fix, self.headers = expected, fix, headers or {}
 
     def response(self, request_id: str) -> Response:
         """As an HTTP answer."""
@@ -59,7 +59,7 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not a fault)
             code=self.code,
             detail=self.detail,
             expected=self.expected,
-            mend=self.mend,
+            fix=self.fix,
             request_id=request_id,
         )
         return Response(problem.model_dump_json(), self.status, self.headers, MEDIA_TYPE)

@@ -134,7 +134,7 @@ def answer(
                 return _as_json(prediction, wanted, request_id)
     except DataError as error:
         found = error.found[:1].upper() + error.found[1:]
-        raise Refusal(422, "unreadable_image", found, error.expected, error.mend) from None
+        raise Refusal(422, "unreadable_image", found, error.expected, error.fix) from None
 
 
 def _check_pixels(data: bytes, max_pixels: int) -> None:

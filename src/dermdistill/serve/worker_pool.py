@@ -56,7 +56,7 @@ class WorkerPool:
                     429,
                     "busy",
                     f"{self._taken} requests are being worked on or wait already.",
-                    mend="Try again after the seconds in Retry-After.",
+                    fix="Try again after the seconds in Retry-After.",
                     headers={"Retry-After": str(self._wait())},
                 )
             self._taken += 1
@@ -140,7 +140,7 @@ class Slot:
             504,
             "timeout",
             f"The answer was not ready after {limit:g} seconds.",
-            mend="Send a smaller image, or try again when the server is less busy.",
+            fix="Send a smaller image, or try again when the server is less busy.",
         )
 
 

@@ -107,7 +107,7 @@ def run_study(
         raise Interrupted(
             f"The study {settings.name} was stopped, {running.done} of {running.total} cells done. "
             "Everything is saved.",
-            mend="The same command goes on from here.",
+            fix="The same command goes on from here.",
         ) from None
     return collect(settings)
 

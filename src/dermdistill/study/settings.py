@@ -162,7 +162,7 @@ def parse_study(tree: Any, source: str) -> StudySettings:
         raise ConfigError(
             f"{source}:\n" + "\n".join(lines),
             "settings of a study that exist, with values in range",
-            "Mend the lines named above, in the file or on the command line.",
+            "Fix the lines named above, in the file or on the command line.",
         ) from None
 
 

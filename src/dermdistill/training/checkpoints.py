@@ -128,7 +128,7 @@ class Resumable(Callback):
         if stop:
             raise Interrupted(
                 f"Stopped before step {step} (epoch {trainer.current_epoch + 1}). Everything is saved.",
-                mend="The same command with --resume goes on from here.",
+                fix="The same command with --resume goes on from here.",
             )
 
     def _has_time(self) -> bool:

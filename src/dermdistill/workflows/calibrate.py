@@ -201,7 +201,7 @@ def measure(predictor: Predictor, pairs: Sequence[Pair], threshold: float, *, pr
         raise DataError(
             f"{len(wrong)} of {len(pairs)} masks look wrong: {listed(wrong)}.",
             "masks as large as their picture (as it is shown), white where lesion is and black elsewhere",
-            "Mend or remove them.",
+            "Fix or remove them.",
         )
     if inverted > len(pairs) / 2:
         raise DataError(

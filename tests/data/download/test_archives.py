@@ -141,7 +141,7 @@ def test_a_truncated_archive_is_named(cut: int, tmp_path: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:cut])
     with pytest.raises(ArchiveError, match=r"a\.zip cannot be unpacked") as caught:
         unpack(archive, tmp_path / "a")
-    assert "fetch it again" in caught.value.mend
+    assert "fetch it again" in caught.value.fix
     assert not (tmp_path / "a").exists()
 
 

@@ -153,7 +153,7 @@ def test_attempts_end_and_every_address_is_reported(server: FileServer, tmp_path
         download([server.base + FILE, nobody], tmp_path / "a.zip", backoff=0.0)
     assert len(server.requests) == module.ATTEMPTS
     assert nobody in str(caught.value)
-    assert "--archives" in caught.value.mend
+    assert "--archives" in caught.value.fix
     assert not (tmp_path / "a.zip").exists()
 
 
@@ -221,7 +221,7 @@ def test_a_disk_that_fills_up_meanwhile_is_said(
     monkeypatch.setattr(module, "write_json", full)
     with pytest.raises(DataError, match="disk is full") as caught:
         download([server.base + FILE], tmp_path / "a.zip")
-    assert "goes on where it stopped" in caught.value.mend
+    assert "goes on where it stopped" in caught.value.fix
 
 
 def test_a_stop_keeps_what_was_fetched(

@@ -117,7 +117,7 @@ def test_a_wrong_archive_is_refused_by_hand_too(tmp_path: Path) -> None:
         write(tmp_path / "by-hand" / name, content)
     with pytest.raises(ArchiveError, match="md5") as caught:
         prepare_official("isic2016", tmp_path / "data", archives=tmp_path / "by-hand")
-    assert "--no-verify" in caught.value.mend
+    assert "--no-verify" in caught.value.fix
     expected = {file.md5 for file in SOURCES["isic2016"].files}
     assert any(str(md5) in caught.value.expected for md5 in expected)
     data = prepare_official("isic2016", tmp_path / "data", archives=tmp_path / "by-hand", verify=False)
@@ -199,7 +199,7 @@ def test_other_settings_are_refused(tmp_path: Path, serve: Any) -> None:
 def test_unknown_names(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="isic2016") as caught:
         prepare_official("isic2061", tmp_path)
-    assert "Perhaps you meant isic201" in caught.value.mend
+    assert "Perhaps you meant isic201" in caught.value.fix
     with pytest.raises(UsageError, match="part"):
         prepare_official("isic2016", tmp_path, part="2")
 

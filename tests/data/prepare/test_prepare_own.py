@@ -85,7 +85,7 @@ def test_other_settings_are_refused(tmp_path: Path, change: Any) -> None:
     with pytest.raises(MismatchError, match="was prepared with") as caught:
         prepare_own(tmp_path, **change)
     assert all(key in str(caught.value) for key in change)
-    assert "--name" in caught.value.mend
+    assert "--name" in caught.value.fix
 
 
 def test_all_bad_pairs_are_listed_at_once_and_the_good_ones_are_kept(

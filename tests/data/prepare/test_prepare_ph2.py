@@ -74,6 +74,6 @@ def test_ph2_that_is_still_packed(tmp_path: Path) -> None:
     write(tmp_path / "ph2" / "PH2Dataset.rar", b"Rar!")
     with pytest.raises(DataError, match="still packed") as caught:
         prepare_official("ph2", tmp_path / "data", archives=tmp_path / "ph2")
-    assert "unrar" in caught.value.mend
+    assert "unrar" in caught.value.fix
     with pytest.raises(UsageError, match="RAR"):
         prepare_official("ph2", tmp_path / "data")

@@ -73,12 +73,12 @@ def ph2_pairs(folder: Path | None) -> Pairing:
             if packed
             else f"{folder} holds no IMDxxx_Dermoscopic_Image folders"
         )
-        mend = (
+        fix = (
             f"Unpack it there (for example: unrar x {packed[0].name}) and run this again."
             if packed
             else f"{fetch}."
         )
-        raise DataError(f"{found}.", "IMDxxx/IMDxxx_Dermoscopic_Image/IMDxxx.bmp, at any depth", mend)
+        raise DataError(f"{found}.", "IMDxxx/IMDxxx_Dermoscopic_Image/IMDxxx.bmp, at any depth", fix)
     pairing = pair_ph2(folder)
     warn_count(source, "test", len(pairing.pairs))
     return dataclasses.replace(pairing, pairs=_with_ph2_diagnoses(pairing.pairs, folder))

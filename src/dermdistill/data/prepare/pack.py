@@ -99,6 +99,6 @@ def _refuse(folder: Path, count: int, problems: list[str]) -> None:
     raise DataError(
         f"{len(problems)} of {count} pairs cannot be used:\n{shown}",
         "an image and a mask of the same size that both decode, with a lesion in the mask",
-        "Mend or remove these files and run the same command again; the good ones are not read again."
+        "Fix or remove these files and run the same command again; the good ones are not read again."
         + (hint if empty else ""),
     )

@@ -4,7 +4,7 @@
 export class Problem extends Error {
   constructor(values) {
     super(values.detail);
-    Object.assign(this, { status: 0, title: "", code: "", expected: "", mend: "", request_id: "" }, values);
+    Object.assign(this, { status: 0, title: "", code: "", expected: "", fix: "", request_id: "" }, values);
   }
 }
 
@@ -38,7 +38,7 @@ async function reach(path, options) {
     return await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem({ title: "No answer", code: "unreachable", detail: "The server does not answer.", mend: "Start it again with dermdistill serve, then try again." });
+    throw new Problem({ title: "No answer", code: "unreachable", detail: "The server does not answer.", fix: "Start it again with dermdistill serve, then try again." });
   }
 }
 

@@ -36,7 +36,7 @@ export function showProblem(problem) {
   if (!problem) return;
   $("problem-title").textContent = problemTitle(problem);
   $("problem-detail").textContent = problem.detail;
-  $("problem-mend").textContent = [problem.expected && `Expected: ${problem.expected}.`, problem.mend].filter(Boolean).join(" ");
+  $("problem-fix").textContent = [problem.expected && `Expected: ${problem.expected}.`, problem.fix].filter(Boolean).join(" ");
   $("problem-id").textContent = problem.request_id && `Request ${problem.request_id}`;
   // Asking again helps where the image is not at fault.
   $("again").hidden = problem.status >= 400 && problem.status < 500 && ![408, 429].includes(problem.status);
