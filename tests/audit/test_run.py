@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +190,15 @@ def test_a_manifest_gives_folders_splits_and_lesions(planted: Path, tmp_path: Pa
     )
     with pytest.raises(UsageError, match="has no column"):
         collect([str(planted / "train")], tmp_path, manifest=manifest, split_column="fold")
+
+
+@pytest.mark.parametrize(("module", "title"), [("cv2", "OpenCV"), ("faiss", "FAISS")])
+def test_a_missing_library_is_named_before_anything_is_read(
+    module: str, title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert cli.main(["audit", "no-such-folder", "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert f"needs {title}" in said
+    assert "pip install 'dermdistill[audit]'" in said
+    assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dermdistill.audit.features import Fingerprint, opencv, root_sift
+from dermdistill.audit.features import Fingerprint, opencv
 
 LEAST_INLIERS = 14
 """Agreeing features from which two images count as the same lesion: see benchmarks/README.md, "Audit"."""
@@ -30,7 +30,7 @@ MOST_ZOOM, MOST_SHEAR = 3.0, 2.2
 """Largest change of scale either way, and of proportions (a 3:2 photograph squashed, turned by 90°: 2.25)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Match:
     """How two images fit together."""
 
@@ -88,7 +88,7 @@ def _mutual(a: Fingerprint, b: Fingerprint) -> tuple[NDArray[np.int64], NDArray[
     """Features that are each other's nearest, and near enough."""
     if min(len(a.descriptors), len(b.descriptors)) < 4:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    likeness = root_sift(a.descriptors) @ root_sift(b.descriptors).T
+    likeness = a.roots @ b.roots.T
     best = likeness.argmax(axis=1)
     row = np.arange(len(best))
     kept = (likeness.argmax(axis=0)[best] == row) & (likeness[row, best] > LEAST_LIKENESS)

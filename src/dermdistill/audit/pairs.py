@@ -18,7 +18,7 @@ LEVELS: tuple[Level, ...] = ("exact", "near-duplicate", "probable same lesion", 
 """Surest first. ``same group``: the manifest says so. ``same name``: two sets use one name, for whatever."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Pair:
     """Two audited images that show the same."""
 
@@ -51,7 +51,7 @@ class Pair:
         return self.match.inliers if self.match is not None else None
 
 
-@dataclass
+@dataclass(slots=True)
 class _Evidence:
     kinds: set[str] = field(default_factory=set)
     found: Found | None = None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dermdistill.audit.entries import Entry
+from dermdistill.audit.features import check_installed
 from dermdistill.audit.gallery import write_gallery
 from dermdistill.audit.matching import LEAST_INLIERS
 from dermdistill.audit.official import official_overlaps
@@ -43,8 +44,9 @@ def audit(
 
     Raises:
         DataError: No image can be read, or the cache is something else.
-        MissingExtraError: OpenCV is not installed.
+        MissingExtraError: OpenCV or FAISS is not installed.
     """
+    check_installed()
     seconds: dict[str, float] = {}
     clock = time.perf_counter()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dermdistill.audit.entries import Entry
-from dermdistill.audit.features import Fingerprint, Float32Array, fingerprint, opencv
+from dermdistill.audit.features import Fingerprint, fingerprint, opencv
 from dermdistill.audit.index import SAMPLE, VOCABULARIES, learn_encoder, nearest
 from dermdistill.audit.matching import LEAST_INLIERS, Match, match
 from dermdistill.audit.store import Store, content_key
@@ -33,7 +34,7 @@ FEW = 48
 """Up to this many contents all pairs are verified: too few to learn an index from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Content:
     """What one entry's file holds."""
 
@@ -45,7 +46,7 @@ class Content:
     """sha256 of the squashed pixels."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Found:
     """Two different contents that fit together."""
 
@@ -70,7 +71,7 @@ def describe(
     contents: list[Content | None] = []
     problems: list[str] = []
     bar = tqdm(total=len(entries), desc="images", unit="image", disable=not progress, leave=False)
-    with bar, ThreadPoolExecutor(_cores(), thread_name_prefix="audit") as pool:
+    with bar, _threads() as pool:
         for chunk in _batches(entries, CHUNK):
             new: dict[str, Fingerprint] = {}
             for result in pool.map(functools.partial(_describe, known=known), chunk):
@@ -103,23 +104,24 @@ def look_up(keys: Sequence[str], store: Store, *, progress: bool = True) -> list
     if len(keys) <= FEW:
         return [(a, b, m) for i, a in enumerate(keys) for b in keys[i + 1 :] for m in (False, True)]
     chosen = np.sort(np.random.default_rng(0).permutation(len(keys))[:SAMPLE])
-    sample = [store.get(keys[i]).descriptors for i in chosen]
+    sample = [store.get(keys[i]).roots for i in chosen]
+    encoders = [learn_encoder(sample, words, whitening) for words, whitening in VOCABULARIES]
+    # For each encoder the images as they are, then mirrored.
+    vectors = [np.empty((len(keys), e.components.shape[1]), np.float32) for e in encoders for _ in range(2)]
+    bar = tqdm(total=len(keys), desc="vectors", unit="image", disable=not progress, leave=False)
+    with bar, _threads() as pool:
+        for begin in range(0, len(keys), 2 * CHUNK):
+            prints = [store.get(key) for key in keys[begin : begin + 2 * CHUNK]]
+            plain, turned = [f.roots for f in prints], [f.mirrored().roots for f in prints]
+            parts = [pool.submit(encoder, side) for encoder in encoders for side in (plain, turned)]
+            for whole, part in zip(vectors, parts, strict=True):
+                whole[begin : begin + len(prints)] = part.result()
+            bar.update(len(prints))
     pairs: set[tuple[str, str, bool]] = set()
-    for words, whitening in VOCABULARIES:
-        encoder = learn_encoder(sample, words, whitening)
-        plain: list[Float32Array] = []
-        turned: list[Float32Array] = []
-        bar = tqdm(total=len(keys), desc=f"{words} words", unit="image", disable=not progress, leave=False)
-        with bar:
-            for chunk in _batches(keys, 2 * CHUNK):
-                found = [store.get(key) for key in chunk]
-                plain.append(encoder([f.descriptors for f in found]))
-                turned.append(encoder([f.mirrored().descriptors for f in found]))
-                bar.update(len(chunk))
-        base = np.concatenate(plain)
+    for base, mirror in zip(vectors[::2], vectors[1::2], strict=True):
         for queries, count, mirrored in (
             (base, NEIGHBOURS + 1, False),  # an image is its own nearest
-            (np.concatenate(turned), MIRRORED_NEIGHBOURS, True),
+            (mirror, MIRRORED_NEIGHBOURS, True),
         ):
             rows, _ = nearest(queries, base, min(count, len(keys)))
             for i, j in zip(*_unequal(rows), strict=True):
@@ -135,15 +137,17 @@ def verify(
     done = store.matched()
     todo = [candidate for candidate in candidates if candidate not in done]
     bar = tqdm(total=len(todo), desc="pairs", unit="pair", disable=not progress, leave=False)
-    read = functools.lru_cache(maxsize=512)(store.get)
-    with bar:
-        for chunk in _batches(todo, 8 * CHUNK):
-            results = []
-            for a, b, mirrored in chunk:
-                first = read(a)
-                found = match(first.mirrored() if mirrored else first, read(b))
-                results.append((a, b, mirrored, found))
-            store.add_matches(results)
+
+    @functools.lru_cache(maxsize=4 * CHUNK)
+    def read(key: str, mirrored: bool = False) -> Fingerprint:
+        found = store.get(key)
+        return found.mirrored() if mirrored else found
+
+    with bar, _threads() as pool:
+        for chunk in _batches(todo, 4 * CHUNK):
+            sides = [(read(a, mirrored), read(b)) for a, b, mirrored in chunk]
+            matches = itertools.chain.from_iterable(pool.map(_match, _batches(sides, 16)))
+            store.add_matches([(*pair, found) for pair, found in zip(chunk, matches, strict=True)])
             bar.update(len(chunk))
     wanted = set(candidates)
     return [
@@ -163,6 +167,10 @@ def _describe(entry: Entry, known: dict[str, str]) -> tuple[str, str, Fingerprin
         return f"{entry.set_name}/{entry.image_id}: {str(error).splitlines()[0]}"
 
 
+def _match(sides: Sequence[tuple[Fingerprint, Fingerprint]]) -> list[Match]:
+    return [match(first, second) for first, second in sides]
+
+
 def _unequal(rows: np.ndarray) -> tuple[list[int], list[int]]:
     """(query, neighbour) of every entry that is a neighbour and not the query itself."""
     queries = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
@@ -172,6 +180,11 @@ def _unequal(rows: np.ndarray) -> tuple[list[int], list[int]]:
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _threads() -> ThreadPoolExecutor:
+    """One thread for each core: OpenCV, Pillow and NumPy let the others run while they work."""
+    return ThreadPoolExecutor(_cores(), thread_name_prefix="audit")
 
 
 def _cores() -> int:

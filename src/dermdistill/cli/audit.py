@@ -34,6 +34,7 @@ def audit(
         json: Print audit.json instead of the table.
     """
     from dermdistill.audit import entries, report
+    from dermdistill.audit.features import check_installed
     from dermdistill.audit.run import audit as do_audit
 
     if not data:
@@ -48,6 +49,7 @@ def audit(
             "0 or more",
             "Set --pages to 0 for no pictures, or to how many pages you want.",
         )
+    check_installed()
     found = entries.collect(data, root, manifest=manifest, split_column=split_column)
     result = do_audit(found, out, cache=cache, pages=pages, progress=show_progress())
     if json:
