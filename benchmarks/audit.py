@@ -1,13 +1,13 @@
 """How much the audit finds, how often it is right, and what it costs.
 
     python benchmarks/audit.py recall --images ../shared/data/isic2017-256/images [--out audit-recall.json]
-    python benchmarks/audit.py scale  --images … --count 20000
+    python benchmarks/audit.py scale  --images … --count 100000
 
 `recall` plants transformed copies, one of each of many images, among all images, audits the whole and counts,
 by transformation and by threshold, the copies that were found with their original. What else was found is
-counted by the verdict of somebody who looked (audit_verdicts.csv); pairs without one are named. `scale` gives
-time and memory for as many images: the real ones, and disturbed copies of their fingerprints. `index` sets
-the index beside comparing all pairs, on vectors alone.
+counted by the verdict of somebody who looked (audit_verdicts.csv); pairs without one are named. `scale` writes
+so many different files (changed copies of the images, and phantoms), audits them by the command and gives time
+and memory in full, by step, and how much of what is related was found.
 """
 
 from __future__ import annotations
@@ -17,27 +17,32 @@ import csv
 import functools
 import io
 import json
+import os
 import platform
-import resource
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
+from tqdm import tqdm
 
 from dermdistill.audit import search
 from dermdistill.audit.entries import Entry
-from dermdistill.audit.features import Fingerprint, fingerprint
-from dermdistill.audit.index import nearest
 from dermdistill.audit.matching import LEAST_INLIERS
 from dermdistill.audit.pairs import level_of
+from dermdistill.audit.run import STORE
 from dermdistill.audit.store import Store
 from dermdistill.core.files import atomic_path
+from dermdistill.data.prepare.phantom import make_phantom
 from dermdistill.imaging.find import find_images
 
 SIDE = 256
-SAMPLE_IMAGES, SAMPLE_PAIRS = 100, 2000
 THRESHOLDS = (8, 10, 12, 14, 16, 20, 30)
 VERDICTS = Path(__file__).with_name("audit_verdicts.csv")
 Change = Callable[[Image.Image], Image.Image]
@@ -164,10 +169,7 @@ def _precision(
 
     A planted copy found with another image than its own counts as the pair of the two originals.
     """
-    verdicts = {}
-    if VERDICTS.exists():
-        with VERDICTS.open(encoding="utf-8", newline="") as stream:
-            verdicts = {frozenset((r["image_a"], r["image_b"])): r["verdict"] for r in csv.DictReader(stream)}
+    verdicts = read_verdicts()
     table: dict[str, object] = {}
     unjudged: dict[str, int] = {}
     for threshold in THRESHOLDS:
@@ -185,70 +187,88 @@ def _precision(
     return {"by threshold": table, "not judged": dict(sorted(unjudged.items(), key=lambda x: -x[1]))}
 
 
-def measure_scale(images: Path, work: Path, count: int, seed: int) -> dict[str, object]:
-    """Time an audit of ``count`` images.
+def write_archive(images: Path, folder: Path, count: int, seed: int) -> None:
+    """Write that many different JPEGs, a quarter of them phantoms, the others changed copies of ``images``.
 
-    Describing and verifying take the same time for each image and pair: they are timed on a sample, and
-    multiplied. The index is built and asked in full. Beyond the real images, the fingerprints are theirs with
-    a third of the features dropped and the others disturbed, so that none is equal to another.
+    ``NAME__NUMBER.jpg`` in folders of a thousand; each is a function of (seed, number): a killed run goes on.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    paths = find_images([images])
-    squares = [Entry("scale", path.stem, "", path).square() for path in paths[:SAMPLE_IMAGES]]
-    cpu: dict[str, float] = {}
-    clock = time.process_time()
-    for square in squares:
-        fingerprint(square)
-    cpu["describe"] = (time.process_time() - clock) / len(squares) * count
-    (work / f"scale-{count}.sqlite").unlink(missing_ok=True)
-    with Store(work / f"scale-{count}.sqlite") as store, Store(work / "fingerprints.sqlite") as real:
-        entries = [Entry("scale", path.stem, "", path) for path in paths]
-        contents, _ = search.describe(entries, real)
-        known = [content.key for content in contents if content is not None]
-        for begin in range(0, count, 256):
-            numbers = range(begin, min(begin + 256, count))
-            store.add((f"{i:06d}", _disturbed(real.get(known[i % len(known)]), i, rng)) for i in numbers)
-        clock, wall = time.process_time(), time.perf_counter()
-        candidates = search.look_up([f"{i:06d}" for i in range(count)], store)
-        cpu["look up"], wall = time.process_time() - clock, time.perf_counter() - wall
-        sample = [candidates[i] for i in rng.permutation(len(candidates))[:SAMPLE_PAIRS]]
-        clock = time.process_time()
-        search.verify(sample, store)
-        cpu["verify"] = (time.process_time() - clock) / len(sample) * len(candidates)
-    return {
-        "images": count, "cpu_seconds": cpu, "look_up_wall_seconds": wall, "candidates": len(candidates),
-        "candidates_per_image": len(candidates) / count,
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "cache_gib": (work / f"scale-{count}.sqlite").stat().st_size / 2**30,
-    }  # fmt: skip
+    sources = find_images([images])
+    make = functools.partial(_write_picture, sources, folder, seed)
+    missing = [n for n in range(count) if not _picture_path(sources, folder, n).exists()]
+    for number in {n // 1000 for n in missing}:
+        (folder / f"{number:04d}").mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor() as pool:
+        for _ in tqdm(pool.map(make, missing, chunksize=64), total=len(missing), desc="archive"):
+            pass
 
 
-def _disturbed(real: Fingerprint, number: int, rng: np.random.Generator) -> Fingerprint:
-    kept = np.sort(rng.permutation(len(real.points))[: max(14, 2 * len(real.points) // 3)])
-    noise = rng.integers(-12, 13, (len(kept), 128))
-    descriptors = (real.descriptors[kept].astype(int) + noise).clip(0, 255).astype(np.uint8)
-    return Fingerprint(f"{number:06d}", real.points[kept], descriptors, real.grey)
+def _picture_path(sources: Sequence[Path], folder: Path, number: int) -> Path:
+    name = "phantom" if number % 4 == 3 else sources[number % len(sources)].stem
+    return folder / f"{number // 1000:04d}" / f"{name}__{number:06d}.jpg"
 
 
-def measure_index(count: int, seed: int) -> dict[str, object]:
-    """The index against all pairs: its recall of the twelve nearest, and both times."""
-    rng = np.random.default_rng(seed)
-    base = rng.normal(size=(count, 256)).astype(np.float32) * np.linspace(1, 0.2, 256, dtype=np.float32)
-    base /= np.linalg.norm(base, axis=1, keepdims=True)
-    noisy = base[:2000] + rng.normal(size=(2000, 256)).astype(np.float32) * 0.06
-    noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
+def _write_picture(sources: Sequence[Path], folder: Path, seed: int, number: int) -> None:
+    path = _picture_path(sources, folder, number)
+    rng = np.random.default_rng([seed, number])
+    if number % 4 == 3:
+        image = Image.fromarray(make_phantom(seed, number, 128).image)
+    else:
+        image = crop(rng.uniform(0, 0.3), Image.open(sources[number % len(sources)]).convert("RGB"))
+        if rng.random() < 0.5:
+            image = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            image = turn(rng.uniform(-20, 20), image)
+        image = flip(rng.choice(list(Image.Transpose)), image)
+        image = tint(tuple(rng.uniform(0.85, 1.15, 3)), image)
+        side = int(rng.choice([128, 192, 256, 320]))
+        image = image.resize((side, side), Image.Resampling.BICUBIC)
+    with atomic_path(path) as temporary:
+        image.save(temporary, "JPEG", quality=int(rng.integers(50, 96)))
+
+
+def measure_scale(images: Path, work: Path, count: int, seed: int) -> dict[str, object]:
+    """An audit of so many files by the command, from nothing: time, memory, and what it found.
+
+    Of each picture that has relatives (made from the same image, or from another of the same lesion by
+    verdict) it counts whether one was found; a pair is right when its two are relatives.
+    """
+    folder, out = work / f"archive-{count}", work / f"scale-{count}"
+    write_archive(images, folder, count, seed)
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "dermdistill", "audit", str(folder), "--out", str(out), "--pages", "0"]
     start = time.perf_counter()
-    rows, _ = nearest(noisy, base, 12)
-    middle = time.perf_counter()
-    all_rows, _ = nearest(noisy, base, 12, exact=True)
-    end = time.perf_counter()
-    own = np.arange(2000)[:, None]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        raise SystemExit(process.returncode)
+    verdicts = {pair for pair, verdict in read_verdicts().items() if verdict == "same"}
+    right, found, pairs = 0, set(), 0
+    with (out / "audit.csv").open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            names = [row[key].split("/")[-1] for key in ("image_a", "image_b")]
+            one, other = (name.split("__")[0] for name in names)
+            pairs += 1
+            if (one == other != "phantom") or frozenset((one, other)) in verdicts:
+                right += 1
+                found.update(names)
+    copies = Counter(path.stem.split("__")[0] for path in find_images([folder]))
+    related = sum(n for name, n in copies.items() if n > 1 and name != "phantom")
+    summary = json.loads((out / "audit.json").read_text(encoding="utf-8"))
     return {
-        "images": count, "queries": 2000, "found first": float((rows[:, :1] == own).mean()),
-        "found first, all pairs": float((all_rows[:, :1] == own).mean()),
-        "seconds": middle - start, "seconds, all pairs": end - middle,
+        "images": count, "wall_seconds": wall, "cpu_seconds": used.ru_utime + used.ru_stime,
+        "seconds": summary["seconds"], "peak_gib": used.ru_maxrss / 2**20,
+        "cache_gib": (out / STORE).stat().st_size / 2**30,
+        "candidates_per_image": summary["candidates"] / count,
+        "with_relatives": related, "found_with_a_relative": len(found) / max(related, 1),
+        "pairs": pairs, "pairs_right": right / max(pairs, 1),
     }  # fmt: skip
+
+
+def read_verdicts() -> dict[frozenset[str], str]:
+    """What somebody who looked at the pair of images said: same, different or unclear."""
+    with VERDICTS.open(encoding="utf-8", newline="") as stream:
+        return {frozenset((r["image_a"], r["image_b"])): r["verdict"] for r in csv.DictReader(stream)}
 
 
 def main() -> None:
@@ -256,7 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["recall", "scale", "index"])
+    parser.add_argument("what", choices=["recall", "scale"])
     parser.add_argument("--images", type=Path, default=Path("../shared/data/isic2017-256/images"))
     parser.add_argument("--work", type=Path, default=Path("audit-benchmark"))
     parser.add_argument("--count", type=int, default=2000)
@@ -266,10 +286,8 @@ def main() -> None:
     match options.what:
         case "recall":
             result = measure_recall(options.images, options.work, options.seed)
-        case "scale":
-            result = measure_scale(options.images, options.work, options.count, options.seed)
         case _:
-            result = measure_index(options.count, options.seed)
+            result = measure_scale(options.images, options.work, options.count, options.seed)
     result = {"threshold": LEAST_INLIERS, "machine": platform.processor() or platform.machine(), **result}
     text = json.dumps(result, indent=2, ensure_ascii=False)
     print(text)

@@ -85,8 +85,8 @@ def learn_encoder(
 def nearest(queries: Float32Array, base: Float32Array, count: int) -> tuple[NDArray[np.int64], Float32Array]:
     """The most similar base vectors of each query.
 
-    Up to LARGE base vectors all are compared; beyond, the base is divided into cells, and those nearest to the
-    query are searched.
+    Up to LARGE base vectors all are compared; beyond, the base is divided into cells, and those nearest to
+    the query are searched.
 
     Args:
         queries: float32 [q, d], unit vectors.
