@@ -5,9 +5,10 @@
 
 `recall` plants transformed copies, one of each of many images, among all images, audits the whole and counts,
 by transformation and by threshold, the copies that were found with their original. What else was found is
-counted by the verdict of somebody who looked (audit_verdicts.csv); pairs without one are named. `scale` writes
-so many different files (changed copies of the images, and phantoms), audits them by the command and gives time
-and memory in full, by step, and how much of what is related was found.
+counted by the verdict of somebody who looked (audit_verdicts.csv); pairs without one are named.
+
+`scale` writes so many different files (changed copies of the images, and phantoms), audits them by the command
+and gives time and memory in full, by step, and how much of what is related was found.
 """
 
 from __future__ import annotations
