@@ -7,8 +7,8 @@
 by transformation and by threshold, the copies that were found with their original. What else was found is
 counted by the verdict of somebody who looked (audit_verdicts.csv); pairs without one are named.
 
-`scale` writes so many different files (changed copies of the images, and phantoms), audits them by the command
-and gives time and memory in full, by step, and how much of what is related was found.
+`scale` writes that many files (changed copies of the images, and phantoms), audits them by the command, and
+gives time and memory in full, by step, and how much of what is related was found.
 """
 
 from __future__ import annotations
