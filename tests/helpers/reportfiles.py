@@ -109,7 +109,7 @@ class StudyMaker(CellMaker):
                 {
                     "arm": arm,
                     "baseline": baseline,
-                    "seeds": self.seeds,
+                    "seeds": list(range(self.seeds)),
                     "n": len(apart),
                     "metrics": metrics,
                     "verdict": verdict,

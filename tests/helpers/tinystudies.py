@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dermdistill.study import run as study
+from dermdistill.study.schema import StudyResult
 from dermdistill.study.settings import StudySettings, parse_study
 
 SIZE = 32
@@ -49,9 +50,9 @@ def unequal(a: Any, b: Any, place: str = "") -> list[str]:
     return [] if a == b else [f"{place}: {a} != {b}"]
 
 
-def without_times(result: dict[str, Any]) -> dict[str, Any]:
+def without_times(result: StudyResult) -> dict[str, Any]:
     """What must not depend on how often a study was broken off: all but dates, durations and the call."""
-    kept = {k: v for k, v in result.items() if k not in ("created", "commands")}
+    kept = {k: v for k, v in result.to_json().items() if k not in ("created", "commands")}
     for arm in kept["arms"]:
         arm["seconds"] = None
         for cell in arm["cells"]:

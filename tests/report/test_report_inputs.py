@@ -111,7 +111,7 @@ def test_what_train_and_evaluate_really_write_is_read(tmp_path: Path) -> None:
     assert found["arms"][0]["scores"]["dice"]["mean"] == summary.scores["dice_per_image_mean"].mean
     assert found["arms"][0]["macs"] > 0
     assert found["arms"][0]["size_bytes"] == (run / "best_student_model.pth").stat().st_size
-    assert {s["name"] for s in found["strata"]} >= {"Diagnosis", "Lesion size"}
+    assert {s["name"] for s in found["subgroups"]} >= {"Diagnosis", "Lesion size"}
     page = Page((run / "report" / "report.html").read_text(encoding="utf-8"))
     assert sum(link.startswith("data:image/webp") for link in page.links) == 12
     assert any(i.startswith("reliability-") for i in page.ids)

@@ -61,12 +61,12 @@ def test_the_paired_test_is_scipys_and_the_mean_is_the_images(tmp_path: Path) ->
     alone, better = run(tmp_path, "alone", 0, 0.0), run(tmp_path, "better", 0, 0.02)
     found = dd.compare_runs({"alone": alone, "better": better}, baseline="alone")
     difference = found.dice["better"] - found.dice["alone"]
-    d = found.paired["better"]["metrics"]["dice"]
-    assert d["mean"] == pytest.approx(difference.mean())
+    d = found.paired["better"].metrics["dice"]
+    assert d.mean == pytest.approx(difference.mean())
     expected = stats.wilcoxon(difference.round(9), zero_method="pratt", method="approx").pvalue
-    assert d["p_wilcoxon"] == d["p_holm"] == pytest.approx(expected)
-    assert d["low"] < d["mean"] < d["high"]
-    assert found.paired["better"]["verdict"] == "gain"
+    assert d.p_wilcoxon == d.p_holm == pytest.approx(expected)
+    assert d.low < d.mean < d.high
+    assert found.paired["better"].verdict == "gain"
     assert "better: a gain against alone" in found.verdict
     assert "one training of each" in found.verdict
     assert found.verdict in found.text
@@ -80,13 +80,13 @@ def test_seeds_are_averaged_and_the_teacher_stands_outside_the_correction(tmp_pa
     }
     teacher = run(tmp_path, "teacher", 7, 0.05)
     found = dd.compare_runs({**arms, "teacher": teacher}, baseline="alone", teacher="teacher")
-    p = {arm: found.paired[arm]["metrics"]["dice"]["p_wilcoxon"] for arm in ("kl", "boundary")}
-    holm = {arm: found.paired[arm]["metrics"]["dice"]["p_holm"] for arm in ("kl", "boundary")}
+    p = {arm: found.paired[arm].metrics["dice"].p_wilcoxon for arm in ("kl", "boundary")}
+    holm = {arm: found.paired[arm].metrics["dice"].p_holm for arm in ("kl", "boundary")}
     smaller = min(p, key=p.__getitem__)
     assert holm[smaller] == pytest.approx(min(1, 2 * p[smaller]))
-    assert found.paired["teacher"]["metrics"]["dice"]["p_holm"] is None
-    assert found.paired["kl"]["seeds"] == [0, 1]
-    assert found.paired["kl"]["metrics"]["dice"]["over_seeds"] is not None
+    assert found.paired["teacher"].metrics["dice"].p_holm is None
+    assert found.paired["kl"].seeds == (0, 1)
+    assert found.paired["kl"].metrics["dice"].over_seeds is not None
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import multiprocessing
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,56 +18,58 @@ from dermdistill.core.errors import MismatchError
 from dermdistill.core.files import read_csv, read_json, write_json
 from dermdistill.data.dataset import open_dataset
 from dermdistill.study import run as study
+from dermdistill.study.schema import StudyResult
 from dermdistill.study.settings import StudySettings, parse_study
 from tinystudies import SIZE, run_in_child, tiny, tree, unequal, without_times
 
 
 @pytest.fixture(scope="module")
-def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StudySettings, dict[str, Any]]:
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StudySettings, StudyResult]:
     settings = tiny(root, tmp_path_factory.mktemp("runs"))
     return settings, study.run_study(settings, called_as="dermdistill study tiny", progress=False)
 
 
-def test_a_study_holds_what_is_promised(finished: tuple[StudySettings, dict[str, Any]]) -> None:
+def test_a_study_holds_what_is_promised(finished: tuple[StudySettings, StudyResult]) -> None:
     settings, result = finished
-    assert read_json(settings.folder / "study.json") == result
-    assert result["complete"]
-    assert [arm["arm"] for arm in result["arms"]] == ["teacher", "alone", "kl"]
-    teacher, alone, kl = result["arms"]
-    assert teacher["role"] == "teacher"
-    assert alone["seeds"] == kl["seeds"] == [0, 1]
-    assert alone["steps"] == kl["steps"] == 3  # 10 training images in batches of 4
-    assert alone["agreement"]["taught"] is False
-    assert kl["agreement"]["taught"] is True
-    assert kl["agreement"]["dice"]["n"] == 3
-    assert len(kl["scores"]["dice"]["by_seed"]) == 2
-    assert teacher["kept"] == 1
-    (against_teacher, against_kl) = result["comparisons"]
-    assert (against_teacher["arm"], against_teacher["metrics"]["dice"]["p_holm"]) == ("teacher", None)
-    d = against_kl["metrics"]["dice"]
-    expected = kl["scores"]["dice"]["mean"] - alone["scores"]["dice"]["mean"]
-    assert d["mean"] == pytest.approx(expected)
-    assert d["p_holm"] == d["p_wilcoxon"]
-    assert "student alone" in result["verdict"]
-    assert result["commands"][-1] == "dermdistill study tiny"
-    for cell in kl["cells"]:
-        evaluation = settings.folder / cell["evaluation"]
-        rows = read_csv(evaluation / "per_image.csv")
-        assert np.mean([float(row["dice"]) for row in rows]) == pytest.approx(cell["dice"], abs=1e-6)
+    assert read_json(settings.folder / "study.json") == result.to_json()
+    assert StudyResult.read(settings.folder) == result
+    assert result.complete
+    assert [arm.name for arm in result.arms] == ["teacher", "alone", "kl"]
+    teacher, alone, kl = result.arms
+    assert teacher.role == "teacher"
+    assert alone.seeds == kl.seeds == (0, 1)
+    assert alone.steps == kl.steps == 3  # 10 training images in batches of 4
+    assert alone.agreement is not None
+    assert kl.agreement is not None
+    assert not alone.agreement.taught
+    assert kl.agreement.taught
+    assert kl.agreement.dice.n == 3
+    assert len(kl.scores["dice"].by_seed) == 2
+    assert teacher.kept == 1
+    (against_teacher, against_kl) = result.comparisons
+    assert (against_teacher.arm, against_teacher.metrics["dice"].p_holm) == ("teacher", None)
+    d = against_kl.metrics["dice"]
+    assert d.mean == pytest.approx(kl.scores["dice"].mean - alone.scores["dice"].mean)
+    assert d.p_holm == d.p_wilcoxon
+    assert "student alone" in result.verdict
+    assert result.commands[-1] == "dermdistill study tiny"
+    for cell in kl.cells:
+        rows = read_csv(settings.folder / cell.evaluation / "per_image.csv")
+        assert np.mean([float(row["dice"]) for row in rows]) == pytest.approx(cell.dice, abs=1e-6)
 
 
 def test_what_is_done_is_skipped(
-    finished: tuple[StudySettings, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    finished: tuple[StudySettings, StudyResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, result = finished
     monkeypatch.setattr("dermdistill.training.run._fit", None)  # would be called to train
     monkeypatch.setattr("dermdistill.evaluation.evaluate.evaluate", None)
     again = study.run_study(settings, progress=False)
-    assert {**again, "created": ""} == {**result, "created": ""}
+    assert again.model_copy(update={"created": ""}) == result.model_copy(update={"created": ""})
 
 
 def test_no_test_image_chooses_anything(
-    finished: tuple[StudySettings, dict[str, Any]], root: Path, tmp_path: Path
+    finished: tuple[StudySettings, StudyResult], root: Path, tmp_path: Path
 ) -> None:
     """With noise in place of all test images and masks, the same weights come out."""
     settings, result = finished
@@ -82,13 +83,13 @@ def test_no_test_image_chooses_anything(
     overrides = {**settings.overrides, "data.root": str(noisy)}
     other = settings.model_copy(update={"runs_root": tmp_path, "overrides": overrides, "seeds": (0,)})
     again = study.run_study(other, progress=False)
-    for arm, same in zip(result["arms"], again["arms"], strict=True):
-        assert arm["cells"][0]["weights_sha256"] == same["cells"][0]["weights_sha256"]
-        assert arm["cells"][0]["dice"] != same["cells"][0]["dice"]
+    for arm, same in zip(result.arms, again.arms, strict=True):
+        assert arm.cells[0].weights_sha256 == same.cells[0].weights_sha256
+        assert arm.cells[0].dice != same.cells[0].dice
 
 
 def test_an_arm_that_cannot_be_run_is_told_and_stops_no_other(
-    finished: tuple[StudySettings, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: tuple[StudySettings, StudyResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings, _ = finished
     shutil.copytree(settings.folder, tmp_path / "tiny")
@@ -119,7 +120,7 @@ def test_an_arm_that_cannot_be_run_is_told_and_stops_no_other(
 
 
 def test_cells_that_do_not_belong_together_are_refused(
-    finished: tuple[StudySettings, dict[str, Any]], tmp_path: Path
+    finished: tuple[StudySettings, StudyResult], tmp_path: Path
 ) -> None:
     settings, _ = finished
     shutil.copytree(settings.folder, tmp_path / "tiny")
@@ -144,7 +145,7 @@ def test_cells_that_do_not_belong_together_are_refused(
         study.collect(moved)
 
 
-def test_a_cell_begun_with_other_settings_is_refused(finished: tuple[StudySettings, dict[str, Any]]) -> None:
+def test_a_cell_begun_with_other_settings_is_refused(finished: tuple[StudySettings, StudyResult]) -> None:
     settings, _ = finished
     other = settings.model_copy(update={"overrides": {**settings.overrides, "kd.temperature": 3.0}})
     with pytest.raises(MismatchError, match=r"kd\.temperature"):
@@ -152,7 +153,7 @@ def test_a_cell_begun_with_other_settings_is_refused(finished: tuple[StudySettin
 
 
 def test_the_command_line_collects(
-    finished: tuple[StudySettings, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    finished: tuple[StudySettings, StudyResult], capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings, result = finished
     path = str(settings.folder / "study.yaml")
@@ -161,7 +162,7 @@ def test_the_command_line_collects(
     assert "distilled, KL" in told
     assert "(baseline)" in told
     assert cli.main(["study", path, "--collect", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["arms"] == result["arms"]
+    assert json.loads(capsys.readouterr().out)["arms"] == result.to_json()["arms"]
     assert cli.main(["study", path, "--collect", "--json", "--human", "isic2016"]) == 0  # named afterwards
     human = json.loads(capsys.readouterr().out)["human"]
     assert human["n"] == 167
@@ -170,7 +171,7 @@ def test_the_command_line_collects(
 
 @pytest.mark.slow
 def test_a_study_killed_ten_times_ends_with_the_same_table(
-    finished: tuple[StudySettings, dict[str, Any]], root: Path, tmp_path: Path
+    finished: tuple[StudySettings, StudyResult], root: Path, tmp_path: Path
 ) -> None:
     """SIGKILL at random moments of a study's life; each time the same call goes on."""
     # A server that has imported torch once, and forks: ten starts would cost a minute of imports.
@@ -197,7 +198,7 @@ def test_a_study_killed_ten_times_ends_with_the_same_table(
 
 @pytest.mark.slow
 def test_cells_side_by_side_give_the_same_table(
-    finished: tuple[StudySettings, dict[str, Any]], root: Path, tmp_path: Path
+    finished: tuple[StudySettings, StudyResult], root: Path, tmp_path: Path
 ) -> None:
     settings = tiny(root, tmp_path)
     study.run_study(settings, only=["teacher"], workers=2, progress=False)

@@ -89,10 +89,10 @@ def test_arms_with_other_teachers_unlabelled_images_and_another_size(root: Path,
     given = {"run": teachers[0]}
     settings = tiny(root, tmp_path, arms=arms, baseline="base", seeds=[0], teacher=given)
     result = study.run_study(settings, progress=False)
-    assert result["complete"]
-    assert [arm["arm"] for arm in result["arms"]] == ["teacher", *arms]
-    assert len({arm["cells"][0]["weights_sha256"] for arm in result["arms"]}) >= 5
-    assert len({arm["steps"] for arm in result["arms"][1:]}) == 1
+    assert result.complete
+    assert [arm.name for arm in result.arms] == ["teacher", *arms]
+    assert len({arm.cells[0].weights_sha256 for arm in result.arms}) >= 5
+    assert len({arm.steps for arm in result.arms[1:]}) == 1
     cards = {arm: read_json(settings.folder / "cells" / f"{arm}-seed0" / "card.json") for arm in arms}
     assert len(cards["mean"]["teacher"]["mean_of"]) == 2
     assert cards["last"]["teacher"]["best_sha256"] == cards["base"]["teacher"]["weights_sha256"]

@@ -6,17 +6,13 @@ from typing import Any
 
 import pytest
 
+from dermdistill.study.schema import ArmComparison, Difference, ScoredData, StudyResult
 from dermdistill.study.verdict import judge, verdict_of
 
-
-def comparison(**more: Any) -> dict[str, Any]:
-    dice = {
-        "mean": 0.01, "low": 0.004, "high": 0.016, "p_wilcoxon": 0.002, "p_holm": 0.004, "better": 0.55,
-        "worse": 0.3, "resolvable": 0.008, "over_seeds": {"low": 0.002, "high": 0.018, "df": 9.0},
-    }  # fmt: skip
-    return {"arm": "kl", "n": 300, "metrics": {"dice": dice | more}}
-
-
+DICE: dict[str, Any] = {
+    "mean": 0.01, "low": 0.004, "high": 0.016, "n": 300, "p_wilcoxon": 0.002, "p_holm": 0.004, "better": 0.55,
+    "worse": 0.3, "resolvable": 0.008, "over_seeds": {"low": 0.002, "high": 0.018, "df": 9.0},
+}  # fmt: skip
 NOTHING = {"mean": 0.001, "low": -0.004, "high": 0.006, "p_wilcoxon": 0.4, "p_holm": 0.8}
 
 
@@ -37,21 +33,27 @@ NOTHING = {"mean": 0.001, "low": -0.004, "high": 0.006, "p_wilcoxon": 0.4, "p_ho
     ],
 )
 def test_verdicts(more: dict[str, Any], verdict: str, told: str) -> None:
-    found, words = judge(comparison(**more), "distilled", "alone")
+    found, text = judge(Difference.model_validate(DICE | more), "distilled", "alone")
     assert found == verdict
-    assert told in words
+    assert told in text
 
 
-def whole(*entries: dict[str, Any], complete: bool = True) -> str:
-    for entry in entries:
-        entry["verdict"], entry["words"] = judge(entry, "distilled", "alone")
-    return verdict_of({"comparisons": list(entries), "complete": complete})
+def whole(*changes: dict[str, Any], complete: bool = True) -> str:
+    comparisons = []
+    for change in changes:
+        dice = Difference.model_validate(DICE | change)
+        verdict, text = judge(dice, "distilled", "alone")
+        comparisons.append(ArmComparison(arm="kl", n=300, metrics={"dice": dice}, verdict=verdict, text=text))
+    data = ScoredData(name="phantom", split="test")
+    return verdict_of(
+        StudyResult(name="s", data=data, arms=(), comparisons=tuple(comparisons), complete=complete)
+    )
 
 
 def test_the_whole_study_in_words() -> None:
-    assert whole(comparison(), comparison(**NOTHING)).startswith("1 of 2 arms gained: kl.")
-    assert whole(comparison(**NOTHING)).startswith("No gain. ")
-    assert whole(comparison(p_holm=0.2)).startswith("No clear gain. ")
-    assert whole(comparison(p_holm=0.2, mean=-0.01, low=-0.016, high=-0.004)).startswith("No gain. ")
-    assert whole(comparison(p_holm=None)).startswith("Nothing to compare yet")  # only a teacher
-    assert whole(comparison(), complete=False).endswith("The study is not complete.")
+    assert whole({}, NOTHING).startswith("1 of 2 arms gained: kl.")
+    assert whole(NOTHING).startswith("No gain. ")
+    assert whole({"p_holm": 0.2}).startswith("No clear gain. ")
+    assert whole({"p_holm": 0.2, "mean": -0.01, "low": -0.016, "high": -0.004}).startswith("No gain. ")
+    assert whole({"p_holm": None}).startswith("Nothing to compare yet")  # only a teacher
+    assert whole({}, complete=False).endswith("The study is not complete.")

@@ -111,12 +111,12 @@ def run(arguments: list[str]) -> int:
             progress=show_progress(),
         )
     if given.json:
-        print_json(found)
+        print_json(found.to_json())
     else:
         print(to_text(found))
     print(settings.folder / "study.json", file=sys.stderr)
     # An arm that was wanted and could not be run is a failure, although the table stands.
-    return 1 if [one for one in found["not_run"] if not one["optional"]] else 0
+    return 1 if [one for one in found.not_run if not one.optional] else 0
 
 
 def _tree(given: Arguments, rest: list[str]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from dermdistill.core.errors import MismatchError
-from dermdistill.evaluation.per_image import bounds_of
+from dermdistill.evaluation.per_image import PerImage, bounds_of
 from dermdistill.metrics.intervals import Interval, mean_interval
 from dermdistill.metrics.overlap import THRESHOLD_JACCARD
-from dermdistill.report.model import Arm, Cell, PerImage
+from dermdistill.report.model import Arm, Cell
 from dermdistill.report.run_files import RunFiles, read_calibration, read_interval
 
 Key = tuple[str, str]
@@ -51,7 +51,7 @@ def make_arm(name: str, runs: Sequence[RunFiles], key: Key | None) -> Arm:
         input_size=card.input_size if card else model.get("input_size"),
         scores=_scores(runs, summary, per_image),
         agreement=_agreement(runs, summary, per_image),
-        calibration=read_calibration(summary.get("calibration")),
+        calibration=read_calibration(summary),
         per_image=per_image,
         failures=_failures(per_image),
         settings=first.settings,
@@ -100,8 +100,8 @@ def seed_mean(name: str, runs: Sequence[RunFiles], key: Key | None) -> PerImage 
         return None
     first = found[0]
     for other in found[1:]:
-        if other.ids != first.ids:
-            apart = sorted(set(other.ids) ^ set(first.ids))[:3] or ["in another order"]
+        if other.image_id != first.image_id:
+            apart = sorted(set(other.image_id) ^ set(first.image_id))[:3] or ["in another order"]
             raise MismatchError(
                 f"The seeds of {name} were scored on different images ({', '.join(apart)}).",
                 "the same images in the same order for each seed",
@@ -109,7 +109,7 @@ def seed_mean(name: str, runs: Sequence[RunFiles], key: Key | None) -> PerImage 
             )
     shared = [column for column in first.columns if all(column in other.columns for other in found)]
     means = {column: np.mean([other.columns[column] for other in found], axis=0) for column in shared}
-    return PerImage(first.ids, first.diagnosis, means)
+    return PerImage(first.image_id, means, first.labels)
 
 
 def _cell(run: RunFiles, key: Key | None) -> Cell:
@@ -163,7 +163,7 @@ def _failures(per_image: PerImage | None) -> tuple[str, ...]:
         return ()
     jaccard = per_image.columns["jaccard"]
     order = np.argsort(jaccard, kind="stable").tolist()
-    return tuple(per_image.ids[i] for i in order if jaccard[i] < THRESHOLD_JACCARD)
+    return tuple(per_image.image_id[i] for i in order if jaccard[i] < THRESHOLD_JACCARD)
 
 
 def _mean_seconds(runs: Sequence[RunFiles]) -> float | None:

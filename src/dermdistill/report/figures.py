@@ -58,7 +58,7 @@ def write_figures(drawn: Sequence[Drawn], folder: Path, form: Literal["svg", "pd
 
 def figures(report: Report) -> Iterator[Drawn]:
     """The figures for which there are numbers."""
-    places = colour_places(report)
+    places, people = colour_places(report), report.inter_rater_agreement
     scored = [arm for arm in report.arms if arm.per_image is not None]
     at = [places[arm.name] for arm in scored]
     of_seeds = " (mean of its seeds)" if any(len(arm.cells) > 1 for arm in scored) else ""
@@ -68,11 +68,11 @@ def figures(report: Report) -> Iterator[Drawn]:
             "distribution",
             "Dice of each image",
             f"A point is an image{of_seeds}; box: quartiles, median bold; diamond: mean."
-            + (" Dashed: human against human, with its 95 % interval." if report.human else ""),
-            lambda palette: plots.distribution(scored, at, report.human, palette),
+            + (" Dashed: human against human, with its 95 % interval." if people else ""),
+            lambda palette: plots.distribution(scored, at, people, palette),
         )
     yield from _scatter(report, scored, places)
-    calibrated = [arm for arm in report.arms if arm.calibration and arm.calibration.bins]
+    calibrated = [arm for arm in report.arms if arm.calibration and arm.calibration.points]
     if calibrated:
         yield Drawn(
             "reliability",
@@ -80,7 +80,7 @@ def figures(report: Report) -> Iterator[Drawn]:
             "On the diagonal a probability means what it says. Pixels are counted at native size.",
             lambda palette: plots.reliability(calibrated, [places[a.name] for a in calibrated], palette),
         )
-    if report.strata:
+    if report.subgroups:
         yield _forest(report, places)
 
 
@@ -124,16 +124,17 @@ def _scatter(report: Report, scored: list[Arm], places: dict[str, int]) -> Itera
 
 
 def _forest(report: Report, places: dict[str, int]) -> Drawn:
-    paired = any(s.difference for s in report.strata)
+    paired = any(s.difference for s in report.subgroups)
     students = [a.name for a in report.arms if a.role == "student" or report.kind == "run"]
-    named = [n for n in students if any(s.arm == n and (s.difference or not paired) for s in report.strata)]
-    strata = [s for s in report.strata if s.arm in named]
+    shown = {s.arm for s in report.subgroups if s.difference or not paired}
+    named = [name for name in students if name in shown]
+    levels = [s for s in report.subgroups if s.arm in named]
     what = f"Paired difference to {report.baseline}" if paired else "Mean Dice"
     return Drawn(
         "strata",
         "Strata",
         f"{what} with 95 % interval; hollow: few images. No correction for the number of strata.",
-        lambda palette: forest.forest(strata, named, [places[n] for n in named], palette),
+        lambda palette: forest.forest(levels, named, [places[n] for n in named], palette),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dermdistill.report.model import Stratum
+from dermdistill.report.model import Level
 from dermdistill.report.plots import add_legend, new_figure, shorten
 from dermdistill.report.theme import Palette
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def forest(strata: Sequence[Stratum], arms: Sequence[str], places: Sequence[int], palette: Palette) -> Figure:
+def forest(strata: Sequence[Level], arms: Sequence[str], places: Sequence[int], palette: Palette) -> Figure:
     """Difference to the baseline (without one: Dice) and interval of each stratum; small ones hollow."""
     paired = any(s.difference is not None for s in strata)
     rows = list(dict.fromkeys((s.name, s.level) for s in strata))
@@ -91,7 +91,7 @@ def forest(strata: Sequence[Stratum], arms: Sequence[str], places: Sequence[int]
     return figure
 
 
-def _range(strata: Sequence[Stratum], paired: bool) -> tuple[float, float]:
+def _range(strata: Sequence[Level], paired: bool) -> tuple[float, float]:
     """Ends of the axis in percent: a handful of images must not squeeze the rest; arrows stand beyond."""
     held = [(s, s.difference if paired else s.dice) for s in strata]
     values = [v for s, v in held if v and not s.small] or [v for _, v in held if v]

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dermdistill.core import numbers
 from dermdistill.core.errors import DataError, DermDistillError
 from dermdistill.data.dataset import PreparedData, open_dataset, read_info
 from dermdistill.imaging.drawing import overlay
-from dermdistill.report import formatting
 from dermdistill.report.model import Arm, Data, Report
 from dermdistill.visualization.panels import STUDENT, TEACHER, TRUTH
 
@@ -142,7 +142,7 @@ def _outlines(
 def _choose(report: Report, shown: Arm) -> list[tuple[str, list[str]]]:
     """Titles and ids: best, median and worst by Dice, and most gained and lost against the baseline."""
     assert shown.per_image is not None
-    ids, dice = shown.per_image.ids, shown.per_image.columns["dice"]
+    ids, dice = shown.per_image.image_id, shown.per_image.columns["dice"]
     order = np.argsort(dice, kind="stable")
     some = min(PER_GROUP, len(order))
     middle = max(0, len(order) // 2 - some // 2)
@@ -154,7 +154,7 @@ def _choose(report: Report, shown: Arm) -> list[tuple[str, list[str]]]:
     baseline = report.arm(report.baseline)
     if baseline is None or baseline.per_image is None or baseline.name == shown.name:
         return groups
-    before = dict(zip(baseline.per_image.ids, baseline.per_image.columns["dice"], strict=True))
+    before = dict(zip(baseline.per_image.image_id, baseline.per_image.columns["dice"], strict=True))
     gained = sorted((float(dice[i] - before[name]), name) for i, name in enumerate(ids) if name in before)
     groups.append(
         (f"most gained over {baseline.name}", [name for gain, name in gained[::-1][:some] if gain > 0])
@@ -175,12 +175,12 @@ def _picture(
     drawn += [(kept[name], colour) for kept, colour in masks.values() if name in kept.place]
     said = []
     for arm in report.arms:
-        if arm.name in masks and arm.per_image is not None and name in arm.per_image.ids:
-            dice = arm.per_image.columns["dice"][arm.per_image.ids.index(name)]
+        if arm.name in masks and arm.per_image is not None and name in arm.per_image.image_id:
+            dice = arm.per_image.columns["dice"][arm.per_image.image_id.index(name)]
             said.append(
-                f"{arm.name} {formatting.percent(float(dice), 1)}"
+                f"{arm.name} {numbers.percent(float(dice), 1)}"
                 if len(masks) > 1
-                else formatting.percent(float(dice), 1)
+                else numbers.percent(float(dice), 1)
             )
     return Picture(name, "Dice " + ", ".join(said), _webp(_outlined(np.asarray(data.images[row]), drawn)))
 

@@ -16,7 +16,7 @@ from dermdistill.report import reproduce, run_files, sections, study_files
 from dermdistill.report.arms import Key, make_arm
 from dermdistill.report.model import Arm, Report
 from dermdistill.report.run_files import Evaluation, RunFiles
-from dermdistill.report.study_file import StudyFile
+from dermdistill.study.schema import StudyResult
 
 _ABOUT_RUN = "What does this network score on images that it has never seen?"
 _ABOUT_STUDENT = (
@@ -94,8 +94,8 @@ def _run(folder: Path, audit: Path | None, on: str | None) -> Collected:
         created=_now(),
         data=data,
         arms=arms,
-        human=sections.human_line(evaluation),
-        strata=sections.strata_of_run(folder.name, evaluation),
+        inter_rater_agreement=sections.inter_rater_agreement(evaluation),
+        subgroups=sections.subgroups_of_run(folder.name, evaluation),
         elsewhere=sections.elsewhere(run, key),
         commands=reproduce.commands_of_run(run, evaluation, data),
         versions=run.card.versions if run.card else {},
@@ -105,7 +105,7 @@ def _run(folder: Path, audit: Path | None, on: str | None) -> Collected:
     return Collected(sections.with_audit(report, missing, audit), evaluations)
 
 
-def _finished_study(folder: Path, study: StudyFile, audit: Path | None) -> Collected:
+def _finished_study(folder: Path, study: StudyResult, audit: Path | None) -> Collected:
     read = study_files.arms_of_study(folder, study)
     key = study.data.name, study.data.split
     found = [(arm, runs[0]) for arm, runs in read if runs]
@@ -134,8 +134,8 @@ def _finished_study(folder: Path, study: StudyFile, audit: Path | None) -> Colle
         data=data,
         arms=tuple(arm for arm, _ in read),
         baseline=study.baseline,
-        human=study.human.value() if study.human else None,
-        strata=tuple(study_files.strata_of_study(study)),
+        inter_rater_agreement=study.inter_rater_agreement,
+        subgroups=tuple(study_files.subgroups_of_study(study)),
         commands=reproduce.commands_of_study(folder, study.commands, data),
         versions=study.versions,
         protocol=study.protocol,
@@ -170,7 +170,7 @@ def _unfinished_study(folder: Path, audit: Path | None) -> Collected:
         created=_now(),
         data=data,
         arms=arms,
-        human=sections.human_line(first),
+        inter_rater_agreement=sections.inter_rater_agreement(first),
         commands=reproduce.commands_of_study(folder, (), data),
         versions=next((run.card.versions for run in every if run.card), {}),
         protocol=str(first.summary.get("protocol", "")) if first else "",

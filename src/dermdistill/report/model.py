@@ -1,6 +1,7 @@
 """What a report says, before it takes any form: plain typed values, read-only.
 
-Scores and differences are fractions in 0 to 1 (a Dice of 0.87, not 87); only `words` turns them into percent.
+Scores and differences are fractions in 0 to 1 (a Dice of 0.87, not 87); only `core.numbers` turns them into
+percent. Statistics of a study are its own types (`dermdistill.study.schema`).
 """
 
 from __future__ import annotations
@@ -9,66 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from dermdistill.evaluation.inter_rater import InterRaterAgreement
+from dermdistill.evaluation.per_image import PerImage
 from dermdistill.metrics.intervals import Interval
-
-Values = NDArray[np.float64]
-Verdict = Literal["gain", "loss", "no gain", "mixed"]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """An arm minus the baseline arm on the same images, paired."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    p_bootstrap: float | None = None
-    p_wilcoxon: float | None = None
-    p_holm: float | None = None
-    """p corrected for the number of comparisons (Holm 1979); None outside the family of comparisons."""
-    resolvable: float | None = None
-    """Smallest difference that the study could have told from none."""
-    better: float | None = None
-    """Share of the images on which the arm is better; ``worse`` likewise."""
-    worse: float | None = None
-    over_seeds: tuple[float, float] | None = None
-    """Interval of the mean with the trainings taken as a sample too; None with one training of each."""
-
-
-@dataclass(frozen=True, eq=False)
-class PerImage:
-    """Scores image by image; over several seeds the mean of each image."""
-
-    ids: list[str]
-    diagnosis: list[str]
-    columns: dict[str, Values]
-    """float64 [n] by the name of the column (dice, jaccard, agreement_dice …); NaN where there is none."""
-
-
-@dataclass(frozen=True)
-class Bin:
-    """One bin of a reliability diagram."""
-
-    confidence: float
-    """Mean predicted probability of the bin's pixels, in 0 to 1."""
-    accuracy: float
-    """Share of them that is lesion."""
-    weight: float
-    """Number of pixels, or their share."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How far probabilities can be believed."""
-
-    ece: float
-    """Expected calibration error, in 0 to 1."""
-    bins: tuple[Bin, ...]
-    definition: str = ""
+from dermdistill.study.schema import Calibration, Difference, LevelDifference, Verdict
 
 
 @dataclass(frozen=True)
@@ -116,11 +61,12 @@ class Arm:
     """By column name, against the baseline."""
     verdict: Verdict | None = None
     """Of the comparison with the baseline."""
-    verdict_words: str = ""
+    verdict_text: str = ""
     agreement: Interval | None = None
     """Dice between the student's masks and the teacher's."""
     calibration: Calibration | None = None
     per_image: PerImage | None = None
+    """Scores image by image; over several seeds the mean of each image."""
     failures: tuple[str, ...] = ()
     """Ids of the images with a Jaccard below 0.65."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -128,30 +74,18 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Human:
-    """How well people agree with each other on such images."""
-
-    label: str
-    dice: Interval
-    source: str
-    comparable: bool = True
-    """Whether it was measured on the images of this report."""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Stratum:
-    """One group of test images, with what one arm did on it."""
+class Level:
+    """The test images of one level of a subgroup, with what one arm did on them."""
 
     name: str
-    """diagnosis, lesion size …"""
+    """The subgroup: diagnosis, lesion size …"""
     level: str
     arm: str
     n: int
     small: bool
     """So few images that the interval says little."""
     dice: Interval | None = None
-    difference: Difference | None = None
+    difference: LevelDifference | None = None
 
 
 @dataclass(frozen=True)
@@ -226,8 +160,8 @@ class Report:
     data: Data
     arms: tuple[Arm, ...]
     baseline: str | None = None
-    human: Human | None = None
-    strata: tuple[Stratum, ...] = ()
+    inter_rater_agreement: InterRaterAgreement | None = None
+    subgroups: tuple[Level, ...] = ()
     audit: Audit | None = None
     elsewhere: tuple[Elsewhere, ...] = ()
     commands: tuple[str, ...] = ()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dermdistill.report import formatting
-from dermdistill.report.model import Arm, Human
+from dermdistill.core import numbers
+from dermdistill.evaluation.inter_rater import InterRaterAgreement
+from dermdistill.report.model import Arm
 from dermdistill.report.theme import Palette
 
 if TYPE_CHECKING:
@@ -54,9 +55,11 @@ def curves(arms: Sequence[Arm], places: Sequence[int], column: str, label: str, 
     return figure
 
 
-def distribution(arms: Sequence[Arm], places: Sequence[int], human: Human | None, palette: Palette) -> Figure:
+def distribution(
+    arms: Sequence[Arm], places: Sequence[int], people: InterRaterAgreement | None, palette: Palette
+) -> Figure:
     """Dice of each image (mean of its seeds) as points, with box and mean, one row per arm."""
-    figure, axis = new_figure(0.95 + 0.62 * len(arms) + (0.3 if human else 0))
+    figure, axis = new_figure(0.95 + 0.62 * len(arms) + (0.3 if people else 0))
     rng = np.random.default_rng(0)  # of the jitter only
     for row, (arm, place) in enumerate(zip(arms, places, strict=True)):
         if arm.per_image is None:
@@ -76,21 +79,21 @@ def distribution(arms: Sequence[Arm], places: Sequence[int], human: Human | None
         for part in ("boxes", "whiskers", "caps", "medians"):
             for line in box[part]:
                 line.set(color=colour, linewidth=2 if part == "medians" else 1)
-    if human:
-        mean, low, high = (100 * v for v in (human.dice.mean, human.dice.low, human.dice.high))
+    if people:
+        mean, low, high = (100 * v for v in (people.mean, people.low, people.high))
         axis.axvspan(low, high, color=palette.muted, alpha=0.15, lw=0)
         axis.axvline(mean, color=palette.muted, lw=1.2, ls=(0, (4, 3)))
         axis.text(
             mean,
             -0.62,
-            f"human–human {formatting.percent(human.dice.mean)} ",
+            f"human–human {numbers.percent(people.mean)} ",
             color=palette.muted,
             ha="right",
             va="center",
             fontsize=10.5,
         )
     axis.set_yticks(range(len(arms)), [shorten(arm.name) for arm in arms])
-    axis.set_ylim(len(arms) - 0.5, -0.9 if human else -0.5)
+    axis.set_ylim(len(arms) - 0.5, -0.9 if people else -0.5)
     axis.set_xlabel("Dice of an image, %")
     axis.grid(visible=False, axis="y")
     axis.tick_params(axis="y", length=0)
@@ -101,14 +104,14 @@ def teacher_student(teacher: Arm, students: Sequence[Arm], places: Sequence[int]
     """Dice of each image: the teacher's across, the students' up; on the diagonal they are equal."""
     figure, axis = new_figure(4.7)
     assert teacher.per_image is not None
-    across = dict(zip(teacher.per_image.ids, 100 * teacher.per_image.columns["dice"], strict=True))
+    across = dict(zip(teacher.per_image.image_id, 100 * teacher.per_image.columns["dice"], strict=True))
     lowest = 100.0
     for arm, place in zip(students, places, strict=True):
         if arm.per_image is None:
             continue
         pairs = [
             (across[name], 100 * value)
-            for name, value in zip(arm.per_image.ids, arm.per_image.columns["dice"], strict=True)
+            for name, value in zip(arm.per_image.image_id, arm.per_image.columns["dice"], strict=True)
             if name in across
         ]
         x, y = np.array(pairs).T
@@ -128,14 +131,13 @@ def reliability(arms: Sequence[Arm], places: Sequence[int], palette: Palette) ->
     figure, (axis, below) = _figures(4.7, [4, 1])
     axis.plot([0, 100], [0, 100], color=palette.muted, lw=0.8, zorder=0)
     for arm, place in zip(arms, places, strict=True):
-        if arm.calibration is None or not arm.calibration.bins:
+        if arm.calibration is None or not arm.calibration.points:
             continue
-        bins, colour = arm.calibration.bins, palette.of(place)
-        x = [100 * b.confidence for b in bins]
-        label = f"{shorten(arm.name)} (ECE {formatting.percent(arm.calibration.ece)} %)"
-        axis.plot(x, [100 * b.accuracy for b in bins], "o-", ms=3.5, lw=1.3, color=colour, label=label)
-        total = sum(b.weight for b in bins)
-        below.plot(x, [100 * b.weight / total for b in bins], "o-", ms=2, lw=1, color=colour)
+        colour = palette.of(place)
+        x, y, share = 100 * np.array(arm.calibration.points).T
+        label = f"{shorten(arm.name)} (ECE {numbers.percent(arm.calibration.ece)} %)"
+        axis.plot(x, y, "o-", ms=3.5, lw=1.3, color=colour, label=label)
+        below.plot(x, 100 * share / share.sum(), "o-", ms=2, lw=1, color=colour)
     axis.set(xlim=(0, 100), ylim=(0, 100), ylabel="lesion, % of pixels")
     below.set(xlim=(0, 100), xlabel="predicted probability, %")
     below.set_yscale("log")

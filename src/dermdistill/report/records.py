@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dermdistill.report import formatting, tables
-from dermdistill.report.formatting import NONE
+from dermdistill.core import numbers
+from dermdistill.core.numbers import NONE
+from dermdistill.report import tables
 from dermdistill.report.model import Arm, Report
 from dermdistill.report.tables import Table
 
@@ -34,13 +35,13 @@ def cell_table(report: Report) -> Table:
             val = validated[at] if 0 <= at < len(validated) else None
             dice = cell.scores.get("dice")
             epochs = len(validated) or None
-            row = [cell.name, NONE if cell.seed is None else str(cell.seed), formatting.whole(epochs)]
+            row = [cell.name, NONE if cell.seed is None else str(cell.seed), numbers.whole(epochs)]
             row += [
-                formatting.whole(cell.best_epoch or None),
-                formatting.percent(val),
-                formatting.percent(dice.mean if dice else None),
+                numbers.whole(cell.best_epoch or None),
+                numbers.percent(val),
+                numbers.percent(dice.mean if dice else None),
             ]
-            row += [formatting.duration(cell.seconds), cell.weights_sha256[:16] or NONE]
+            row += [numbers.duration(cell.seconds), cell.weights_sha256[:16] or NONE]
             rows.append(tuple(row))
     numeric = (False, *(True,) * 6, False)
     note = (

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-import yaml
-from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from dermdistill.artifacts.card import ModelCard
+from dermdistill.config import flatten, read_yaml
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import read_csv, read_json
+from dermdistill.evaluation.per_image import PerImage, as_numbers, read_per_image
 from dermdistill.metrics.intervals import Interval
-from dermdistill.report.model import Bin, Calibration, PerImage
+from dermdistill.study.schema import Calibration
+
+T = TypeVar("T")
 
 _SEEDED = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
-_TEXT_COLUMNS = ("image_id", "diagnosis")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,7 @@ def read_run(folder: Path) -> RunFiles:
     config, card, metrics = folder / "config.yaml", folder / "card.json", folder / "metrics.csv"
     return RunFiles(
         folder=folder,
-        settings=dict(_flatten(_read_yaml(config))) if config.is_file() else {},
+        settings=_read_settings(config) if config.is_file() else {},
         card=ModelCard.read(card) if card.is_file() else None,
         curve=_read_curve(metrics) if metrics.is_file() else {},
         finished=(folder / "finished").is_file(),
@@ -127,32 +128,6 @@ def read_evaluation(folder: Path) -> Evaluation:
     return Evaluation(folder, data, split, summary, read_per_image(folder / "per_image.csv"))
 
 
-def read_per_image(path: Path) -> PerImage:
-    """Read per_image.csv; every column that holds numbers becomes float64 [n], NaN where a cell is empty.
-
-    Raises:
-        DataError: No rows, no image_id, or no dice.
-    """
-    rows = read_csv(path)
-    if not rows or not {"image_id", "dice"} <= rows[0].keys():
-        raise DataError(
-            f"{path} has {'no rows' if not rows else 'no column image_id or dice'}.",
-            "one row per image with image_id and dice",
-            "Run dermdistill evaluate on this run again.",
-        )
-    columns = {}
-    for name in rows[0]:
-        if name not in _TEXT_COLUMNS and (values := _numbers([row[name] for row in rows])) is not None:
-            columns[name] = values
-    if "dice" not in columns:
-        raise DataError(
-            f"{path}: the column dice holds something that is no number.",
-            "numbers in 0 to 1",
-            "Run dermdistill evaluate on this run again.",
-        )
-    return PerImage([row["image_id"] for row in rows], [row.get("diagnosis") or "" for row in rows], columns)
-
-
 def read_interval(value: Any) -> Interval:
     """{"mean", "low", "high", "n"} as an Interval.
 
@@ -162,60 +137,56 @@ def read_interval(value: Any) -> Interval:
     return Interval(float(value["mean"]), float(value["low"]), float(value["high"]), int(value["n"]))
 
 
-def read_calibration(found: Any) -> Calibration | None:
-    """``calibration`` of a summary.json or study.json, if it is there; empty bins are left out."""
-    if not isinstance(found, dict) or "ece" not in found:
-        return None
-    bins = tuple(
-        Bin(float(entry["confidence"]), float(entry["accuracy"]), float(entry["share"]))
-        for entry in found.get("bins", [])
-        if entry["confidence"] is not None and entry["accuracy"] is not None and entry["share"] > 0
-    )
-    return Calibration(float(found["ece"]), bins, str(found.get("definition", "")))
+def read_part(kind: type[T], value: Any, what: str) -> T:
+    """A part of summary.json as its type.
 
+    Args:
+        kind: Of the part.
+        value: What the file holds.
+        what: Name of the part, for the message.
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+    Raises:
+        DataError: It is of another layout; the first wrong field is named.
+    """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
         raise DataError(
-            f"{path} is not valid YAML: {error}",
-            "config.yaml as train and distill write it",
-            "Put back the config.yaml that the run was made with.",
+            f"summary.json has {what} that cannot be read: {where}: {first['msg']}.",
+            f"{what} as dermdistill evaluate writes it",
+            "Run dermdistill evaluate on this run again.",
         ) from None
+
+
+def read_calibration(summary: Mapping[str, Any]) -> Calibration | None:
+    """The calibration of a summary.json, if it is there.
+
+    Raises:
+        DataError: It is of another layout.
+    """
+    found = summary.get("calibration")
+    return read_part(Calibration, found, "a calibration") if found else None
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """The settings of a run by dotted name."""
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise DataError(
             f"{path} holds {type(tree).__name__}.",
             "a mapping of settings",
             "Put back the config.yaml that the run was made with.",
         )
-    return tree
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return dict(flatten(tree))
 
 
 def _read_curve(path: Path) -> dict[str, list[float | None]]:
     rows = read_csv(path)
-    columns = {name: _numbers([row[name] for row in rows]) for name in (rows[0] if rows else {})}
+    columns = {name: as_numbers([row[name] for row in rows]) for name in (rows[0] if rows else {})}
     return {
         name: [None if math.isnan(v) else float(v) for v in values]
         for name, values in columns.items()
         if values is not None
     }
-
-
-def _numbers(texts: list[str | None]) -> NDArray[np.float64] | None:
-    """Float64 [n] with NaN for empty cells, or None when some cell is no number."""
-    words = {"true": 1.0, "false": 0.0, "": math.nan}
-    try:
-        return np.array(
-            [words[t] if (t := (text or "").strip().lower()) in words else float(t) for text in texts]
-        )
-    except ValueError:
-        return None

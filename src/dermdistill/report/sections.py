@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from dermdistill.artifacts.card import versions
-from dermdistill.core.errors import DataError, DermDistillError
+from dermdistill.core.errors import DermDistillError
 from dermdistill.data.dataset import command, read_info
+from dermdistill.evaluation.inter_rater import InterRaterAgreement
 from dermdistill.report import audits, run_files
 from dermdistill.report.arms import Key
-from dermdistill.report.model import Audit, Data, Elsewhere, Human, Report, Stratum
-from dermdistill.report.run_files import Evaluation, RunFiles, read_interval
-from dermdistill.report.study_file import HumanLine
+from dermdistill.report.model import Audit, Data, Elsewhere, Level, Report
+from dermdistill.report.run_files import Evaluation, RunFiles, read_interval, read_part
 
 _PHANTOM = "The images are generated: they show that the machinery works, and say nothing about real lesions."
 
@@ -65,30 +63,21 @@ def scored_data(evaluation: Evaluation | None, runs: Sequence[RunFiles]) -> Data
     )
 
 
-def human_line(evaluation: Evaluation | None) -> Human | None:
+def inter_rater_agreement(evaluation: Evaluation | None) -> InterRaterAgreement | None:
     """How well people agree, by the evaluation's summary.
 
     Raises:
         DataError: It is noted in another layout.
     """
     found = evaluation.summary.get("human") if evaluation else None
-    try:
-        return HumanLine.model_validate(found).value() if found else None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(
-            f"summary.json has a human line that cannot be read: {where}: {first['msg']}.",
-            "label, mean, low, high, n and source",
-            "Run dermdistill evaluate on this run again.",
-        ) from None
+    return read_part(InterRaterAgreement, found, "a human agreement") if found else None
 
 
-def strata_of_run(arm: str, evaluation: Evaluation | None) -> tuple[Stratum, ...]:
-    """Every level of every stratum with the run's Dice."""
+def subgroups_of_run(arm: str, evaluation: Evaluation | None) -> tuple[Level, ...]:
+    """Every level of every subgroup with the run's Dice."""
     groups = (evaluation.summary.get("by_stratum") or {}) if evaluation else {}
     return tuple(
-        Stratum(
+        Level(
             str(group.get("label") or name),
             str(level["level"]),
             arm,
@@ -149,7 +138,7 @@ def with_audit(report: Report, missing: list[str], path: Path | None) -> Report:
             *missing,
             "MACs of every arm: evaluate counts them, and not all were evaluated.",
         ]
-    if report.human is None:
+    if report.inter_rater_agreement is None:
         missing = [
             *missing,
             "The human line: the data have one mask per image and no human agreement was given.",

@@ -6,55 +6,40 @@ import dataclasses
 from collections import defaultdict
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from dermdistill.core.errors import DataError
-from dermdistill.core.files import read_json
+from dermdistill.metrics.intervals import Interval
 from dermdistill.report.arms import is_teacher, make_arm
-from dermdistill.report.model import Arm, Difference, Stratum
-from dermdistill.report.run_files import RunFiles, is_run, read_calibration, read_evaluation, read_run
-from dermdistill.report.study_file import FORMAT, ArmEntry, CellEntry, ComparisonEntry, StudyFile
+from dermdistill.report.model import Arm, Level
+from dermdistill.report.run_files import RunFiles, is_run, read_evaluation, read_run
+from dermdistill.study.schema import FILE, ArmComparison, ArmResult, CellScore, StudyResult
 
 
 def is_study(folder: Path) -> bool:
     """Whether the folder was made by ``study``."""
-    return (folder / "study.json").is_file() or (folder / "cells").is_dir()
+    return (folder / FILE).is_file() or (folder / "cells").is_dir()
 
 
-def read_study(folder: Path) -> StudyFile | None:
-    """study.json, or None where the study has not written it yet.
+def read_study(folder: Path) -> StudyResult | None:
+    """The study's result, or None where the study has not written it yet.
 
     Raises:
-        DataError: It is not a study.json of this format; the first wrong field is named.
+        DataError: study.json is not of this format; the first wrong field is named.
     """
-    path = folder / "study.json"
-    if not path.is_file():
-        return None
-    try:
-        return StudyFile.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise DataError(
-            f"{path} is not a study of format {FORMAT}: {where}: {first['msg']}.",
-            "study.json as this version of dermdistill study writes it",
-            "Run the same dermdistill study again: finished cells are kept, the table is made anew.",
-        ) from None
+    return StudyResult.read(folder) if (folder / FILE).is_file() else None
 
 
-def arms_of_study(folder: Path, study: StudyFile) -> list[tuple[Arm, list[RunFiles]]]:
+def arms_of_study(folder: Path, study: StudyResult) -> list[tuple[Arm, list[RunFiles]]]:
     """Each arm with its scores by study.json, and the run folders behind it.
 
     Raises:
         DataError: A run or evaluation that study.json names is gone or broken.
     """
     key = study.data.name, study.data.split
-    compared = {comparison.arm: comparison for comparison in study.comparisons}
     found = []
-    for entry in study.arms:
-        runs = [_cell_files(folder, cell) for cell in entry.cells]
-        arm = make_arm(entry.arm, runs, key) if runs else _empty(entry)
-        found.append((_with_statistics(arm, entry, compared.get(entry.arm)), runs))
+    for result in study.arms:
+        runs = [_cell_files(folder, cell) for cell in result.cells]
+        arm = make_arm(result.name, runs, key) if runs else _empty(result)
+        found.append((_with_statistics(arm, result, study.comparison(result.name)), runs))
     return found
 
 
@@ -68,30 +53,24 @@ def arms_of_cells(folder: Path) -> list[list[RunFiles]]:
     return [sorted(runs, key=lambda run: (run.seed is None, run.seed)) for runs in ordered]
 
 
-def strata_of_study(study: StudyFile) -> list[Stratum]:
-    """Every level of every stratum for each arm: its Dice, and its difference to the baseline."""
+def subgroups_of_study(study: StudyResult) -> list[Level]:
+    """Every level of every subgroup for each arm: its Dice, and its difference to the baseline."""
     found = []
     for arm in study.arms:
-        apart = study.strata_differences.get(arm.arm, {})
-        for name, group in arm.by_stratum.items():
-            differences = {d.level: d for d in apart.get(name, [])}
-            for level in group.levels:
-                d = differences.get(level.level)
-                found.append(
-                    Stratum(
-                        group.label,
-                        level.level,
-                        arm.arm,
-                        level.n,
-                        level.small,
-                        level.dice.value() if level.dice else None,
-                        Difference(d.mean, d.low, d.high, d.n) if d else None,
-                    )
+        by_subgroup = study.subgroup_differences.get(arm.name, {})
+        for name, subgroup in arm.subgroups.items():
+            differences = {one.level: one for one in by_subgroup.get(name, ())}
+            found += [
+                Level(
+                    subgroup.label, level.level, arm.name, level.n, level.small, level.dice,
+                    differences.get(level.level),
                 )
+                for level in subgroup.levels
+            ]  # fmt: skip
     return found
 
 
-def _cell_files(folder: Path, cell: CellEntry) -> RunFiles:
+def _cell_files(folder: Path, cell: CellScore) -> RunFiles:
     """The cell's run folder with just the evaluation that the study used."""
     run_folder, evaluation_folder = (
         folder / cell.run,
@@ -106,28 +85,23 @@ def _cell_files(folder: Path, cell: CellEntry) -> RunFiles:
     return dataclasses.replace(read_run(run_folder), evaluations=[read_evaluation(evaluation_folder)])
 
 
-def _with_statistics(arm: Arm, entry: ArmEntry, comparison: ComparisonEntry | None) -> Arm:
+def _with_statistics(arm: Arm, result: ArmResult, comparison: ArmComparison | None) -> Arm:
+    """The arm with the study's statistics, and with the study's facts where it knows them."""
+    names = ("steps", "seconds", "parameters", "macs", "size_bytes", "input_size", "calibration")
+    known = {name: value for name in names if (value := getattr(result, name)) is not None}
     return dataclasses.replace(
         arm,
-        role=entry.role,
-        about=entry.title if entry.title and entry.title != entry.arm else arm.about,
-        steps=entry.steps if entry.steps is not None else arm.steps,
-        seconds=entry.seconds if entry.seconds is not None else arm.seconds,
-        kept=entry.kept,
-        parameters=entry.parameters if entry.parameters is not None else arm.parameters,
-        macs=entry.macs if entry.macs is not None else arm.macs,
-        size_bytes=entry.bytes if entry.bytes is not None else arm.size_bytes,
-        input_size=entry.input_size if entry.input_size is not None else arm.input_size,
-        scores={name: value.value() for name, value in entry.scores.items()},
-        agreement=entry.agreement.dice.value() if entry.agreement else None,
-        calibration=read_calibration(entry.calibration) or arm.calibration,
-        differences={name: value.difference(comparison.n) for name, value in comparison.metrics.items()}
-        if comparison
-        else {},
+        role=result.role,
+        about=result.title if result.title and result.title != result.name else arm.about,
+        kept=result.kept,
+        scores={name: Interval(s.mean, s.low, s.high, s.n) for name, s in result.scores.items()},
+        agreement=result.agreement.dice if result.agreement else None,
+        differences=comparison.metrics if comparison else {},
         verdict=comparison.verdict if comparison else None,
-        verdict_words=comparison.words if comparison else "",
+        verdict_text=comparison.text if comparison else "",
+        **known,
     )
 
 
-def _empty(entry: ArmEntry) -> Arm:
-    return Arm(entry.arm, entry.role, entry.title or "not run", distilled=False, cells=())
+def _empty(result: ArmResult) -> Arm:
+    return Arm(result.name, result.role, result.title or "not run", distilled=False, cells=())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dermdistill.core import numbers
+from dermdistill.core.numbers import NONE
 from dermdistill.metrics.intervals import Interval
-from dermdistill.report import formatting
-from dermdistill.report.formatting import NONE
 from dermdistill.report.model import Arm, Report
 
 
@@ -34,22 +34,22 @@ def main_table(report: Report) -> Table:
     for arm in report.arms:
         row = [
             arm.name,
-            formatting.whole(arm.parameters),
-            formatting.operations(arm.macs),
-            formatting.size(arm.size_bytes),
+            numbers.whole(arm.parameters),
+            numbers.operations(arm.macs),
+            numbers.file_size(arm.size_bytes),
         ]
-        row += [formatting.interval(arm.scores.get("dice")), formatting.interval(arm.scores.get("jaccard"))]
+        row += [numbers.interval(arm.scores.get("dice")), numbers.interval(arm.scores.get("jaccard"))]
         if compared:
             difference = arm.differences.get("dice")
             row += ["baseline", NONE] if arm.name == report.baseline else [
-                formatting.difference(difference),
-                formatting.p_value(difference.p_holm if difference else None)
+                numbers.difference(difference),
+                numbers.p_value(difference.p_holm if difference else None)
             ]  # fmt: skip
         rows.append(tuple(row))
-    if report.human:
-        human = report.human
+    if report.inter_rater_agreement:
+        human = report.inter_rater_agreement
         mark = "" if human.comparable else " (other images)"
-        row = [f"{human.label}{mark}", NONE, NONE, NONE, formatting.interval(human.dice), NONE]
+        row = [f"{human.label}{mark}", NONE, NONE, NONE, numbers.interval(human), NONE]
         rows.append((*row, NONE, NONE) if compared else tuple(row))
     return Table(
         "main", "Results", tuple(head), tuple(rows), _all_but_first(head), _main_note(report, compared)
@@ -84,15 +84,16 @@ def comparison_table(report: Report) -> Table | None:
     for arm in report.arms:
         for measure, d in arm.differences.items():
             scale = 0.01 if measure == "hd95" else 1.0  # it is in percent already
-            mean, low, high = (formatting.signed(scale * value) for value in (d.mean, d.low, d.high))
+            mean, low, high = (numbers.signed(scale * value) for value in (d.mean, d.low, d.high))
             said = f"{mean} ({low} to {high})"
             row = [
                 arm.name,
                 _title(measure),
                 said,
-                *(formatting.p_value(p) for p in (d.p_bootstrap, d.p_wilcoxon, d.p_holm)),
+                *(numbers.p_value(p) for p in (d.p_bootstrap, d.p_wilcoxon, d.p_holm)),
             ]
-            row.append(formatting.percent(None if d.resolvable is None else scale * d.resolvable))
+            smallest = d.minimum_detectable_difference
+            row.append(numbers.percent(None if smallest is None else scale * smallest))
             row += [_share(d.better), _share(d.worse), (arm.verdict or NONE) if measure == "dice" else ""]
             rows.append(tuple(row))
     if not rows:
@@ -120,8 +121,8 @@ def score_table(report: Report) -> Table | None:
     rows = []
     for arm in report.arms:
         row = [arm.name, *(_score(name, arm.scores.get(name)) for name in used)]
-        row += [formatting.interval(arm.agreement, 1)] if agreed else []
-        row += [formatting.percent(arm.calibration.ece if arm.calibration else None)] if calibrated else []
+        row += [numbers.interval(arm.agreement, 1)] if agreed else []
+        row += [numbers.percent(arm.calibration.ece if arm.calibration else None)] if calibrated else []
         row.append(_failed(arm))
         rows.append(tuple(row))
     note = "In percent with 95 % intervals. Agreement: Dice between the arm's masks and the teacher's. "
@@ -133,22 +134,22 @@ def score_table(report: Report) -> Table | None:
 
 def strata_table(report: Report) -> Table | None:
     """Every level of every stratum: n, the baseline's Dice, the others' difference to it (or their Dice)."""
-    if not report.strata:
+    if not report.subgroups:
         return None
-    arms = list(dict.fromkeys(s.arm for s in report.strata))
-    paired = {s.arm for s in report.strata if s.difference}
+    arms = list(dict.fromkeys(s.arm for s in report.subgroups))
+    paired = {s.arm for s in report.subgroups if s.difference}
     head = ["stratum", "level", "n", *(f"{a}: {'Δ points' if a in paired else 'Dice %'}" for a in arms)]
-    found = {(s.name, s.level, s.arm): s for s in report.strata}
+    found = {(s.name, s.level, s.arm): s for s in report.subgroups}
     rows = []
-    for name, level in dict.fromkeys((s.name, s.level) for s in report.strata):
-        first = next(s for s in report.strata if (s.name, s.level) == (name, level))
-        row = [name, level + (" (few)" if first.small else ""), formatting.whole(first.n)]
+    for name, level in dict.fromkeys((s.name, s.level) for s in report.subgroups):
+        first = next(s for s in report.subgroups if (s.name, s.level) == (name, level))
+        row = [name, level + (" (few)" if first.small else ""), numbers.whole(first.n)]
         for arm in arms:
             stratum = found.get((name, level, arm))
             if arm in paired:
-                row.append(formatting.difference(stratum.difference if stratum else None))
+                row.append(numbers.difference(stratum.difference if stratum else None))
             else:
-                row.append(formatting.interval(stratum.dice if stratum else None, 1))
+                row.append(numbers.interval(stratum.dice if stratum else None, 1))
         rows.append(tuple(row))
     numeric = (False, False, *(True,) * (len(head) - 2))
     note = "With 95 % intervals; (few): too few images to say much. No correction for the number of strata."
@@ -165,9 +166,9 @@ def elsewhere_table(report: Report) -> Table | None:
         (
             e.data,
             e.split,
-            formatting.whole(e.dice.n),
-            formatting.interval(e.dice),
-            formatting.interval(e.jaccard),
+            numbers.whole(e.dice.n),
+            numbers.interval(e.dice),
+            numbers.interval(e.jaccard),
         )
         for e in report.elsewhere
     )
@@ -188,7 +189,7 @@ def _title(name: str) -> str:
 def _score(name: str, value: Interval | None) -> str:
     if value is not None and name == "hd95":  # in percent already
         value = Interval(value.mean / 100, value.low / 100, value.high / 100, value.n)
-    return formatting.interval(value, 1)
+    return numbers.interval(value, 1)
 
 
 def _sentence(text: str) -> str:
@@ -196,14 +197,14 @@ def _sentence(text: str) -> str:
 
 
 def _share(value: float | None) -> str:
-    return NONE if value is None else f"{formatting.percent(value, 0)} %"
+    return NONE if value is None else f"{numbers.percent(value, 0)} %"
 
 
 def _failed(arm: Arm) -> str:
     if arm.per_image is None:
         return NONE
-    n = len(arm.per_image.ids)
-    return f"{len(arm.failures)} of {n} ({formatting.percent(len(arm.failures) / n, 1)} %)"
+    n = len(arm.per_image.image_id)
+    return f"{len(arm.failures)} of {n} ({numbers.percent(len(arm.failures) / n, 1)} %)"
 
 
 def _all_but_first(head: Sequence[str]) -> tuple[bool, ...]:

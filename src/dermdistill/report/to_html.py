@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dermdistill._version import __version__
-from dermdistill.report import audits, formatting, records, tables, theme, verdict
+from dermdistill.core import numbers
+from dermdistill.report import audits, records, tables, theme, verdict
 from dermdistill.report.figures import colour_places, figures
 from dermdistill.report.gallery import Gallery, sheet
 from dermdistill.report.model import Report
@@ -38,7 +39,7 @@ def to_html(report: Report, gallery: Gallery) -> str:
     )
     return environment.get_template("report.html.jinja").render(
         report=report,
-        created=formatting.moment(report.created),
+        created=numbers.moment(report.created),
         headline=verdict.headline(report),
         details=verdict.details(report),
         main=tables.main_table(report),

@@ -6,11 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from dermdistill._version import __version__
 from dermdistill.report import records, verdict
 from dermdistill.report.model import Report
 
-FORMAT = 1
+FORMAT = 2
+"""2: statistics are written as the types of `dermdistill.study.schema` have them."""
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -29,6 +32,8 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):

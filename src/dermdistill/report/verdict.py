@@ -1,11 +1,12 @@
-"""The answer in formatting. It only says what the study's statistics say; there is no second opinion here."""
+"""The answer in words. It only says what the study's statistics say; there is no second opinion here."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dermdistill.report import formatting
-from dermdistill.report.model import Arm, Difference, Report
+from dermdistill.core import numbers
+from dermdistill.report.model import Arm, Report
+from dermdistill.study.schema import Difference
 
 
 def headline(report: Report) -> str:
@@ -16,7 +17,7 @@ def headline(report: Report) -> str:
     if report.kind == "study" and report.baseline is None:
         return "The study is not finished: nothing has been compared yet."
     if report.kind == "run":
-        return f"{shown.name} scores a Dice of {formatting.percent(shown.scores['dice'].mean)} %."
+        return f"{shown.name} scores a Dice of {numbers.percent(shown.scores['dice'].mean)} %."
     compared = [arm for arm in report.arms if arm.distilled and "dice" in arm.differences]
     base = next((arm for arm in report.arms if arm.name == report.baseline), None)
     # A larger network's lead over a smaller one is not distillation's.
@@ -24,7 +25,7 @@ def headline(report: Report) -> str:
     gains = [arm for arm in alike if arm.verdict == "gain"]
     if gains:
         best = max((arm.differences["dice"] for arm in gains), key=lambda d: d.mean)
-        return f"{_helped(best)}: {formatting.signed(best.mean)} Dice points over {report.baseline}."
+        return f"{_helped(best)}: {numbers.signed(best.mean)} Dice points over {report.baseline}."
     which = "arm" if len(alike) == len(compared) else "arm of the same network"
     if not alike:
         return f"No distilled {which} has been compared with {report.baseline} yet."
@@ -44,7 +45,7 @@ def _helped(gain: Difference) -> str:
     """A gain over images is one of these trainings; that of the method needs the seeds to agree."""
     if gain.over_seeds is None:
         return "Distillation helped in this one training"
-    if gain.over_seeds[0] <= 0:
+    if gain.over_seeds.low <= 0:
         return "Distillation helped in these trainings, and more seeds are needed to say so of others"
     return "Distillation helped"
 
@@ -55,34 +56,32 @@ def details(report: Report) -> list[str]:
     said = []
     if report.kind == "run" and shown and (dice := shown.scores.get("dice")):
         images = f"{dice.n} {report.data.split} images of {report.data.title or report.data.name}"
-        low, high = formatting.percent(dice.low), formatting.percent(dice.high)
+        low, high = numbers.percent(dice.low), numbers.percent(dice.high)
         said.append(f"95 % interval {low} to {high} %, over {images}.")
     against = sorted(
         (a for a in report.arms if "dice" in a.differences), key=lambda arm: arm.role == "teacher"
     )
-    said += [arm.verdict_words or _compared(report, arm) for arm in against]
+    said += [arm.verdict_text or _compared(report, arm) for arm in against]
     if shown and teacher and shown is not teacher:
         said += _kept(shown, teacher)
     if shown and shown.agreement:
-        agreed, true = formatting.interval(shown.agreement), formatting.interval(shown.scores.get("dice"))
+        agreed, true = numbers.interval(shown.agreement), numbers.interval(shown.scores.get("dice"))
         said.append(
             f"{shown.name} agrees with its teacher at a Dice of {agreed} %, with the truth at {true} %."
         )
-    if report.human:
-        human = report.human
+    if report.inter_rater_agreement:
+        human = report.inter_rater_agreement
         where = "" if human.comparable else " (other images than these: a landmark, not a comparison)"
-        between = formatting.interval(human.dice)
-        said.append(
-            f"{human.label}: Dice {between} % on {human.dice.n} images{where}. Source: {human.source}."
-        )
+        between = numbers.interval(human)
+        said.append(f"{human.label}: Dice {between} % on {human.n} images{where}. Source: {human.source}.")
     return said
 
 
 def _compared(report: Report, arm: Arm) -> str:
     d = arm.differences["dice"]
-    p = "" if d.p_holm is None else f"; Holm-corrected p {_equals(formatting.p_value(d.p_holm))}"
-    interval = f"95 % CI {formatting.signed(d.low)} to {formatting.signed(d.high)}{p}"
-    points = f"{formatting.signed(d.mean)} Dice points ({interval})"
+    p = "" if d.p_holm is None else f"; Holm-corrected p {_equals(numbers.p_value(d.p_holm))}"
+    interval = f"95 % CI {numbers.signed(d.low)} to {numbers.signed(d.high)}{p}"
+    points = f"{numbers.signed(d.mean)} Dice points ({interval})"
     return f"{arm.name} against {report.baseline}: {points}."
 
 
@@ -103,4 +102,4 @@ def _kept(shown: Arm, teacher: Arm) -> list[str]:
             costs.append(f"{100 * mine / theirs:.3g} % of its {name}")
     with_ = f", with {' and '.join(costs)}" if costs else ""
     verb = "keeps" if kept < 1 else "reaches"
-    return [f"{shown.name} {verb} {formatting.percent(kept, 1)} % of the teacher's Dice{with_}."]
+    return [f"{shown.name} {verb} {numbers.percent(kept, 1)} % of the teacher's Dice{with_}."]

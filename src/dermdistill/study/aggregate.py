@@ -1,9 +1,9 @@
-"""A study's cells → study.json: arms, paired comparisons, strata. Reads files alone: it needs no torch."""
+"""A study's cells → its result: arms, paired comparisons, subgroups. Reads files alone: it needs no torch."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,20 @@ from dermdistill.evaluation.subgroups import by_subgroup
 from dermdistill.metrics import paired_tests
 from dermdistill.metrics.calibration import DEFINITION
 from dermdistill.metrics.intervals import Interval, Values, difference_interval, mean_interval
+from dermdistill.study.schema import (
+    ArmComparison,
+    ArmResult,
+    Calibration,
+    CalibrationBin,
+    CellScore,
+    Difference,
+    LevelDifference,
+    LevelScore,
+    Score,
+    SubgroupScores,
+    TeacherAgreement,
+)
+from dermdistill.study.verdict import judge
 
 PRIMARY = "dice"
 COMPARED = ("dice", "jaccard", "boundary_f", "hd95")
@@ -39,18 +53,18 @@ class CellResult:
     epochs: int | None
     seconds: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "seed": self.seed,
-            "run": self.run,
-            "evaluation": self.evaluation,
-            "epoch": self.card.epoch,
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "weights_sha256": self.card.weights_sha256,
-            "dice": float(self.measures[PRIMARY].mean()),
-        }
+    def score(self) -> CellScore:
+        """What the study's result keeps of it."""
+        return CellScore(
+            seed=self.seed,
+            run=self.run,
+            evaluation=self.evaluation,
+            epoch=self.card.epoch,
+            steps=self.steps,
+            seconds=self.seconds,
+            weights_sha256=self.card.weights_sha256,
+            dice=float(self.measures[PRIMARY].mean()),
+        )
 
 
 def read_cell(study: Path, seed: int, run: Path, evaluation: Path) -> CellResult | None:
@@ -97,84 +111,116 @@ def check_together(cells: Sequence[CellResult]) -> None:
             )
 
 
-def arm_entry(
-    arm: str, title: str, verb: str, overrides: dict[str, Any], cells: Sequence[CellResult]
-) -> dict[str, Any]:
-    """An arm's entry in study.json; see docs of the format."""
+def arm_result(
+    name: str, title: str, verb: str, overrides: dict[str, Any], cells: Sequence[CellResult]
+) -> ArmResult:
+    """An arm over its seeds.
+
+    Args:
+        name: Of the arm.
+        title: For tables; empty: its name.
+        verb: train, distill, or given (a finished run that was only scored).
+        overrides: Its settings on top of the study's recipe.
+        cells: Its seeds, one or more, scored on the same images.
+    """
     first = cells[0]
-    scores = {}
-    for name in MEASURES:
-        values = stack(cells, name)
-        by_seed = [float(v) for v in values.mean(axis=1)]
-        scores[name] = {
-            **_plain(mean_interval(values.mean(axis=0), bounds=bounds_of(name))),
-            "by_seed": by_seed,
-        }
     seconds = [cell.seconds for cell in cells if cell.seconds is not None]
     model = first.summary["model"]
-    return {
-        "arm": arm,
-        "title": title or arm,
-        "role": model["role"],
-        "verb": verb,
-        "set": overrides,
-        "seeds": [cell.seed for cell in cells],
-        "model_arch": model["arch"],
-        **{key: model[key] for key in ("parameters", "macs", "bytes", "input_size")},
-        "epochs": first.epochs,
-        "steps": first.steps,
-        "seconds": float(np.mean(seconds)) if seconds and verb != "given" else None,
-        "scores": scores,
-        "dice_pooled": float(np.mean([cell.summary["dice_pooled"] for cell in cells])),
-        "kept": None,
-        "failures": float(np.mean([cell.summary["failures"]["count"] for cell in cells])),
-        "calibration": _calibration(cells),
-        "agreement": _agreement(cells),
-        "by_stratum": _by_subgroup(cells),
-        "cells": [cell.to_json() for cell in cells],
-    }
+    return ArmResult(
+        name=name,
+        title=title or name,
+        role=model["role"],
+        verb=verb,
+        overrides=overrides,
+        seeds=tuple(cell.seed for cell in cells),
+        model_arch=model["arch"],
+        parameters=model["parameters"],
+        macs=model["macs"],
+        size_bytes=model["bytes"],
+        input_size=model["input_size"],
+        epochs=first.epochs,
+        steps=first.steps,
+        seconds=float(np.mean(seconds)) if seconds and verb != "given" else None,
+        scores={measure: _score(stack(cells, measure), measure) for measure in MEASURES},
+        dice_pooled=float(np.mean([cell.summary["dice_pooled"] for cell in cells])),
+        failures=float(np.mean([cell.summary["failures"]["count"] for cell in cells])),
+        calibration=_calibration(cells),
+        agreement=_agreement(cells),
+        subgroups=_by_subgroup(cells),
+        cells=tuple(cell.score() for cell in cells),
+    )
 
 
 def compare(
-    arms: dict[str, list[CellResult]], baseline: str, teacher: str
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Each arm against the baseline: (comparisons, paired Dice differences by stratum).
+    arms: dict[str, list[CellResult]], baseline: str, teacher: str, titles: Mapping[str, str]
+) -> tuple[ArmComparison, ...]:
+    """Compare each arm with the baseline.
 
     Student arms are paired by seed (the seeds that both have) and image. The teacher has no student's seed:
     means over seeds are paired, by image alone. Holm's correction is over the student arms.
+
+    Args:
+        arms: The scored cells of each arm.
+        baseline: Name of the arm that the others are compared with; where it is not there, nothing is.
+        teacher: Name of the arm that taught.
+        titles: By arm, for the sentences.
     """
     if baseline not in arms:
-        return [], {}
-    found: list[dict[str, Any]] = []
-    by_stratum: dict[str, Any] = {}
-    for arm, cells in arms.items():
-        if arm == baseline:
-            continue
-        mine, theirs = _matched(cells, arms[baseline], by_seed=arm != teacher)
-        if not mine:
-            continue
-        pairs: dict[str, dict[str, Any]] = {}
-        for name in COMPARED:
-            a, b = stack(mine, name), stack(theirs, name)
-            if arm == teacher:
-                a, b = a.mean(axis=0, keepdims=True), b.mean(axis=0, keepdims=True)
-            result = paired_tests.paired(
-                a, b, higher_is_better=name not in LOWER_IS_BETTER, scale=bounds_of(name)[1]
-            )
-            pairs[name] = {**dataclasses.asdict(result), "p_holm": None}
-        by_stratum[arm] = _differences_by_subgroup(mine, theirs)
-        found.append(
-            {
-                "arm": arm, "baseline": baseline, "seeds": [cell.seed for cell in mine],
-                "n": len(mine[0].images), "metrics": pairs,
-            }
-        )  # fmt: skip
-    family = [entry for entry in found if entry["arm"] != teacher]
+        return ()
+    matched = {
+        arm: pair
+        for arm, cells in arms.items()
+        if arm != baseline and (pair := _matched(cells, arms[baseline], by_seed=arm != teacher))[0]
+    }
+    differences = {
+        arm: {
+            name: _difference(stack(mine, name), stack(theirs, name), name, over_seeds=arm != teacher)
+            for name in COMPARED
+        }
+        for arm, (mine, theirs) in matched.items()
+    }
+    family = [arm for arm in matched if arm != teacher]
     for name in COMPARED:
-        corrected = paired_tests.holm([entry["metrics"][name]["p_wilcoxon"] for entry in family])
-        for entry, p in zip(family, corrected, strict=True):
-            entry["metrics"][name]["p_holm"] = p
-    return found, by_stratum
+        corrected = paired_tests.holm([differences[arm][name].p_wilcoxon or 0.0 for arm in family])
+        for arm, p in zip(family, corrected, strict=True):
+            differences[arm][name] = differences[arm][name].model_copy(update={"p_holm": p})
+    found = []
+    for arm, (mine, _) in matched.items():
+        verdict, text = judge(differences[arm][PRIMARY], titles[arm], titles[baseline])
+        found.append(
+            ArmComparison(
+                arm=arm, baseline=baseline, seeds=tuple(cell.seed for cell in mine), n=len(mine[0].images),
+                metrics=differences[arm], verdict=verdict, text=text,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def differences_by_subgroup(
+    arms: dict[str, list[CellResult]], baseline: str, teacher: str
+) -> dict[str, dict[str, tuple[LevelDifference, ...]]]:
+    """The paired Dice differences to the baseline in each level of each subgroup, by arm and subgroup.
+
+    Args: as for `compare`, which pairs in the same way.
+    """
+    if baseline not in arms:
+        return {}
+    found = {}
+    for arm, cells in arms.items():
+        mine, theirs = _matched(cells, arms[baseline], by_seed=arm != teacher)
+        if arm == baseline or not mine:
+            continue
+        difference = stack(mine, PRIMARY).mean(axis=0) - stack(theirs, PRIMARY).mean(axis=0)
+        found[arm] = {
+            name: tuple(
+                LevelDifference(level=one["level"], small=one["small"], **one[PRIMARY])
+                for one in subgroup["levels"]
+            )
+            for name, subgroup in by_subgroup(
+                theirs[0].images, {PRIMARY: difference}, interval=difference_interval
+            ).items()
+        }
+    return found
 
 
 def stack(cells: Sequence[CellResult], name: str) -> Values:
@@ -191,48 +237,70 @@ def _matched(
     return [c for c in arm if c.seed in both], [c for c in baseline if c.seed in both]
 
 
-def _differences_by_subgroup(arm: list[CellResult], baseline: list[CellResult]) -> dict[str, Any]:
-    difference = stack(arm, PRIMARY).mean(axis=0) - stack(baseline, PRIMARY).mean(axis=0)
-    found = by_subgroup(baseline[0].images, {PRIMARY: difference}, interval=difference_interval)
+def _score(values: Values, measure: str) -> Score:
+    interval = mean_interval(values.mean(axis=0), bounds=bounds_of(measure))
+    by_seed = tuple(float(v) for v in values.mean(axis=1))
+    return Score(interval.mean, interval.low, interval.high, interval.n, by_seed)
+
+
+def _difference(arm: Values, baseline: Values, name: str, *, over_seeds: bool) -> Difference:
+    """The paired difference in one measure; without ``over_seeds`` of the means over each arm's seeds."""
+    if not over_seeds:
+        arm, baseline = arm.mean(axis=0, keepdims=True), baseline.mean(axis=0, keepdims=True)
+    pair = paired_tests.paired(
+        arm, baseline, higher_is_better=name not in LOWER_IS_BETTER, scale=bounds_of(name)[1]
+    )
+    return Difference.model_validate(dataclasses.asdict(pair))
+
+
+def _by_subgroup(cells: Sequence[CellResult]) -> dict[str, SubgroupScores]:
+    found = by_subgroup(cells[0].images, {PRIMARY: stack(cells, PRIMARY).mean(axis=0)})
     return {
-        name: [{"level": one["level"], "small": one["small"], **one[PRIMARY]} for one in subgroup["levels"]]
-        for name, subgroup in found.items()
+        name: SubgroupScores(
+            label=one["label"],
+            note=one["note"],
+            levels=tuple(LevelScore.model_validate(level) for level in one["levels"]),
+        )
+        for name, one in found.items()
     }
 
 
-def _by_subgroup(cells: Sequence[CellResult]) -> dict[str, Any]:
-    return by_subgroup(cells[0].images, {PRIMARY: stack(cells, PRIMARY).mean(axis=0)})
-
-
-def _calibration(cells: Sequence[CellResult]) -> dict[str, Any]:
+def _calibration(cells: Sequence[CellResult]) -> Calibration:
     """ECE averaged over seeds; the bins of all seeds together, for one reliability figure."""
-    each = [cell.summary["calibration"] for cell in cells]
-    bins = []
-    for same in zip(*(one["bins"] for one in each), strict=True):
-        share = sum(b["share"] for b in same)
-        merged = {"low": same[0]["low"], "high": same[0]["high"], "share": share / len(same)}
-        merged["pixels"] = sum(b["pixels"] for b in same)
-        for key in ("confidence", "accuracy"):
-            total = sum(b[key] * b["share"] for b in same if b["pixels"])
-            merged[key] = total / share if merged["pixels"] else None
-        bins.append(merged)
-    errors = [one["ece"] for one in each]
-    return {"ece": float(np.mean(errors)), "by_seed": errors, "definition": DEFINITION, "bins": bins}
+    each = [Calibration.model_validate(cell.summary["calibration"]) for cell in cells]
+    bins = tuple(_merged(same) for same in zip(*(one.bins for one in each), strict=True))
+    errors = tuple(one.ece for one in each)
+    return Calibration(ece=float(np.mean(errors)), by_seed=errors, definition=DEFINITION, bins=bins)
 
 
-def _agreement(cells: Sequence[CellResult]) -> dict[str, Any] | None:
-    told = [cell.summary["agreement"] for cell in cells]
-    if not all(told):
+def _merged(bins: Sequence[CalibrationBin]) -> CalibrationBin:
+    """The same bin of several seeds as one."""
+    share, pixels = sum(one.share for one in bins), sum(one.pixels for one in bins)
+    held = [one for one in bins if one.pixels]
+    return CalibrationBin(
+        low=bins[0].low,
+        high=bins[0].high,
+        share=share / len(bins),
+        pixels=pixels,
+        confidence=sum((one.confidence or 0.0) * one.share for one in held) / share if pixels else None,
+        accuracy=sum((one.accuracy or 0.0) * one.share for one in held) / share if pixels else None,
+    )
+
+
+def _agreement(cells: Sequence[CellResult]) -> TeacherAgreement | None:
+    each = [cell.summary["agreement"] for cell in cells]
+    if not all(each):
         return None
-    means = {}
-    for key, column in (("dice", "agreement_dice"), ("difference", "agreement_difference")):
-        values = np.stack([cell.images[column] for cell in cells])
-        means[key] = _plain(mean_interval(values.mean(axis=0)))
-    return {"teacher": told[0]["teacher"], "taught": all(one["taught"] for one in told), **means}
 
+    def mean(column: str) -> Interval:
+        return mean_interval(np.mean([cell.images[column] for cell in cells], axis=0))
 
-def _plain(interval: Interval) -> dict[str, Any]:
-    return dataclasses.asdict(interval)
+    return TeacherAgreement(
+        teacher=each[0]["teacher"],
+        taught=all(one["taught"] for one in each),
+        dice=mean("agreement_dice"),
+        difference=mean("agreement_difference"),
+    )
 
 
 def _relative(path: Path, study: Path) -> str:

@@ -8,31 +8,45 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import DataError, UsageError
+from dermdistill.evaluation.inter_rater import InterRaterAgreement
 from dermdistill.metrics.intervals import Values
 from dermdistill.study import aggregate
-from dermdistill.study.verdict import judge, to_text, verdict_of
+from dermdistill.study.schema import ArmComparison, ArmResult, ScoredData, StudyResult
+from dermdistill.study.verdict import to_text, verdict_of
 
 QUESTION = "Which run is better, image by image?"
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What was found, in the words and units of study.json."""
+    """What a comparison of runs found: the same object that a study writes, and the Dice of each image."""
 
-    arms: list[dict[str, Any]]
-    """Per arm: title, seeds, parameters, scores with 95 % intervals …"""
-    paired: dict[str, dict[str, Any]]
-    """By arm other than the baseline: the paired differences of each measure, and the verdict in words."""
+    result: StudyResult
     dice: dict[str, Values]
     """By arm: Dice of each image, float64 [images] in 0–1, the mean over its seeds."""
-    verdict: str
-    """All of it in one paragraph."""
-    text: str
-    """The table and the verdict, for people."""
+
+    @property
+    def arms(self) -> tuple[ArmResult, ...]:
+        """Per arm: title, seeds, parameters, scores with 95 % intervals …"""
+        return self.result.arms
+
+    @property
+    def paired(self) -> dict[str, ArmComparison]:
+        """By arm other than the baseline: the paired differences of each measure, and the verdict."""
+        return {one.arm: one for one in self.result.comparisons}
+
+    @property
+    def verdict(self) -> str:
+        """All of it in one paragraph."""
+        return self.result.verdict
+
+    @property
+    def text(self) -> str:
+        """The table and the verdict, for people."""
+        return to_text(self.result)
 
 
 def compare_runs(
@@ -69,34 +83,24 @@ def compare_runs(
     arms = {name: _cells([one] if isinstance(one, Path) else one, on) for name, one in runs.items()}
     aggregate.check_together([cell for cells in arms.values() for cell in cells])
     _need_common_seeds(arms, baseline, teacher)
-    entries = [
-        aggregate.arm_entry(name, "", "given" if name == teacher else "train", {}, cells)
-        for name, cells in arms.items()
-    ]
-    compared, _ = aggregate.compare(arms, baseline, teacher or "")
-    for entry in compared:
-        entry["verdict"], entry["words"] = judge(entry, entry["arm"], baseline)
     summary = arms[baseline][0].summary
-    told: dict[str, Any] = {
-        "question": question,
-        "data": {**summary["data"], "split": summary["split"], "images": summary["images"]},
-        "budget": "steps",
-        "baseline": baseline,
-        "arms": entries,
-        "comparisons": compared,
-        "human": summary["human"],
-        "not_run": [],
-        "missing": [],
-        "complete": True,
-    }
-    told["verdict"] = verdict_of(told)
-    return Comparison(
-        entries,
-        {entry["arm"]: entry for entry in compared},
-        {name: aggregate.stack(cells, aggregate.PRIMARY).mean(axis=0) for name, cells in arms.items()},
-        told["verdict"],
-        to_text(told),
+    people = summary["human"]
+    result = StudyResult(
+        name="",
+        question=question,
+        baseline=baseline,
+        budget="steps",
+        data=ScoredData(**{**summary["data"], "split": summary["split"], "images": summary["images"]}),
+        inter_rater_agreement=InterRaterAgreement(**people) if people else None,
+        arms=tuple(
+            aggregate.arm_result(name, "", "given" if name == teacher else "train", {}, cells)
+            for name, cells in arms.items()
+        ),
+        comparisons=aggregate.compare(arms, baseline, teacher or "", {name: name for name in arms}),
     )
+    result = result.model_copy(update={"verdict": verdict_of(result)})
+    dice = {name: aggregate.stack(cells, aggregate.PRIMARY).mean(axis=0) for name, cells in arms.items()}
+    return Comparison(result, dice)
 
 
 def _cells(folders: Sequence[Path], on: str | None) -> list[aggregate.CellResult]:

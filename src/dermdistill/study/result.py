@@ -10,22 +10,21 @@ from typing import Any
 from dermdistill.artifacts.card import versions
 from dermdistill.config import Recipe
 from dermdistill.core.errors import DataError, MismatchError
-from dermdistill.core.files import read_json, write_json
+from dermdistill.core.files import read_json
 from dermdistill.data.dataset import command, read_info
-from dermdistill.evaluation.inter_rater import find_agreement
+from dermdistill.evaluation.inter_rater import InterRaterAgreement, find_agreement
 from dermdistill.evaluation.summary import PROTOCOL
 from dermdistill.metrics.paired_tests import METHOD
 from dermdistill.study import aggregate
 from dermdistill.study.cells import make_job, not_run_file
+from dermdistill.study.schema import ArmResult, NotRun, ScoredData, StudyResult
 from dermdistill.study.settings import TEACHER, StudySettings, base_recipe, student_cells, teacher_cells
-from dermdistill.study.verdict import judge, verdict_of
+from dermdistill.study.verdict import verdict_of
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
 
-
-def collect(settings: StudySettings) -> dict[str, Any]:
+def collect(settings: StudySettings) -> StudyResult:
     """Put what is scored into study.json, from the files of the cells alone.
 
     Raises:
@@ -46,7 +45,7 @@ def collect(settings: StudySettings) -> dict[str, Any]:
     aggregate.check_together([cell for cells in arms.values() for cell in cells])
     _check_one_teacher(settings, arms)
     result = _result(settings, base, arms, missing)
-    write_json(settings.folder / "study.json", result)
+    result.write(settings.folder)
     return result
 
 
@@ -73,67 +72,63 @@ def _check_one_teacher(settings: StudySettings, arms: dict[str, list[aggregate.C
 def _result(
     settings: StudySettings,
     base: Recipe,
-    arms: dict[str, list[aggregate.CellResult]],
+    cells: dict[str, list[aggregate.CellResult]],
     missing: list[str],
-) -> dict[str, Any]:
-    entries = []
-    for name, cells in arms.items():
-        if name == TEACHER:
-            verb = "given" if settings.teacher.run else "train"
-            entries.append(aggregate.arm_entry(name, "teacher", verb, settings.teacher.overrides, cells))
-            continue
-        arm = settings.arms[name]
-        entries.append(aggregate.arm_entry(name, arm.title, arm.verb, arm.overrides, cells))
-    if TEACHER in arms:
-        best = entries[0]["scores"]["dice"]["mean"]
-        for entry in entries:
-            entry["kept"] = entry["scores"]["dice"]["mean"] / best if best else None
-    comparisons, strata_differences = aggregate.compare(arms, settings.baseline, TEACHER)
-    titles = {entry["arm"]: entry["title"] for entry in entries}
-    for entry in comparisons:
-        entry["verdict"], entry["words"] = judge(entry, titles[entry["arm"]], titles[settings.baseline])
-    first = next(iter(arms.values()))[0].summary
+) -> StudyResult:
+    arms = [_arm(settings, name, of_arm) for name, of_arm in cells.items()]
+    if TEACHER in cells:
+        arms = [arm.with_share_of(arms[0]) for arm in arms]
+    titles = {arm.name: arm.title for arm in arms}
+    first = next(iter(cells.values()))[0].summary
     not_run = _not_run(settings)
-    result = {
-        "format": FORMAT,
-        "name": settings.name,
-        "question": settings.question,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "complete": not missing and not [one for one in not_run if not one["optional"]],
-        "missing": missing,
-        "not_run": not_run,
-        "baseline": settings.baseline,
-        "primary": aggregate.PRIMARY,
-        "seeds": list(settings.seeds),
-        "budget": settings.budget,
-        "protocol": PROTOCOL,
-        "statistics": METHOD,
-        "data": {**first["data"], "split": settings.split, "images": first["images"]},
-        "human": _human(settings, base, first["human"]),
-        "audit": str(settings.audit) if settings.audit else None,
-        "commands": _commands(settings, base),
-        "versions": versions(),
-        "arms": entries,
-        "comparisons": comparisons,
-        "strata_differences": strata_differences,
-    }
-    return {**result, "verdict": verdict_of(result)}
+    result = StudyResult(
+        name=settings.name,
+        question=settings.question,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        complete=not missing and all(one.optional for one in not_run),
+        missing=tuple(missing),
+        not_run=tuple(not_run),
+        baseline=settings.baseline,
+        primary=aggregate.PRIMARY,
+        seeds=settings.seeds,
+        budget=settings.budget,
+        protocol=PROTOCOL,
+        statistics=METHOD,
+        data=ScoredData(**{**first["data"], "split": settings.split, "images": first["images"]}),
+        inter_rater_agreement=_inter_rater_agreement(settings, base, first["human"]),
+        audit=str(settings.audit) if settings.audit else None,
+        commands=tuple(_commands(settings, base)),
+        versions=versions(),
+        arms=tuple(arms),
+        comparisons=aggregate.compare(cells, settings.baseline, TEACHER, titles),
+        subgroup_differences=aggregate.differences_by_subgroup(cells, settings.baseline, TEACHER),
+    )
+    return result.model_copy(update={"verdict": verdict_of(result)})
 
 
-def _human(settings: StudySettings, base: Recipe, scored: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The line as the settings name it now: --human may be given after the cells were scored."""
+def _arm(settings: StudySettings, name: str, cells: list[aggregate.CellResult]) -> ArmResult:
+    if name == TEACHER:
+        verb = "given" if settings.teacher.run else "train"
+        return aggregate.arm_result(name, "teacher", verb, settings.teacher.overrides, cells)
+    arm = settings.arms[name]
+    return aggregate.arm_result(name, arm.title, arm.verb, arm.overrides, cells)
+
+
+def _inter_rater_agreement(
+    settings: StudySettings, base: Recipe, scored: dict[str, Any] | None
+) -> InterRaterAgreement | None:
+    """The agreement as the settings name it now: --human may be given after the cells were scored."""
     folder = base.data.root / (settings.test_data or base.data.name)
     if settings.human is None or not (folder / "dataset.json").exists():
-        return scored
-    agreement = find_agreement(settings.human, read_info(folder))
-    return agreement.to_json() if agreement else None
+        return InterRaterAgreement(**scored) if scored else None
+    return find_agreement(settings.human, read_info(folder))
 
 
-def _not_run(settings: StudySettings) -> list[dict[str, Any]]:
+def _not_run(settings: StudySettings) -> list[NotRun]:
     found = [read_json(path) for path in sorted((settings.folder / "not_run").glob("*.json"))]
     known = {cell.name for cell in [*teacher_cells(settings), *student_cells(settings)]}
     return [
-        {**one, "optional": one["arm"] != TEACHER and settings.arms[one["arm"]].optional}
+        NotRun(**one, optional=one["arm"] != TEACHER and settings.arms[one["arm"]].optional)
         for one in found
         if f"{one['arm']}-seed{one['seed']}" in known
     ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from dermdistill.config import to_tree
 from dermdistill.core.errors import Interrupted, UsageError
@@ -19,6 +18,7 @@ from dermdistill.data.prepare.prepare import ensure_prepared
 from dermdistill.study.cells import Outcome, is_done, make_job, not_run_file, run_jobs, usable_cores
 from dermdistill.study.checks import check_equal_training, check_no_leak
 from dermdistill.study.result import collect
+from dermdistill.study.schema import StudyResult
 from dermdistill.study.settings import TEACHER, Cell, StudySettings, base_recipe, student_cells, teacher_cells
 from dermdistill.study.time_budget import scaled_epochs
 
@@ -63,7 +63,7 @@ def run_study(
     called_as: str = "",
     set_up: Callable[[], None] | None = None,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> StudyResult:
     """Run what is missing of a study, and write study.json.
 
     Args:
@@ -76,7 +76,7 @@ def run_study(
         progress: Show a bar for the running epoch (with one worker).
 
     Returns:
-        study.json's content.
+        What study.json holds.
 
     Raises:
         ConfigError: Arms differ in steps or schedule, or a setting does not fit.

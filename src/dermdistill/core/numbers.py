@@ -1,53 +1,86 @@
-"""Numbers as people read them. Every format of the report takes them from here, so that all agree."""
+"""Numbers as people read them. Every table, report and line of text takes them from here, so that all agree.
+
+Scores are fractions in 0 to 1 and are shown in percent; differences of scores are shown in points.
+"""
 
 from __future__ import annotations
 
 import datetime
-
-from dermdistill.metrics.intervals import Interval
-from dermdistill.report.model import Difference
+from typing import Protocol
 
 NONE = "–"
 """Stands where there is no number."""
-_MINUS = "−"
+MINUS = "−"
+
+
+class MeanWithInterval(Protocol):
+    """Anything that has a mean and a confidence interval."""
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    """0.8749 → ``87.49``."""
+    """A fraction in percent, without the sign.
+
+    Examples:
+        >>> percent(0.8749), percent(None)
+        ('87.49', '–')
+    """
     return NONE if value is None else f"{100 * value:.{digits}f}"
 
 
-def interval(value: Interval | None, digits: int = 2) -> str:
-    """``87.49 (85.65–88.88)``."""
+def span(value: MeanWithInterval, digits: int = 2) -> str:
+    """The ends of an interval in percent: ``85.65 to 88.88``."""
+    return f"{percent(value.low, digits)} to {percent(value.high, digits)}"
+
+
+def interval(value: MeanWithInterval | None, digits: int = 2, *, between: str = "–") -> str:
+    """A mean and its interval in percent: ``87.49 (85.65–88.88)``; ``between`` stands between the ends."""
     if value is None:
         return NONE
-    return f"{percent(value.mean, digits)} ({percent(value.low, digits)}–{percent(value.high, digits)})"
+    low, high = percent(value.low, digits), percent(value.high, digits)
+    return f"{percent(value.mean, digits)} ({low}{between}{high})"
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """0.0042 → ``+0.42``, with a true minus sign; what rounds to zero has no sign."""
+    """A difference in points, with a true minus sign; what rounds to zero has no sign.
+
+    Examples:
+        >>> signed(0.0042), signed(-0.0042), signed(-0.00001)
+        ('+0.42', '−0.42', '0.00')
+    """
     text = f"{100 * value:+.{digits}f}"
     if float(text) == 0:
         return text.lstrip("+-")
-    return text.replace("-", _MINUS)
+    return text.replace("-", MINUS)
 
 
-def difference(value: Difference | None) -> str:
-    """``+0.42 (−0.10 to +0.94)``, in points."""
+def difference(value: MeanWithInterval | None) -> str:
+    """A difference and its interval, in points: ``+0.42 (−0.10 to +0.94)``."""
     if value is None:
         return NONE
     return f"{signed(value.mean)} ({signed(value.low)} to {signed(value.high)})"
 
 
 def p_value(value: float | None) -> str:
-    """``0.012``, or ``< 0.001``."""
+    """A probability: ``0.012``, or ``< 0.001``."""
     if value is None:
         return NONE
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def whole(value: int | None) -> str:
-    """12345 → ``12,345``."""
+    """A whole number with commas: ``12,345``."""
     return NONE if value is None else f"{value:,}"
 
 
@@ -61,7 +94,7 @@ def operations(value: int | None) -> str:
     return str(value)
 
 
-def size(value: int | None) -> str:
+def file_size(value: int | None) -> str:
     """Bytes on disk, decimal: ``1.93 MB``, ``412 kB``."""
     if value is None:
         return NONE
@@ -71,7 +104,7 @@ def size(value: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """``48 s``, ``12 min``, ``3.4 h``."""
+    """A time: ``48 s``, ``12 min``, ``3.4 h``."""
     if seconds is None:
         return NONE
     if seconds < 90:
