@@ -50,8 +50,8 @@ def audit(
             "Set --pages to 0 for no pictures, or to how many pages you want.",
         )
     check_installed()
-    found = entries.collect(data, root, manifest=manifest, split_column=split_column)
-    result = do_audit(found, out, cache=cache, pages=pages, progress=show_progress())
+    audited = entries.collect(data, root, manifest=manifest, split_column=split_column)
+    result = do_audit(audited, out, cache=cache, pages=pages, progress=show_progress())
     if json:
         print_json(report.to_json(result))
     else:

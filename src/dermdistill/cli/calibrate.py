@@ -23,7 +23,7 @@ def calibrate(images: Path, masks: Path, out: Path, model: Path | None = None) -
     from dermdistill.workflows.calibrate import calibrate as fit_to_masks
     from dermdistill.workflows.calibrate import describe
 
-    found = fit_to_masks(images, masks, out=out, model=model, progress=show_progress())
-    print(describe(found))
+    calibration = fit_to_masks(images, masks, out=out, model=model, progress=show_progress())
+    print(describe(calibration))
     print(f"Written: {out}")
     return 0

@@ -83,10 +83,10 @@ def need_positive(flag: str, value: int) -> None:
 
 def take(arguments: list[str], flag: str) -> bool:
     """Whether the flag is there; it is removed."""
-    found = flag in arguments
-    if found:
+    is_given = flag in arguments
+    if is_given:
         arguments.remove(flag)
-    return found
+    return is_given
 
 
 class _TqdmHandler(logging.StreamHandler[Any]):

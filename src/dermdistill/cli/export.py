@@ -54,7 +54,7 @@ def export(
         _check_release(out, data, precisions, targets, dynamic_size)
         from dermdistill.workflows.release import release as make
 
-        found = make(
+        exported = make(
             run,
             release,
             root=root,
@@ -65,12 +65,12 @@ def export(
             calibration=calibration,
             progress=show_progress(),
         )
-        print(found.to_text())
+        print(exported.to_text())
         print(release / "MODEL_CARD.md")
         return 0
     from dermdistill.export.export import export_run
 
-    found = export_run(
+    exported = export_run(
         run,
         out=out,
         data=data,
@@ -82,7 +82,7 @@ def export(
         seed=seed,
         progress=show_progress(),
     )
-    print(found.to_text())
+    print(exported.to_text())
     return 0
 
 

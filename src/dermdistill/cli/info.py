@@ -18,7 +18,7 @@ def info(json: bool = False) -> int:
     """
     from dermdistill.artifacts.card import versions
 
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "versions": versions(),
         "cpu_count": os.cpu_count(),
         "gpus": [],
@@ -27,23 +27,23 @@ def info(json: bool = False) -> int:
     try:
         need_train_extra("train")
     except MissingExtraError:
-        found["train"] = False
+        facts["train"] = False
     else:
         import torch
 
-        found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        found["mps"] = torch.backends.mps.is_available()
-    found["recipes"] = [path.stem for path in config.shipped_recipes()]
-    found["studies"] = [path.stem for path in config.shipped_studies()]
+        facts["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        facts["mps"] = torch.backends.mps.is_available()
+    facts["recipes"] = [path.stem for path in config.shipped_recipes()]
+    facts["studies"] = [path.stem for path in config.shipped_studies()]
     if json:
-        print_json(found)
+        print_json(facts)
         return 0
-    for name, version in found["versions"].items():
+    for name, version in facts["versions"].items():
         print(f"{name:<30}{version}")
-    print(f"{'CPU threads':<30}{found['cpu_count']}")
-    print(f"{'GPUs':<30}{', '.join(found['gpus']) or 'none'}")
-    extra = "installed" if found["train"] else "absent: pip install 'dermdistill[train]'"
+    print(f"{'CPU threads':<30}{facts['cpu_count']}")
+    print(f"{'GPUs':<30}{', '.join(facts['gpus']) or 'none'}")
+    extra = "installed" if facts["train"] else "absent: pip install 'dermdistill[train]'"
     print(f"{'dermdistill[train]':<30}{extra}")
-    print(f"{'recipes':<30}{', '.join(found['recipes'])}")
-    print(f"{'studies':<30}{', '.join(found['studies'])}")
+    print(f"{'recipes':<30}{', '.join(facts['recipes'])}")
+    print(f"{'studies':<30}{', '.join(facts['studies'])}")
     return 0

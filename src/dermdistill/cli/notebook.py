@@ -107,8 +107,8 @@ def _choose(mode: Mode, gpu: str | None, dataset: str, root: Path) -> tuple[bool
         return False, "there is no GPU: the real schedule would take many hours"
     if is_prepared(root / dataset):
         return True, f"there is a GPU, and {dataset} lies prepared in {root}"
-    reached, told = _reach(dataset)
-    return reached, f"there is a GPU, and the archive of {dataset} {told}"
+    reached, outcome = _reach(dataset)
+    return reached, f"there is a GPU, and the archive of {dataset} {outcome}"
 
 
 def _gpu() -> str | None:
@@ -122,14 +122,14 @@ def _reach(dataset: str) -> tuple[bool, str]:
     """Whether the archive's server answers, asked for the head of the data set's first file of masks."""
     source = find_source(dataset)
     file = next(one for one in source.files if one.content in ("masks", "both"))
-    told = "cannot be reached"
+    outcome = "cannot be reached"
     for url in file.urls(source.bases):
         try:
             with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT):
                 return True, "answers"
         except (OSError, urllib.error.URLError) as error:
-            told = f"cannot be reached ({error})"
-    return False, told
+            outcome = f"cannot be reached ({error})"
+    return False, outcome
 
 
 def _encoder_weights(real: bool) -> str:

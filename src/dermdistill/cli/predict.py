@@ -55,15 +55,15 @@ def predict(
             "--tta beside it",
             "Add --tta, or leave uncertainty out of --outputs.",
         )
-    found = find_images(paths)
-    predictions = Predictor(model, threads=threads, tta=tta).predict_many(found, batch_size)
+    images = find_images(paths)
+    predictions = Predictor(model, threads=threads, tta=tta).predict_many(images, batch_size)
     failed = warned = 0
     for line in write_outputs(
         out,
         predictions,
         outputs=kinds,
         mm_per_pixel=mm_per_pixel,
-        total=len(found),
+        total=len(images),
         progress=show_progress(),
     ):
         if isinstance(line, DataError):
@@ -74,7 +74,7 @@ def predict(
         warned += bool(line["warnings"])
         for warning in line["warnings"]:
             print(f"{line['path']}: {warning['code']}: {warning['message']}", file=sys.stderr)
-    print(_summary(len(found), failed, warned, out), file=sys.stderr)
+    print(_summary(len(images), failed, warned, out), file=sys.stderr)
     return 1 if failed or (strict and warned) else 0
 
 

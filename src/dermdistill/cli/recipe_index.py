@@ -99,9 +99,9 @@ def read_notes(text: str) -> dict[str, str]:
     for line in text.splitlines():
         if not line.startswith("#"):
             break
-        if found := _NOTE.match(line):
-            current = notes.setdefault(found[1].lower(), [])
-            line = found[2]
+        if note := _NOTE.match(line):
+            current = notes.setdefault(note[1].lower(), [])
+            line = note[2]
         if current is not None:
             current.append(line.removeprefix("#").strip())
     return {name: " ".join(" ".join(parts).split()) for name, parts in notes.items()}
@@ -131,8 +131,8 @@ def short_score(score: str, width: int) -> str:
     ``on … (637 train …); CPU: test Dice 91.68 (90.48 to 92.49), Jaccard …`` becomes
     ``test Dice 91.68 (90.48 to 92.49), …``; a note that begins with ``none`` gives its first sentence.
     """
-    if not score.startswith("none") and (found := re.search(r"(?:\w+ )?Dice\b", score)):
-        score = score[found.start() :]
+    if not score.startswith("none") and (match := re.search(r"(?:\w+ )?Dice\b", score)):
+        score = score[match.start() :]
         score = re.sub(rf" (?!{_INTERVAL})\([^)]*\)", "", score)  # remarks in brackets, not the intervals
     return short(score, width)
 
@@ -220,5 +220,5 @@ def _bounds(field: dict[str, Any]) -> str:
     if low is not None and high is not None:
         return f", {low:g} to {high:g}"
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    told = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field]
-    return f" {' and '.join(told)}" if told else ""
+    bounds = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field]
+    return f" {' and '.join(bounds)}" if bounds else ""

@@ -62,8 +62,8 @@ def recipes(
         return 0
     settings = [one for one in read_explained(path) if all or one.is_set] if explain else []
     if json:
-        told: dict[str, Any] = {**read_entry(path).to_json(), "settings": read_settings(path)}
-        print_json(told | ({"fields": [one.to_json() for one in settings]} if explain else {}))
+        entry: dict[str, Any] = {**read_entry(path).to_json(), "settings": read_settings(path)}
+        print_json(entry | ({"fields": [one.to_json() for one in settings]} if explain else {}))
     else:
         print("\n".join(_explained(one, mark=all) for one in settings))
     return 0
@@ -84,10 +84,10 @@ def _listing(entries: list[Entry]) -> str:
         what, cost = int(room * 0.42), int(room * 0.22)
         rows = [("name", "what it is", "cost", "score")]
         for entry in entries:
-            told = [entry.notes.get(note, "") for note in ("what", "cost", "score")]
+            notes = [entry.notes.get(note, "") for note in ("what", "cost", "score")]
             rows.append(
-                (entry.name, short(told[0], what), short(told[1], cost),
-                 short_score(told[2], room - what - cost))
+                (entry.name, short(notes[0], what), short(notes[1], cost),
+                 short_score(notes[2], room - what - cost))
             )  # fmt: skip
         lines = [f"{a:<{name}}  {b:<{what}}  {c:<{cost}}  {d}".rstrip() for a, b, c, d in rows]
     else:

@@ -36,14 +36,14 @@ def report(
         )
     from dermdistill.report import FORMATS, write_report
 
-    wanted = [part.strip() for part in format.split(",") if part.strip()]
-    if unknown := [part for part in wanted if part not in FORMATS]:
+    requested = [part.strip() for part in format.split(",") if part.strip()]
+    if unknown := [part for part in requested if part not in FORMATS]:
         raise UsageError(
             f"There is no format {', '.join(unknown)}.",
             f"some of {', '.join(FORMATS)}, separated by commas",
             "Correct --format, or leave it out for all four.",
         )
-    formats = [known for known in FORMATS if known in wanted]
+    formats = [known for known in FORMATS if known in requested]
     for path in write_report(folder, out=out, formats=formats, audit=audit, on=on)[: len(formats)]:
         print(path)
     return 0

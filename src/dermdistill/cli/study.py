@@ -98,10 +98,10 @@ def run(arguments: list[str]) -> int:
     if given.jobs < 1:
         raise UsageError(f"--jobs is {given.jobs}.", "at least 1", "Set --jobs to 1 or more.")
     if given.collect:
-        found = study.collect(settings)
+        result = study.collect(settings)
     else:
         need_train_extra("study")
-        found = study.run_study(
+        result = study.run_study(
             settings,
             share=None if given.slice is None else study.Share.parse(given.slice),
             only=None if given.only is None else given.only.split(","),
@@ -111,12 +111,12 @@ def run(arguments: list[str]) -> int:
             progress=show_progress(),
         )
     if given.json:
-        print_json(found.to_json())
+        print_json(result.to_json())
     else:
-        print(to_text(found))
+        print(to_text(result))
     print(settings.folder / "study.json", file=sys.stderr)
     # An arm that was wanted and could not be run is a failure, although the table stands.
-    return 1 if [one for one in found.not_run if not one.optional] else 0
+    return 1 if [one for one in result.not_run if not one.optional] else 0
 
 
 def _tree(given: Arguments, rest: list[str]) -> dict[str, Any]:
@@ -134,14 +134,14 @@ def _tree(given: Arguments, rest: list[str]) -> dict[str, Any]:
     if given.allow_unequal_steps:
         tree["allow_unequal_steps"] = True
     if given.arms is not None:
-        chosen = given.arms.split(",")
-        if absent := [name for name in chosen if name not in tree["arms"]]:
+        arm_names = given.arms.split(",")
+        if absent := [name for name in arm_names if name not in tree["arms"]]:
             raise UsageError(
                 f"There is no arm {absent[0]!r}.",
                 f"some of {', '.join(tree['arms'])}",
                 "Correct --arms, or leave it out for all of them.",
             )
-        tree["arms"] = {name: tree["arms"][name] for name in chosen}
+        tree["arms"] = {name: tree["arms"][name] for name in arm_names}
     teacher = tree["teacher"]
     if given.teacher is not None:
         teacher["run"] = str(given.teacher)

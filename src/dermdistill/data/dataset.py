@@ -174,8 +174,8 @@ def open_dataset(name: str, root: Path, size: int) -> PreparedData:
     pack, count = pack_folder(folder, size), len(rows)
     images = _open_array(pack / "images.npy", (count, size, size, 3), remake)
     masks = _open_array(pack / "masks.npy", (count, size, size), remake)
-    found = fingerprint(rows, info["content_sha256"])
-    return PreparedData(folder, name, size, rows, images, masks, found, info)
+    identity = fingerprint(rows, info["content_sha256"])
+    return PreparedData(folder, name, size, rows, images, masks, identity, info)
 
 
 def is_prepared(folder: Path) -> bool:

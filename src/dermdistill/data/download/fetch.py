@@ -98,14 +98,14 @@ def fetch_source(
     """
     addresses = tuple(bases) if bases is not None else source.bases
     todo = [file for file in source.files if not _stamp(folder, file).is_file()]
-    found = _find_archives(source, todo, archives, addresses) if archives is not None else {}
+    archive_paths = _find_archives(source, todo, archives, addresses) if archives is not None else {}
     stop = threading.Event()
     bar = BytesBar(f"{source.name}: fetching and unpacking", stop, show=progress and bool(todo))
 
     def bring(file: RemoteFile) -> None:
         try:
-            if file.file in found:
-                path, origin = found[file.file], str(found[file.file].resolve())
+            if file.file in archive_paths:
+                path, origin = archive_paths[file.file], str(archive_paths[file.file].resolve())
                 if verify:
                     check_file(path, file.checksum, file.bytes)
             else:

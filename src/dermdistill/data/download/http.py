@@ -140,14 +140,14 @@ class Transfer:
             if note.url == url and validator:
                 headers["If-Range"] = validator  # the whole file again if it has changed
         try:
-            answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+            response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
         except urllib.error.HTTPError as error:
             self._refused(url, error, have)
         except (http.client.HTTPException, OSError) as error:
             raise _BrokenError(f"{type(error).__name__}: {error}") from error
         else:
-            with answer:
-                self._receive(url, answer, note, have)
+            with response:
+                self._receive(url, response, note, have)
 
     def _refused(self, url: str, error: urllib.error.HTTPError, have: int) -> None:
         reason = f"HTTP {error.code} {error.reason}"
@@ -161,12 +161,12 @@ class Transfer:
         else:
             raise _GoneError(reason)
 
-    def _receive(self, url: str, answer: Any, note: _Part, have: int) -> None:
-        """Write the body of one answer where it belongs."""
-        length = answer.headers.get("Content-Length")
+    def _receive(self, url: str, response: Any, note: _Part, have: int) -> None:
+        """Write the body of one response where it belongs."""
+        length = response.headers.get("Content-Length")
         start, total = 0, int(length) if length else None
-        if answer.status == 206:
-            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        if response.status == 206:
+            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
             start, total = (
                 (int(match[1]), int(match[2]) if match[2] != "*" else None) if match else (-1, None)
             )
@@ -179,18 +179,18 @@ class Transfer:
         free = shutil.disk_usage(self.part.parent).free
         if total is not None and total - start > free:
             raise OSError(errno.ENOSPC, f"{total - start} bytes are needed, {free} are free")
-        about = _Part(total, answer.headers.get("ETag"), answer.headers.get("Last-Modified"), url)
+        about = _Part(total, response.headers.get("ETag"), response.headers.get("Last-Modified"), url)
         with self.part.open("r+b" if start else "wb") as stream:
             stream.seek(start)
             write_json(self.note, asdict(about))
-            self._copy(answer, stream)
+            self._copy(response, stream)
         if total is not None and self._have() != total:
             raise _BrokenError(f"it broke off after {self._have()} of {total} bytes")
 
-    def _copy(self, answer: Any, stream: BinaryIO) -> None:
+    def _copy(self, response: Any, stream: BinaryIO) -> None:
         while True:
             try:
-                block = answer.read(BLOCK)
+                block = response.read(BLOCK)
             except (http.client.HTTPException, OSError) as error:
                 raise _BrokenError(f"it broke off: {type(error).__name__}: {error}") from error
             if not block:

@@ -93,7 +93,7 @@ def _differences(path: Path, checksum: Checksum | None, size: int | None) -> tup
     if size is not None and path.stat().st_size != size:
         return f"length {path.stat().st_size} bytes", f"{size} bytes"
     if checksum is not None:
-        found = hash_file(path, checksum.algorithm)
-        if found != checksum.value.lower():
-            return f"{checksum.algorithm} {found}", f"{checksum.algorithm} {checksum.value.lower()}"
+        digest = hash_file(path, checksum.algorithm)
+        if digest != checksum.value.lower():
+            return f"{checksum.algorithm} {digest}", f"{checksum.algorithm} {checksum.value.lower()}"
     return None

@@ -231,7 +231,7 @@ def _groups_across_splits(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.group:
             splits[row.group].add(row.split)
-    return sorted(group for group, found in splits.items() if len(found) > 1)
+    return sorted(group for group, inside in splits.items() if len(inside) > 1)
 
 
 def _short(value: Any) -> str:

@@ -30,13 +30,15 @@ def official_pairs(source: Source, folder: Path) -> Pairing:
     images, masks = [], []
     for split in source.counts:
         files = {file.content: raw_path(folder, file) for file in source.files if file.split == split}
-        found = pair_folders(files.get("images") or files["both"], files.get("masks") or files["both"], split)
+        paired = pair_folders(
+            files.get("images") or files["both"], files.get("masks") or files["both"], split
+        )
         labels = read_labels(files["labels"]) if "labels" in files else {}
-        pairs += [dataclasses.replace(p, diagnosis=labels.get(p.image_id, "")) for p in found.pairs]
-        images += found.images_without_mask
-        masks += found.masks_without_image
-        warn_count(source, split, len(found.pairs))
-        if labels and (absent := sum(pair.image_id not in labels for pair in found.pairs)):
+        pairs += [dataclasses.replace(p, diagnosis=labels.get(p.image_id, "")) for p in paired.pairs]
+        images += paired.images_without_mask
+        masks += paired.masks_without_image
+        warn_count(source, split, len(paired.pairs))
+        if labels and (absent := sum(pair.image_id not in labels for pair in paired.pairs)):
             logger.warning("%s: %d %s images have no diagnosis.", source.name, absent, split)
     ids = [pair.image_id for pair in pairs]
     if len(set(ids)) < len(ids):
@@ -68,7 +70,7 @@ def ph2_pairs(folder: Path | None) -> Pairing:
         raise DataError(f"{folder} is not a folder.", "the folder where PH2 was unpacked", f"{fetch}.")
     packed = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".rar", ".zip", ".7z")]
     if not any(folder.rglob("IMD*_Dermoscopic_Image")):
-        found = (
+        problem = (
             f"{packed[0]} is still packed"
             if packed
             else f"{folder} holds no IMDxxx_Dermoscopic_Image folders"
@@ -78,7 +80,7 @@ def ph2_pairs(folder: Path | None) -> Pairing:
             if packed
             else f"{fetch}."
         )
-        raise DataError(f"{found}.", "IMDxxx/IMDxxx_Dermoscopic_Image/IMDxxx.bmp, at any depth", fix)
+        raise DataError(f"{problem}.", "IMDxxx/IMDxxx_Dermoscopic_Image/IMDxxx.bmp, at any depth", fix)
     pairing = pair_ph2(folder)
     warn_count(source, "test", len(pairing.pairs))
     return dataclasses.replace(pairing, pairs=_with_ph2_diagnoses(pairing.pairs, folder))
@@ -108,9 +110,9 @@ def phantom_pairs(folder: Path, test_count: int) -> list[Pair]:
     ]
 
 
-def warn_count(source: Source, split: Split, found: int) -> None:
+def warn_count(source: Source, split: Split, count: int) -> None:
     """Say so when the number of pairs is not the published one."""
-    if found != source.counts[split]:
+    if count != source.counts[split]:
         logger.warning(
-            "%s: %d %s pairs were found, %d are published.", source.name, found, split, source.counts[split]
+            "%s: %d %s pairs were found, %d are published.", source.name, count, split, source.counts[split]
         )

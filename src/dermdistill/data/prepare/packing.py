@@ -108,9 +108,12 @@ class PackWork:
                 return Record(row, width, height, 0.0, False, hash_file(pair.image), "", stamp)
             mask, greys = read_mask(pair.mask)
             height, width = mask.shape
-            found = image_size(pair.image)
-            if found != (width, height):
-                return f"{pair.image} is {found[0]}×{found[1]}, but its mask {pair.mask} is {width}×{height}"
+            image_width, image_height = image_size(pair.image)
+            if (image_width, image_height) != (width, height):
+                return (
+                    f"{pair.image} is {image_width}×{image_height}, "
+                    f"but its mask {pair.mask} is {width}×{height}"
+                )
             self.images[row] = resize_image(read_image(pair.image, near=self.size), self.size)
             self.masks[row] = resize_mask(mask, self.size)
             return Record(

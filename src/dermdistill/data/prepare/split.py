@@ -72,15 +72,15 @@ def carve_validation(rows: Sequence[Splittable], fraction: float, seed: int) -> 
         common = Counter(strata[i] for i in members)
         by_stratum[min(common, key=lambda s: (-common[s], s))].append(name)
     sizes = {s: sum(len(units[name]) for name in names) for s, names in by_stratum.items()}
-    chosen: list[int] = []
+    indices: list[int] = []
     for stratum, quota in _shares(sizes, target).items():
         for name in sorted(by_stratum[stratum], key=lambda name: _draw(seed, name)):
             if len(units[name]) <= quota:
-                chosen += units[name]
+                indices += units[name]
                 quota -= len(units[name])
-    if not chosen:  # every group is larger than its stratum's quota: one group is better than no validation
-        chosen = units[min(units, key=lambda name: (len(units[name]), _draw(seed, name)))]
-    return np.array(sorted(chosen), dtype=np.int64)
+    if not indices:  # every group is larger than its stratum's quota: one group is better than no validation
+        indices = units[min(units, key=lambda name: (len(units[name]), _draw(seed, name)))]
+    return np.array(sorted(indices), dtype=np.int64)
 
 
 def part_of(row: Splittable, parts: int) -> int:

@@ -161,14 +161,14 @@ def read_ph2_labels(path: Path) -> dict[str, str]:
             "Check the file, or remove it to prepare the images without diagnosis.",
         ) from error
     labels: dict[str, str] = {}
-    place = 2  # of the clinical diagnosis, where no header says otherwise
+    column = 2  # of the clinical diagnosis, where no header says otherwise
     for line in lines:
         cells = [cell.strip() for cell in line.strip().removeprefix("||").split("||")]
         titles = [cell.lower() for cell in cells]
         if titles[0] == "name" and "clinical diagnosis" in titles:
-            place = titles.index("clinical diagnosis")
-        elif re.fullmatch(r"IMD\d+", cells[0]) and len(cells) > place and cells[place] in PH2_DIAGNOSES:
-            labels[cells[0]] = PH2_DIAGNOSES[cells[place]]
+            column = titles.index("clinical diagnosis")
+        elif re.fullmatch(r"IMD\d+", cells[0]) and len(cells) > column and cells[column] in PH2_DIAGNOSES:
+            labels[cells[0]] = PH2_DIAGNOSES[cells[column]]
     if not labels:
         raise DataError(
             f"{path} names no diagnosis.",
