@@ -1,4 +1,4 @@
-"""The human line: CSV files, several masks per image, the published figure, and what is refused."""
+"""Inter-rater agreement: CSV files, several masks per image, the published figure, and what is refused."""
 
 from __future__ import annotations
 

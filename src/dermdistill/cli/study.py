@@ -63,7 +63,7 @@ class Arguments:
     split: Literal["test", "val"] | None = None
     """Split to score on."""
     human: str | None = None
-    """Human line: isic2016, a CSV, a folder with several masks per image, or none."""
+    """Agreement between people to show: isic2016, a CSV, a folder with several masks per image, or none."""
     audit: Path | None = None
     """Result of dermdistill audit, named in study.json for the report."""
     jobs: int = 1

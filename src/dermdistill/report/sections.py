@@ -1,4 +1,4 @@
-"""What reports of runs and of studies share: data, human line, strata, caveats, what is missing."""
+"""What all reports share: data, inter-rater agreement, subgroups, caveats, what is missing."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def with_audit(report: Report, missing: list[str], path: Path | None) -> Report:
     if report.inter_rater_agreement is None:
         missing = [
             *missing,
-            "The human line: the data have one mask per image and no human agreement was given.",
+            "Agreement between people: the data have one mask per image and no human agreement was given.",
         ]
     given = report.versions or versions()
     return dataclasses.replace(report, audit=found, missing=tuple(missing), versions=given)

@@ -74,7 +74,7 @@ class StudySettings(Settings):
     split: Literal["test", "val"] = "test"
     """Split to score on."""
     human: str | None = None
-    """Human line: a known name, a CSV, a folder of masks, or none."""
+    """Agreement between people to show: a known name, a CSV, a folder of masks, or none."""
     audit: Path | None = None
     """Result of `dermdistill audit`, for the report."""
     runs_root: Path = Path("runs")
