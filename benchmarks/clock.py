@@ -82,21 +82,21 @@ class StepClock(L.Callback):
         optimizer = trainer.optimizers[0]
         self.clock.around(dataset, "__getitems__", "data")
         self.clock.around(task, "transfer_batch_to_device", "data")
-        self.clock.around(task, "view", "augmentation")
-        self.clock.around(task, "answer", "student")
+        self.clock.around(task, "augment_batch", "augmentation")
+        self.clock.around(task, "forward", "student")
         if hasattr(task, "teacher"):
             self.clock.around(task.teacher, "forward", "teacher")
             self.clock.around(task, "distilled", "losses")
         self.clock.around(task, "supervised", "losses")
-        self.clock.around(task.recorder, "compute", "losses")  # less what its parts above take
-        if task.recorder.recording is not None:
-            self.clock.around(task.recorder.recording, "replay", "replayed step")
+        self.clock.around(task.step, "compute", "losses")  # less what its parts above take
+        if task.step.recording is not None:
+            self.clock.around(task.step.recording, "replay", "replayed step")
         self.clock.around(task, "backward", "backward")
         self.clock.around(task, "configure_gradient_clipping", "optimiser")
         self.clock.around(task, "optimizer_zero_grad", "optimiser")
         self.clock.around(optimizer, "step", "optimiser")  # the closure inside is counted by its parts
         self.clock.around(task, "training_step", "rest")
-        self.clock.around(task.lookout, "look", "logging")
+        self.clock.around(task.guard, "watch", "logging")
         self.clock.around(task.means, "add", "logging")
 
     def on_train_batch_start(self, trainer: L.Trainer, task: Any, batch: Any, batch_idx: int) -> None:
@@ -113,7 +113,7 @@ class StepClock(L.Callback):
         """Count, and end the run when there are enough."""
         if self.begun <= self.warm_up:
             return
-        self._images += len(batch["row"])
+        self._images += len(batch)
         if self.begun == self.warm_up + self.steps:
             torch.cuda.synchronize() if task.device.type == "cuda" else None
             self.total, self.images = self.clock.now() - self._started, self._images

@@ -16,7 +16,7 @@ from dermdistill.config.settings import LossSettings
 from dermdistill.data.dataset import PreparedData
 from dermdistill.losses import bernoulli_kl_loss
 from dermdistill.models.build import build_model
-from dermdistill.training.objective import supervised_terms
+from dermdistill.training.objective import supervised_losses
 
 
 class PlainImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -59,7 +59,7 @@ def run_plain(
     teacher = _teacher_of(recipe).to(device).eval()
     student = build_model(recipe.student.arch).to(device).train()
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
-    supervised = functools.partial(supervised_terms, loss=LossSettings(bce=1.0))
+    supervised = functools.partial(supervised_losses, loss=LossSettings(bce=1.0))
     loader = DataLoader(
         PlainImages(data, views=True), recipe.data.batch_size, shuffle=True, drop_last=True,
         num_workers=2 if device.type == "cuda" else 0,
@@ -78,8 +78,9 @@ def run_plain(
         with clock.part("student"):
             logits = student(image)
         with clock.part("losses"):
-            terms = [value.mean() for value in supervised(logits, mask).values()]
-            loss = torch.stack([*terms, bernoulli_kl_loss(logits, teacher_logits, 2.0)]).sum()
+            has_mask = mask.new_ones(len(mask), dtype=torch.bool)
+            losses = [value.mean() for value in supervised(logits, mask, has_mask).values()]
+            loss = torch.stack([*losses, bernoulli_kl_loss(logits, teacher_logits, 2.0)]).sum()
         with clock.part("backward"):
             optimizer.zero_grad()
             loss.backward()

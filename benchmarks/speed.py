@@ -27,8 +27,8 @@ from dermdistill.data.prepare.prepare import ensure_prepared
 from dermdistill.models.build import build_model
 from dermdistill.training.distillation_task import FrozenTeacher
 from dermdistill.training.feed.augmentation import Augment
-from dermdistill.training.feed.loader import EpochBatches, make_loader
-from dermdistill.training.objective import distilled_terms, supervised_terms
+from dermdistill.training.feed.loader import EpochBatches, PackDataset, make_loader
+from dermdistill.training.objective import distilled_losses, supervised_losses
 
 
 def rate(step: Callable[[], int], seconds: float, device: torch.device) -> float:
@@ -65,7 +65,7 @@ def main() -> None:
     data = ensure_prepared(options.name, options.root, options.size)
     rows = data.indices("train")
     sampler = EpochBatches(len(rows), options.batch_size, shuffle=True)
-    pack = endless(make_loader(data, rows, sampler))
+    pack = endless(make_loader(PackDataset(data, rows), sampler))
     plain = endless(DataLoader(PlainImages(data, views=False), options.batch_size, shuffle=True))
     views = AugmentSettings().model_dump()
     views.pop("enabled")
@@ -75,30 +75,31 @@ def main() -> None:
         device, memory_format=torch.channels_last
     )
     optimizer = torch.optim.Adam(student.parameters())
-    supervised = functools.partial(supervised_terms, loss=LossSettings(bce=1.0))
-    distilled = functools.partial(distilled_terms, kd=KDSettings())
+    supervised = functools.partial(supervised_losses, loss=LossSettings(bce=1.0))
+    distilled = functools.partial(distilled_losses, kd=KDSettings())
 
     def feed_plain() -> int:
         return len(next(plain)[0])
 
     def feed_pack() -> int:
-        return len(next(pack)["image"])
+        return len(next(pack))
 
-    def view() -> tuple[torch.Tensor, torch.Tensor]:
+    def augmented() -> tuple[torch.Tensor, torch.Tensor]:
         batch = next(pack)
-        views = augment(batch["image"].to(device).float() / 255, batch["mask"].to(device))
+        batch = batch.to(device).as_float()
+        views = augment(batch.image, batch.mask)
         return views.image, views.mask
 
     def feed_and_augment() -> int:
-        return len(view()[0])
+        return len(augmented()[0])
 
     def learn(with_teacher: bool) -> int:
-        image, mask = view()
-        logits = student(image)
-        terms = supervised(logits, mask)
+        image, mask = augmented()
+        logits, has_mask = student(image), mask.new_ones(len(mask), dtype=torch.bool)
+        losses = supervised(logits, mask, has_mask)
         if with_teacher:
-            terms |= distilled(logits, teacher(image, False)[0], mask, [], [])
-        torch.stack([term.mean() for term in terms.values()]).sum().backward()
+            losses |= distilled(logits, teacher(image), mask, has_mask)
+        torch.stack([loss.mean() for loss in losses.values()]).sum().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return len(image)

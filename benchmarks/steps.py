@@ -43,7 +43,7 @@ from dermdistill.models.build import build_model, count_parameters
 from dermdistill.training import distillation_task
 from dermdistill.training import run as training
 from dermdistill.training.acceleration import compile, onnx_teacher
-from dermdistill.training.feed import feed
+from dermdistill.training.feed import training_data
 
 
 def run_ours(
@@ -51,7 +51,7 @@ def run_ours(
 ) -> StepClock:
     """Some steps of `training.distill` with the clock on them; each image ``repeat`` times in an epoch."""
     seen = StepClock(watch, warm_up, steps, recipe.data.batch_size)
-    make, rows_of = training.make_trainer, feed.train_rows
+    make, rows_of = training.make_trainer, training_data.train_rows
 
     def with_clock(*args: Any, **kwargs: Any) -> L.Trainer:
         trainer = make(*args, **kwargs)
@@ -61,14 +61,14 @@ def run_ours(
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(training, "make_trainer", with_clock))
         if repeat > 1:
-            several = mock.patch.object(feed, "train_rows", lambda *a: rows_of(*a).repeat(repeat))
+            several = mock.patch.object(training_data, "train_rows", lambda *a: rows_of(*a).repeat(repeat))
             stack.enter_context(several)
         if before:
             stack.enter_context(
                 mock.patch.object(distillation_task, "fold_batch_norm", lambda net: net.eval())
             )
             stack.enter_context(mock.patch.object(torch, "channels_last", torch.preserve_format))
-            by_torch = mock.patch.object(onnx_teacher, "answer_on_cpu", return_value=compile.answer)
+            by_torch = mock.patch.object(onnx_teacher, "forward_on_cpu", return_value=compile.plain_forward)
             stack.enter_context(by_torch)
         stack.enter_context(contextlib.suppress(Enough))
         training.distill(recipe, overwrite=True, progress=False)

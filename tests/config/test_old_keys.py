@@ -56,3 +56,13 @@ def test_a_run_that_was_begun_with_one_is_not_resumed_without_it(tmp_path: Path)
     assert run_folder.read_config(path.parent) == recipe, "evaluate, export and report go on reading it"
     with pytest.raises(MismatchError, match=r"trainer\.ema: 0\.9 → gone"):
         run_folder.open_run(recipe, resume=True, overwrite=False)
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [("kept", "cached", True), ("online", "online", False)])
+def test_a_setting_with_a_new_name_is_read_by_its_old_one(
+    old: str, new: str, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load_recipe("release", {"teacher.answers": old}).teacher.logits == new
+    assert ("teacher.answers: kept is now teacher.logits: cached" in caplog.text) == told
+    with pytest.raises(ConfigError, match=r"teacher\.logits.*found 'sometimes'"):
+        load_recipe("release", {"teacher.answers": "sometimes"})

@@ -17,13 +17,13 @@ from dermdistill.core.errors import ConfigError, MismatchError
 from dermdistill.data.dataset import PreparedData, open_dataset
 from dermdistill.data.prepare.split import part_of
 from dermdistill.models.build import build_model
-from dermdistill.models.ensemble import Ensemble, answer_as_one, mean_logits
+from dermdistill.models.ensemble import Ensemble, logits_of_mean, mean_logits
 from dermdistill.report import arms, run_files
 from dermdistill.training import objective, teachers
 from dermdistill.training import run as training
 from dermdistill.training.distillation_task import DistillationTask
-from dermdistill.training.feed import feed
-from dermdistill.training.feed.loader import Batch
+from dermdistill.training.feed import training_data
+from dermdistill.training.feed.batch import TrainingBatch
 from dermdistill.workflows import model_card
 from tinyruns import SIZE, tiny
 
@@ -58,7 +58,7 @@ def test_a_fold_leaves_its_part_out_and_the_card_tells(
     left = []
     for part in (0, 1):
         recipe = tiny("phantom", root, tmp_path, **{"data.fold": f"{part}/2"})
-        kept = feed.train_rows(recipe, data).tolist()
+        kept = training_data.train_rows(recipe, data).tolist()
         assert kept == [row for row in train if part_of(data.manifest[row], 2) != part]
         left.append(set(train) - set(kept))
         card = ModelCard.read(taught.parent / f"brief-fold{part}of2" / "card.json")
@@ -124,7 +124,7 @@ def described(*folds: str | None) -> TeacherRecord:
 
 
 def test_who_teaches_which_image(data: PreparedData) -> None:
-    found = teachers.taught_by(data, described("2/3", "0/3", "1/3", "0/3"), 3)
+    found = teachers.make_teacher_mask(data, described("2/3", "0/3", "1/3", "0/3"), 3)
     assert found.shape == (len(data), 4)
     for row, chosen in zip(data.manifest, found.tolist(), strict=True):
         part = part_of(row, 3)
@@ -144,7 +144,7 @@ def test_teachers_that_have_seen_an_image_are_refused(
     folds: tuple[str | None, ...], told: str, data: PreparedData
 ) -> None:
     with pytest.raises(MismatchError, match=told):
-        teachers.taught_by(data, described(*folds), 3)
+        teachers.make_teacher_mask(data, described(*folds), 3)
 
 
 def test_nothing_is_left_behind_where_they_are_refused(root: Path, teacher: Path, tmp_path: Path) -> None:
@@ -191,40 +191,33 @@ def test_what_the_teachers_own_recipe_leaves_out_stays_out(tmp_path: Path) -> No
 # -- what a step computes --------------------------------------------------------------------------------
 
 
-def a_batch(labelled: int, unlabelled: int) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    count = labelled + unlabelled
-    return {
-        "image": torch.randint(0, 256, (count, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator),
-        "mask": torch.ones(labelled, 1, SIZE, SIZE, dtype=torch.uint8),
-        "row": torch.tensor([3, 0, 2, 1, 9, 9][:count]),  # of an unlabelled image: a row of its own data set
-        "position": torch.arange(labelled),
-    }
-
-
 def test_each_image_of_a_step_has_its_own_teacher() -> None:
     torch.manual_seed(0)
     nets = [build_model("unet-w4", norm="group").eval() for _ in range(2)]
-    chosen = torch.tensor([[True, False], [False, True], [True, True], [False, True]])
+    mask = torch.tensor([[True, False], [False, True], [True, True], [False, True]])
     task = DistillationTask(
-        build_model("unet-w4", norm="group"), Ensemble(nets), taught_by=chosen,
+        build_model("unet-w4", norm="group"), Ensemble(nets), teacher_mask=mask,
         augment=None,
-        supervised=functools.partial(objective.supervised_terms, loss=LossSettings()),
-        distilled=functools.partial(objective.distilled_terms, kd=KDSettings()),
+        supervised=functools.partial(objective.supervised_losses, loss=LossSettings()),
+        distilled=functools.partial(objective.distilled_losses, kd=KDSettings()),
         make_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
         make_schedule=lambda optimizer: None,
         seed=0, val_count=1,
     ).train()  # fmt: skip
-    batch = a_batch(4, 2)
-    image, mask, said = task.view(batch)
-    _, _, found = task.terms(image, mask, said, batch["row"])
+    batch = TrainingBatch(
+        image=torch.rand(4, 3, SIZE, SIZE),
+        mask=torch.ones(4, 1, SIZE, SIZE, dtype=torch.uint8),
+        has_mask=torch.ones(4, dtype=torch.bool),
+        row=torch.tensor([3, 0, 2, 1]),
+        position=torch.arange(4),
+    )
+    found = task.compute_losses(batch).teacher_logits
     with torch.no_grad():
-        one, other = (net(image) for net in nets)
+        one, other = (net(batch.image) for net in nets)
     both = mean_logits(torch.stack([one, other]))
-    # Rows 3, 0, 2, 1, then two unlabelled images.
-    expected = torch.stack([other[0], one[1], both[2], other[3], both[4], both[5]])
+    expected = torch.stack([other[0], one[1], both[2], other[3]])
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    assert "taught_by" not in task.state_dict(), "it is of the data, and no weight"
+    assert "teacher_mask" not in task.state_dict(), "it is of the data, and no weight"
 
 
 def test_a_network_computes_its_own_images_alone() -> None:
@@ -236,7 +229,7 @@ def test_a_network_computes_its_own_images_alone() -> None:
 
     image = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 2, 2)
     chosen = torch.tensor([[True, False], [True, True], [True, False], [True, False]])
-    found = answer_as_one([functools.partial(net, 0), functools.partial(net, 1)], image, chosen)
+    found = logits_of_mean([functools.partial(net, 0), functools.partial(net, 1)], image, chosen)
     assert seen == [[0.0, 1.0, 2.0, 3.0], [1.0]]
     torch.testing.assert_close(found, image[:, :1])
 

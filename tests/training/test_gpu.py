@@ -64,15 +64,15 @@ def test_compiled_steps_learn_the_same(root: Path, teacher: Path, tmp_path: Path
 def test_recorded_steps_learn_the_same(
     root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, role: str
 ) -> None:
-    monkeypatch.setattr(cuda_graphs, "WORTH_IT", 0)
+    monkeypatch.setattr(cuda_graphs, "MIN_STEPS", 0)
     made: list[cuda_graphs.Recording | None] = []
-    record = cuda_graphs.Recorder._record
+    record = cuda_graphs.CudaGraphStep._record
 
-    def kept(self: cuda_graphs.Recorder, batch: Any) -> None:
+    def kept(self: cuda_graphs.CudaGraphStep, batch: Any) -> None:
         record(self, batch)
         made.append(self.recording)
 
-    monkeypatch.setattr(cuda_graphs.Recorder, "_record", kept)
+    monkeypatch.setattr(cuda_graphs.CudaGraphStep, "_record", kept)
     found = {}
     for graphs in ("off", "auto"):
         chosen = {"trainer.accelerator": "gpu", "trainer.cuda_graphs": graphs}
@@ -91,7 +91,7 @@ def test_cross_fitted_steps_are_those_of_a_cpu(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU asks every teacher for every image, a CPU each for its own; recorded steps choose by the rows."""
-    monkeypatch.setattr(cuda_graphs, "WORTH_IT", 0)
+    monkeypatch.setattr(cuda_graphs, "MIN_STEPS", 0)
     runs = []
     for part in (0, 1):
         more = {"teacher.arch": "unet-w4", "data.fold": f"{part}/2", "name": f"fold{part}"}
@@ -105,14 +105,14 @@ def test_cross_fitted_steps_are_those_of_a_cpu(
     assert found["gpu"] == pytest.approx(found["cpu"], rel=0.05)
 
 
-def test_kept_answers_teach_what_they_teach_on_a_cpu(
+def test_cached_logits_teach_what_they_teach_on_a_cpu(
     root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda_graphs, "WORTH_IT", 0)
+    monkeypatch.setattr(cuda_graphs, "MIN_STEPS", 0)
     found = {}
     for where in ("cpu", "gpu"):
         chosen = {"trainer.accelerator": where, "trainer.precision": "32-true", "kd.kl": 5.0}
-        taught = {"teacher.run": str(teacher), "teacher.answers": "kept"}
+        taught = {"teacher.run": str(teacher), "teacher.logits": "cached"}
         recipe = tiny("phantom", root, tmp_path / where, **chosen, **taught)
         found[where] = losses(training.distill(recipe, progress=False))
     assert found["gpu"] == pytest.approx(found["cpu"], rel=0.05)

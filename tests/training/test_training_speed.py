@@ -15,9 +15,8 @@ from dermdistill.core.files import read_csv
 from dermdistill.data.prepare.prepare import open_dataset
 from dermdistill.training import distillation_task, objective
 from dermdistill.training import run as training
-from dermdistill.training.acceleration.devices import Lookout
-from dermdistill.training.feed.loader import PackDataset
-from dermdistill.training.feed.unlabelled import MixedDataset
+from dermdistill.training.acceleration.nan_guard import NonFiniteLossGuard
+from dermdistill.training.feed.loader import ImageRows, PackDataset
 from tinyruns import SIZE, state_of, tiny
 
 
@@ -29,22 +28,16 @@ def plain(root: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_images_on_the_device_are_the_same_images(root: Path) -> None:
     data = open_dataset("phantom", root, SIZE)
-    train, val = PackDataset(data, data.indices("train")), PackDataset(data, data.indices("val"))
-    resident = PackDataset(data, data.indices("train"))
-    resident.keep_on(torch.device("cpu"))
-    mixed, mixed_resident = MixedDataset(train, val), MixedDataset(resident, val)
-    mixed_resident.keep_on(torch.device("cpu"))
-    positions = np.random.default_rng(0).permutation(len(train))[:5].tolist()
-    both = [*positions, len(train), len(train) + 1]
-    pairs = [
-        (train.__getitems__(positions), resident.__getitems__(positions)),
-        (mixed.__getitems__(both), mixed_resident.__getitems__(both)),
-    ]
-    for expected, found in pairs:
-        assert expected.keys() == found.keys()
-        for name in expected:
-            assert torch.equal(expected[name], found[name]), name  # type: ignore[literal-required]
-        assert found["image"].is_contiguous(memory_format=torch.channels_last)
+    train, others = data.indices("train"), ImageRows(data, data.indices("val"))
+    for unlabelled in (None, others):
+        positions = np.random.default_rng(0).permutation(len(train))[:5].tolist()
+        positions += [len(train), len(train) + 1] if unlabelled else []
+        mapped, resident = PackDataset(data, train, unlabelled), PackDataset(data, train, unlabelled)
+        resident.keep_on(torch.device("cpu"))
+        expected, found = mapped.__getitems__(positions), resident.__getitems__(positions)
+        for one, other in zip(expected.tensors(), found.tensors(), strict=True):
+            assert torch.equal(one, other)
+        assert found.image.is_contiguous(memory_format=torch.channels_last)
     assert resident.nbytes == sum(t.nbytes for t in resident._resident or ())
 
 
@@ -72,7 +65,7 @@ def test_the_teacher_answers_validation_images_once(
     recipe = tiny("phantom", root, tmp_path / "kept", **{"teacher.run": str(teacher)})
     kept = training.distill(recipe, progress=False)
     before = sum(asked)
-    monkeypatch.setattr(distillation_task, "KEPT_ANSWERS", 0)
+    monkeypatch.setattr(distillation_task, "VALIDATION_CACHE", 0)
     anew = training.distill(recipe.model_copy(update={"runs_root": tmp_path / "anew"}), progress=False)
     spared = len(open_dataset("phantom", root, SIZE).indices("val"))  # in the second of two epochs
     assert sum(asked) - before == before + spared
@@ -142,7 +135,10 @@ def test_a_loss_looked_at_late_is_named_and_never_kept(
         return original(*args, **kwargs) * (float("nan") if calls == 2 else 1.0)
 
     monkeypatch.setattr(objective.losses, "soft_dice_loss", nan_in_the_second_step)
-    monkeypatch.setattr("dermdistill.training.segmentation_task.Lookout", functools.partial(Lookout, 100))
+    monkeypatch.setattr(
+        "dermdistill.training.segmentation_task.NonFiniteLossGuard",
+        functools.partial(NonFiniteLossGuard, 100),
+    )
     recipe = tiny("student-phantom", root, tmp_path)
     with pytest.raises(TrainingError, match=r"loss is nan at step 1 \(epoch 0\)[\s\S]*images: PHANTOM"):
         training.train(recipe, progress=False)

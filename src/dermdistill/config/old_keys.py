@@ -18,11 +18,14 @@ REMOVED = {
 }
 """Settings that are gone, by dotted name, and why. Each was off at 0."""
 
+RENAMED_TEACHER_LOGITS = {"online": "online", "kept": "cached"}
+"""``teacher.answers`` is ``teacher.logits`` now: its values of before and of now."""
+
 
 def current_keys(tree: Any, source: str) -> Any:
-    """A recipe's tree of plain values without the settings that are gone.
+    """A recipe's tree of plain values without the settings that are gone, and with new names for old ones.
 
-    One that was off is dropped silently, one that was on with a warning that names it.
+    What was off or at its default is changed silently, all else with a warning that names it.
 
     Args:
         tree: Settings by group, as in YAML; it stays as it is.
@@ -37,6 +40,12 @@ def current_keys(tree: Any, source: str) -> Any:
         group, key = name.split(".")
         if isinstance(found.get(group), dict):
             found[group].pop(key, None)
+    teacher = found.get("teacher")
+    if isinstance(teacher, dict) and "answers" in teacher:
+        old = teacher.pop("answers")
+        teacher["logits"] = new = RENAMED_TEACHER_LOGITS.get(old, old)
+        if old != "online":
+            logger.warning("%s: teacher.answers: %s is now teacher.logits: %s", source, old, new)
     return found
 
 

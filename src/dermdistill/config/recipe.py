@@ -55,12 +55,3 @@ class Recipe(Settings):
                 "role is teacher: it is trained here, teacher.run and teacher.runs have no meaning"
             )
         return self
-
-    @model_validator(mode="after")
-    def _kept_answers_are_logits_of_the_labelled_images(self) -> Recipe:
-        if self.teacher.answers == "kept" and self.data.unlabelled is not None:
-            raise ValueError(
-                "teacher.answers is kept, which does not go with data.unlabelled (their answers are not "
-                "kept): leave it out, or set answers to online"
-            )
-        return self

@@ -64,7 +64,7 @@ class DataSettings(Settings):
     """audit.csv, or a CSV with a column image_id: training images that are left out."""
     unlabelled: str | None = None
     """A second data set under `root`, for distill: images of its training split, masks unused, beside the
-    labelled ones of each step. They count in the kd terms alone."""
+    labelled ones of each step. They count in the kd losses alone."""
     unlabelled_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     """Share of a step's images that are unlabelled; batch_size stays the number of labelled ones."""
     train_limit: Count | None = None
@@ -134,9 +134,9 @@ class TeacherSettings(Settings):
     """Cross-fitting with N teachers: each training image is taught by the one that was trained without it.
     Either recipe fine-tunes N of them, each without one N-th of the images, or runs names finished ones that
     were trained so (data.fold). Images that none was trained on are taught by their mean."""
-    answers: Literal["online", "kept"] = "online"
-    """online: the teacher sees every view that the student sees. kept: it is asked once about each training
-    image as it is (the mean over its four flips), and the answer is moved with the image: a step then costs
+    logits: Literal["online", "cached"] = "online"
+    """online: the teacher sees every view that the student sees. cached: its logits are computed once for
+    each training image as it is (the mean over its four flips) and moved with the image: a step then costs
     what training alone costs, however many teachers there are."""
     any_data: bool = False
     """Accept a teacher that was trained on other data. Its training images may include this test split."""

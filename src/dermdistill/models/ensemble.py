@@ -1,4 +1,4 @@
-"""Several networks that answer as one: the mean of their probabilities."""
+"""Several networks as one: the mean of their probabilities."""
 
 from __future__ import annotations
 
@@ -37,47 +37,47 @@ class Ensemble(nn.Module):
         return iter(self.nets)  # type: ignore[arg-type]
 
     def forward(
-        self, image: Float[Tensor, "b 3 h w"], chosen: Bool[Tensor, "b n"] | None = None
+        self, image: Float[Tensor, "b 3 h w"], member_mask: Bool[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b 1 h w"]:
-        """Logits (at least float32) of RGB images in [0, 1]; ``chosen`` as for `answer_as_one`."""
-        return answer_as_one(self.nets, image, chosen)
+        """Logits (at least float32) of RGB images in [0, 1]; ``member_mask`` as for `logits_of_mean`."""
+        return logits_of_mean(self.nets, image, member_mask)
 
 
-def answer_as_one(
+def logits_of_mean(
     nets: Iterable[Callable[[Tensor], Tensor]],
     image: Float[Tensor, "b 3 h w"],
-    chosen: Bool[Tensor, "b n"] | None = None,
+    member_mask: Bool[Tensor, "b n"] | None = None,
 ) -> Float[Tensor, "b 1 h w"]:
     """`mean_logits` of several networks, or, image by image, of some of them.
 
-    On a CPU each network computes the images that it is chosen for; on a GPU all of them, because which
+    On a CPU each network computes the images that it counts for; on a GPU all of them, because which
     those are would have to be waited for.
 
     Args:
         nets: Images → logits.
         image: RGB in [0, 1].
-        chosen: Which networks answer for which image, at least one for each; None: all of them.
+        member_mask: Which networks count for which image, at least one for each; None: all of them.
     """
-    if chosen is None or image.device.type != "cpu":
-        return mean_logits(torch.stack([net(image) for net in nets]), chosen)
-    logits = image.new_zeros(chosen.shape[1], len(image), 1, *image.shape[2:])
-    for found, net, mine in zip(logits, nets, chosen.T, strict=True):
-        if mine.any():
-            found[mine] = net(image[mine]).to(found.dtype)
-    return mean_logits(logits, chosen)
+    if member_mask is None or image.device.type != "cpu":
+        return mean_logits(torch.stack([net(image) for net in nets]), member_mask)
+    logits = image.new_zeros(member_mask.shape[1], len(image), 1, *image.shape[2:])
+    for own_logits, net, counts in zip(logits, nets, member_mask.T, strict=True):
+        if counts.any():
+            own_logits[counts] = net(image[counts]).to(own_logits.dtype)
+    return mean_logits(logits, member_mask)
 
 
 def mean_logits(
-    logits: Float[Tensor, "n b 1 h w"], chosen: Bool[Tensor, "b n"] | None = None
+    logits: Float[Tensor, "n b 1 h w"], member_mask: Bool[Tensor, "b n"] | None = None
 ) -> Float[Tensor, "b 1 h w"]:
-    """logit(mean of σ(logits)) over the first dimension, or the chosen part of it; at least float32.
+    """logit(mean of σ(logits)) over the first dimension, or the part of it that counts; at least float32.
 
     As log Σσ(t) − log Σσ(−t), which stays finite and exact where σ(t) rounds to 0 or 1.
     """
     with torch.autocast(logits.device.type, enabled=False):
         full = logits if logits.dtype == torch.float64 else logits.float()
         lesion, skin = F.logsigmoid(full), F.logsigmoid(-full)
-        if chosen is not None:
-            silent = ~chosen.T[:, :, None, None, None]
+        if member_mask is not None:
+            silent = ~member_mask.T[:, :, None, None, None]
             lesion, skin = lesion.masked_fill(silent, -torch.inf), skin.masked_fill(silent, -torch.inf)
         return lesion.logsumexp(0) - skin.logsumexp(0)

@@ -95,7 +95,7 @@ class EpochLog(Callback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count images over all processes."""
-        self._images += len(batch["row"]) * trainer.world_size
+        self._images += len(batch) * trainer.world_size
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop the clock of training: validation is not counted as speed."""
@@ -105,13 +105,13 @@ class EpochLog(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the line and the row."""
-        found = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
-            "train_loss": found.get("train/loss"),
-            **{c: found.get(c.replace("_", "/", 1)) for c in COLUMNS if c.startswith("val_")},
-            "lr": found["lr"],
+            "train_loss": metrics.get("train/loss"),
+            **{c: metrics.get(c.replace("_", "/", 1)) for c in COLUMNS if c.startswith("val_")},
+            "lr": metrics["lr"],
             "images_per_second": self._images / max(self._seconds, 1e-9),
             "seconds": time.perf_counter() - self._started,
         }
@@ -119,9 +119,9 @@ class EpochLog(Callback):
         if trainer.is_global_zero:
             write_csv(self.path, self.rows, COLUMNS)
             logger.info(self._line(row))
-            self._tell_board(trainer, row)
+            self._log_to_board(trainer, row)
 
-    def _tell_board(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
+    def _log_to_board(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
         board: Any = trainer.logger
         step = trainer.global_step
         board.log_metrics({"images_per_second": row["images_per_second"]}, step)
@@ -164,7 +164,7 @@ class ValidationPanel(Callback):
         assert isinstance(pl_module, SegmentationTask)
         if not trainer.is_global_zero:
             return
-        image = self.batch["image"].to(pl_module.device)
+        image = self.batch.image.to(pl_module.device)
         student = _masks(pl_module.net(image.float() / 255))
         teacher = None
         if isinstance(pl_module, DistillationTask):
@@ -178,7 +178,7 @@ class ValidationPanel(Callback):
     def _draw(
         self, board: Any, teacher: NDArray[np.uint8] | None, student: NDArray[np.uint8], step: int
     ) -> None:
-        images, truth = self.batch["image"].permute(0, 2, 3, 1).numpy(), self.batch["mask"][:, 0].numpy()
+        images, truth = self.batch.image.permute(0, 2, 3, 1).numpy(), self.batch.mask[:, 0].numpy()
         picture = panels.panel(images, truth, teacher, student)
         board.add_image("validation", picture, step, dataformats="HWC")
 

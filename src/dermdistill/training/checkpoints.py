@@ -21,7 +21,6 @@ from lightning.pytorch.callbacks import Callback
 from dermdistill.core.errors import Interrupted
 from dermdistill.core.files import atomic_path
 from dermdistill.training.feed.loader import EpochBatches
-from dermdistill.training.feed.unlabelled import MixedBatches
 from dermdistill.training.segmentation_task import SegmentationTask
 
 logger = logging.getLogger(__name__)
@@ -88,7 +87,7 @@ class Resumable(Callback):
     slow = 0.25
     """Seconds to write from which that counts."""
 
-    def __init__(self, path: Path, sampler: EpochBatches | MixedBatches, every: int | None = None) -> None:
+    def __init__(self, path: Path, sampler: EpochBatches, every: int | None = None) -> None:
         self.path, self.sampler, self.every = path, sampler, every
         self.signal: int | None = None
         self._wrote, self._took = -float("inf"), 0.0

@@ -6,24 +6,24 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dermdistill.data.dataset import PreparedData
 from dermdistill.models.batchnorm_folding import fold_batch_norm
 from dermdistill.models.build import LesionNet
 from dermdistill.models.ensemble import Ensemble
-from dermdistill.training.acceleration.compile import Answer, CompiledAnswer, answer
-from dermdistill.training.acceleration.cuda_graphs import Terms
-from dermdistill.training.acceleration.teacher_cache import KeptAnswers
-from dermdistill.training.segmentation_task import SegmentationTask
+from dermdistill.training.acceleration.compile import CompiledForward, Forward, plain_forward
+from dermdistill.training.acceleration.teacher_cache import TeacherLogitsCache
+from dermdistill.training.feed.batch import TrainingBatch
+from dermdistill.training.feed.loader import PackDataset
+from dermdistill.training.objective import Losses
+from dermdistill.training.segmentation_task import SegmentationTask, StepResult
 
-Distilled = Callable[[Tensor, Tensor, Tensor], Terms]
+Distilled = Callable[[Tensor, Tensor, Tensor, Tensor], Losses]
+"""(student logits, teacher logits, mask, has_mask) → weighted, named losses [b]."""
 
-KEPT_ANSWERS = 2**28
-"""Most bytes of a frozen teacher's answers to validation batches that are kept from epoch to epoch."""
+VALIDATION_CACHE = 2**28
+"""Most bytes of a frozen teacher's logits of validation batches that are kept from epoch to epoch."""
 
 
 class FrozenTeacher(nn.Module):
@@ -32,9 +32,8 @@ class FrozenTeacher(nn.Module):
     One ``module.train()`` would let its batch statistics move with every training batch.
 
     Args:
-        net: The teacher as it was trained, or several that answer as one. It stays as it is: a copy
-            teaches.
-        fold: With batch norm folded (`models.fold`).
+        net: The teacher as it was trained, or several as one. It stays as it is: a copy teaches.
+        fold: With batch norm folded (`models.batchnorm_folding`).
     """
 
     def __init__(self, net: LesionNet | Ensemble, fold: bool = True) -> None:
@@ -51,24 +50,35 @@ class FrozenTeacher(nn.Module):
 
     # no_grad and not inference_mode: the student's loss keeps the teacher's output for its backward pass.
     @torch.no_grad()
-    def forward(self, image: Tensor, call: Answer = answer, chosen: Tensor | None = None) -> Tensor:
-        """Logits [b, 1, h, w]; by ``call``, as `answer`."""
-        return call(self.net, image, chosen)
+    def forward(
+        self, image: Tensor, teacher_mask: Tensor | None = None, compute: Forward = plain_forward
+    ) -> Tensor:
+        """Logits [b, 1, h, w].
+
+        Args:
+            image: RGB in [0, 1].
+            teacher_mask: Of several teachers, which teach which image, bool [b, n]; None: all of them.
+            compute: What runs the network.
+        """
+        return compute(self.net, image, teacher_mask)
 
 
 class DistillationTask(SegmentationTask):
-    """A student learns masks and a teacher's answer to the same view (online; Hinton et al. 2015).
+    """A student learns masks and a teacher's logits of the same view (online; Hinton et al. 2015).
 
-    Or, once `keep_answers` was called, the teacher's answer to the image as it is, moved with the image.
+    Or, once `cache_logits` was called, the teacher's logits of the image as it is, moved with the image.
 
     Args:
         net: The student.
         teacher: The teacher, or the mean of several; frozen here.
-        distilled: (student logits, teacher logits, mask) → terms.
+        distilled: (student logits, teacher logits, mask, has_mask) → weighted, named losses [b].
         fold: As of `FrozenTeacher`.
-        taught_by: Which of several teachers answer for which image, bool [rows of the manifest, teachers]
-            (`teachers.taught_by`); None: all of them.
+        teacher_mask: Which of several teachers teach which image, bool [rows, teachers]
+            (`teachers.make_teacher_mask`); None: all of them.
         **task: As for SegmentationTask.
+
+    Attributes:
+        teacher_forward: What runs the teacher where it is not compiled.
     """
 
     def __init__(
@@ -78,77 +88,72 @@ class DistillationTask(SegmentationTask):
         *,
         distilled: Distilled,
         fold: bool = True,
-        taught_by: Tensor | None = None,
+        teacher_mask: Tensor | None = None,
         **task: Any,
     ) -> None:
         super().__init__(net, **task)
-        self.taught_by: Tensor | None
-        self.register_buffer("taught_by", taught_by, persistent=False)
+        self.teacher_mask: Tensor | None
+        self.register_buffer("teacher_mask", teacher_mask, persistent=False)
         self.teacher = FrozenTeacher(teacher, fold)
         self.distilled = distilled
-        self.teacher_answer: Answer = answer
-        self._said: dict[int, Tensor] = {}
-        self.compiled_teacher: CompiledAnswer | None = None
-        self.kept: KeptAnswers | None = None
+        self.teacher_forward: Forward = plain_forward
+        self.compiled_teacher: CompiledForward | None = None
+        self.cache: TeacherLogitsCache | None = None
+        self._validation_cache: dict[int, Tensor] = {}
 
-    def keep_answers(
-        self, data: PreparedData, rows: NDArray[np.int64], device: torch.device, *, progress: bool
-    ) -> None:
-        """Ask the teacher once about each training image; args as of `KeptAnswers`."""
-        self.teacher.to(device)
-        taught_by = self.taught_by.to(device) if self.taught_by is not None else None
+    def compute_losses(self, batch: TrainingBatch, batch_index: int | None = None) -> StepResult:
+        """Supervised and distillation losses; teacher and student see the same tensor, or it is cached.
 
-        def ask(image: Tensor, row: Tensor) -> Tensor:
-            chosen = taught_by[row] if taught_by is not None else None
-            return self.teacher(image, self.teacher_answer, chosen)
-
-        self.kept = KeptAnswers(data, rows, ask, device, progress=progress)
-
-    def kept_answer(self, row: Tensor) -> Tensor | None:
-        """As of the other task."""
-        return self.kept.of(row) if self.kept is not None else None
-
-    def compile_steps(self, mode: str, batch: int) -> None:
-        """As of the other task; student and teacher each on their own."""
-        super().compile_steps(mode, batch)
-        self.compiled_teacher = CompiledAnswer(mode, batch)
-
-    def terms(
-        self, image: Tensor, mask: Tensor, said: Tensor | None, row: Tensor, again: int | None = None
-    ) -> tuple[Terms, Tensor, Tensor | None]:
-        """Supervised and distilled terms; teacher and student see the same tensor, or the answer is kept.
-
-        Supervised terms are of the images with a mask, distilled ones of all. Where a distilled term needs an
-        outline and there is no mask, it is the teacher's. Unlabelled images are taught by all teachers.
+        Supervised losses are of the images with a mask, distillation losses of all.
         """
-        logits, count = self.answer(image), len(mask)
-        teacher_logits = said if said is not None else self._teach(image, row[:count], again)
-        terms = self.supervised(logits[:count], mask)
-        if count < len(image):
-            mask = torch.cat([mask, (teacher_logits[count:] > 0).to(mask.dtype)])
-        terms |= self.distilled(logits, teacher_logits, mask)
-        return terms, logits, teacher_logits
+        logits = self(batch.image)
+        teacher_logits = batch.teacher_logits
+        if teacher_logits is None:
+            teacher_logits = self._teach(batch, batch_index)
+        losses = self.supervised(logits, batch.mask, batch.has_mask) | self.distilled(
+            logits, teacher_logits, batch.mask, batch.has_mask
+        )
+        return StepResult(losses, logits, teacher_logits)
 
-    def on_fit_end(self) -> None:
-        """Forget what is of one fit."""
-        super().on_fit_end()
-        self._said.clear()
-        self.kept = None
-
-    def _teach(self, image: Tensor, row: Tensor, again: int | None) -> Tensor:
-        """The teacher's answer; to a batch that comes again, the one that it gave the first time."""
-        if again is not None and again in self._said:
-            return self._said[again]
-        call = self.compiled_teacher if self.training and self.compiled_teacher else self.teacher_answer
-        chosen = self._chosen(row, len(image) - len(row))
-        logits: Tensor = self.teacher(image, call, chosen)
-        kept = sum(said.nbytes for said in self._said.values())
-        if again is not None and kept + logits.nbytes <= KEPT_ANSWERS:
-            self._said[again] = logits
+    def _teach(self, batch: TrainingBatch, batch_index: int | None) -> Tensor:
+        """The teacher's logits; of a batch that comes again, those of the first time."""
+        if batch_index is not None and batch_index in self._validation_cache:
+            return self._validation_cache[batch_index]
+        compiled = self.compiled_teacher if self.training else None
+        logits: Tensor = self.teacher(
+            batch.image, self._teachers_of(batch.row), compiled or self.teacher_forward
+        )
+        cached = sum(one.nbytes for one in self._validation_cache.values())
+        if batch_index is not None and cached + logits.nbytes <= VALIDATION_CACHE:
+            self._validation_cache[batch_index] = logits
         return logits
 
-    def _chosen(self, row: Tensor, unlabelled: int) -> Tensor | None:
-        if self.taught_by is None:
-            return None
-        chosen = self.taught_by[row]
-        return torch.cat([chosen, chosen.new_ones(unlabelled, chosen.shape[1])]) if unlabelled else chosen
+    def _teachers_of(self, row: Tensor) -> Tensor | None:
+        return self.teacher_mask[row] if self.teacher_mask is not None else None
+
+    def cache_logits(self, images: PackDataset, device: torch.device, *, progress: bool) -> None:
+        """Compute the teacher's logits of each training image once; arguments as of `TeacherLogitsCache`."""
+        self.teacher.to(device)
+        if self.teacher_mask is not None:
+            self.teacher_mask = self.teacher_mask.to(device)
+
+        def compute_logits(image: Tensor, row: Tensor) -> Tensor:
+            logits: Tensor = self.teacher(image, self._teachers_of(row), self.teacher_forward)
+            return logits
+
+        self.cache = TeacherLogitsCache(images, compute_logits, device, progress=progress)
+
+    def cached_logits(self, row: Tensor) -> Tensor | None:
+        """As of the other task."""
+        return self.cache.of(row) if self.cache is not None else None
+
+    def compile_steps(self, mode: str, batch_size: int) -> None:
+        """As of the other task; student and teacher each on their own."""
+        super().compile_steps(mode, batch_size)
+        self.compiled_teacher = CompiledForward(mode, batch_size)
+
+    def on_fit_end(self) -> None:
+        """Drop what is of one fit."""
+        super().on_fit_end()
+        self._validation_cache.clear()
+        self.cache = None

@@ -29,12 +29,18 @@ from dermdistill.training.acceleration.compile import compiler_errors
 from dermdistill.training.checkpoints import save_checkpoint
 from dermdistill.training.distillation_task import DistillationTask
 from dermdistill.training.feed.augmentation import Augment
-from dermdistill.training.feed.feed import Feed, find_unlabelled, make_feed, place, train_rows, world_of
 from dermdistill.training.feed.loader import EpochBatches, PackDataset, make_loader
+from dermdistill.training.feed.training_data import (
+    TrainingData,
+    find_unlabelled,
+    make_training_data,
+    place_images,
+    rank_and_world_size,
+)
 from dermdistill.training.lr_schedules import make_schedule
-from dermdistill.training.objective import distilled_terms, supervised_terms
+from dermdistill.training.objective import distilled_losses, supervised_losses
 from dermdistill.training.segmentation_task import SegmentationTask
-from dermdistill.training.teachers import check_same_teacher, find_teacher, taught_by
+from dermdistill.training.teachers import check_same_teacher, find_teacher, make_teacher_mask
 from dermdistill.training.trainer import can_be_recorded, make_trainer, on_gpu, quiet_lightning
 
 logger = logging.getLogger(__name__)
@@ -67,9 +73,9 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
         return run.path
     L.seed_everything(recipe.seed, verbose=False)
     net = _build_trained(recipe)
-    feed = make_feed(recipe, data, net.min_batch)
-    task = SegmentationTask(net, **_task_arguments(recipe, data, len(feed.sampler)))
-    return _fit(task, recipe, data, feed, run, teacher=None, resume=resume, progress=progress)
+    training_data = make_training_data(recipe, data, net.min_batch)
+    task = SegmentationTask(net, **_task_arguments(recipe, data, len(training_data.sampler)))
+    return _fit(task, recipe, data, training_data, run, teacher=None, resume=resume, progress=progress)
 
 
 def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
@@ -78,8 +84,8 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
     The teacher is ``teacher.run``, or the mean of ``teacher.runs``; or is fine-tuned first by
     ``teacher.recipe`` (once; a finished run is used again); or, with ``teacher.arch`` alone, is used as its
     pretrained weights are. With ``teacher.folds`` each training image is taught by those of several teachers
-    that were trained without it (cross-fitting; Dao et al. 2021, arXiv 2104.09732). With ``teacher.answers:
-    kept`` it is asked once about each training image, and not about every view.
+    that were trained without it (cross-fitting; Dao et al. 2021, arXiv 2104.09732). With ``teacher.logits:
+    cached`` its logits are computed once for each training image, and not for every view.
 
     Args and Returns: as for `train`.
     """
@@ -91,29 +97,34 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
     data.need_masks()
     fine_tune = functools.partial(train, resume=True, progress=progress)
     unlabelled = find_unlabelled(recipe, data, progress=progress)
-    teacher, described = find_teacher(recipe, data, fine_tune=fine_tune)
-    if recipe.teacher.answers == "kept":
-        described = described.model_copy(update={"answers": "kept"})
-    chosen = taught_by(data, described, recipe.teacher.folds) if recipe.teacher.folds is not None else None
+    teacher, record = find_teacher(recipe, data, fine_tune=fine_tune)
+    teacher_mask = None
+    if recipe.teacher.folds is not None:
+        teacher_mask = make_teacher_mask(data, record, recipe.teacher.folds)
+        if unlabelled is not None:  # which no teacher was trained on: all of them teach these
+            others = teacher_mask.new_ones(len(unlabelled.data), teacher_mask.shape[1])
+            teacher_mask = torch.cat([teacher_mask, others])
+    if recipe.teacher.logits == "cached":
+        record = record.model_copy(update={"answers": "kept"})
     run = run_folder.open_run(recipe, resume=resume, overwrite=overwrite)
     if run.finished.exists():
         logger.info("%s is finished: nothing to do", run.path)
         return run.path
     if run.card.exists():
-        check_same_teacher(ModelCard.read(run.card).teacher, described)
+        check_same_teacher(ModelCard.read(run.card).teacher, record)
     L.seed_everything(recipe.seed, verbose=False)
     student = _build_trained(recipe)
-    feed = make_feed(recipe, data, student.min_batch, unlabelled)
+    training_data = make_training_data(recipe, data, student.min_batch, unlabelled)
     task = DistillationTask(
         student,
         teacher,
-        distilled=functools.partial(distilled_terms, kd=recipe.kd),
+        distilled=functools.partial(distilled_losses, kd=recipe.kd),
         # On a GPU a convolution's bias costs a pass over the map, and a slower one than batch norm's own.
         fold=not on_gpu(recipe),
-        taught_by=chosen,
-        **_task_arguments(recipe, data, len(feed.sampler)),
+        teacher_mask=teacher_mask,
+        **_task_arguments(recipe, data, len(training_data.sampler)),
     )
-    return _fit(task, recipe, data, feed, run, teacher=described, resume=resume, progress=progress)
+    return _fit(task, recipe, data, training_data, run, teacher=record, resume=resume, progress=progress)
 
 
 # -- one fit -------------------------------------------------------------------------------------------
@@ -156,7 +167,7 @@ def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) ->
         )
     return {
         "augment": Augment(**views) if enabled else None,
-        "supervised": functools.partial(supervised_terms, loss=recipe.loss),
+        "supervised": functools.partial(supervised_losses, loss=recipe.loss),
         # Lightning's scaler of 16-mixed cannot unscale for a fused optimiser before gradients are clipped.
         "make_optimizer": functools.partial(
             make_optimizer, optim=recipe.optim, fuse=recipe.trainer.precision != "16-mixed"
@@ -169,36 +180,40 @@ def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) ->
     }
 
 
-def _speed_up(task: SegmentationTask, recipe: Recipe, size: int, feed: Feed, device: torch.device) -> None:
+def _speed_up(
+    task: SegmentationTask, recipe: Recipe, size: int, sampler: EpochBatches, device: torch.device
+) -> None:
     """Have steps computed by what is quicker than PyTorch's operations one by one."""
     t = recipe.trainer
-    steps = t.epochs * len(feed.sampler)
+    steps = t.epochs * len(sampler)
     if t.compile != "off":
-        task.compile_steps(t.compile, feed.sampler.full)
-    if device.type == "cuda" and steps >= cuda_graphs.WORTH_IT and can_be_recorded(recipe):
-        task.recorder.full = feed.sampler.full
-    if t.compile != "off" or device.type != "cpu" or steps < onnx_teacher.WORTH_IT:
+        task.compile_steps(t.compile, sampler.full_batch)
+    if device.type == "cuda" and steps >= cuda_graphs.MIN_STEPS and can_be_recorded(recipe):
+        task.step.batch_size = sampler.full_batch
+    if t.compile != "off" or device.type != "cpu" or steps < onnx_teacher.MIN_STEPS:
         return
     if isinstance(task, DistillationTask):
-        task.teacher_answer = onnx_teacher.answer_on_cpu(task.teacher.net, size)
+        task.teacher_forward = onnx_teacher.forward_on_cpu(task.teacher.net, size)
 
 
 def _fit(
     task: SegmentationTask,
     recipe: Recipe,
     data: PreparedData,
-    feed: Feed,
+    training_data: TrainingData,
     run: run_folder.RunFolder,
     *,
     teacher: TeacherRecord | None,
     resume: bool,
     progress: bool,
 ) -> Path:
-    rank, world = world_of(recipe)
+    rank, world = rank_and_world_size(recipe)
     val_sampler = EpochBatches(
         len(data.indices("val")), recipe.data.batch_size, shuffle=False, rank=rank, world=world
     )
-    val_set = make_loader(data, data.indices("val"), val_sampler)
+    val_images = PackDataset(data, data.indices("val"))
+    val_loader = make_loader(val_images, val_sampler)
+    sampler = training_data.sampler
     card = make_card(
         role=recipe.role,
         model=task.net.spec.to_dict(),
@@ -206,38 +221,36 @@ def _fit(
         mean=task.net.mean.flatten().tolist(),
         std=task.net.std.flatten().tolist(),
         weights=run.weights.name,
-        dataset=feed.facts,
+        dataset=training_data.facts,
         recipe=recipe.name,
         seed=recipe.seed,
         parameters=count_parameters(task.net),
         teacher=teacher,
     )
-    trainer = make_trainer(
-        recipe, run, card, task.net, feed.sampler, PackDataset(data, data.indices("val")), progress
-    )
+    trainer = make_trainer(recipe, run, card, task.net, sampler, val_images, progress)
     device = trainer.strategy.root_device
     if device.type in ("cpu", "cuda"):
         # The layout that convolutions are fastest in: a third less time on a CPU, and what tensor cores want.
         task.to(memory_format=torch.channels_last)
-    for loader in (feed.loader, val_set):
-        place(loader, device, recipe.data.on_device)
-    _speed_up(task, recipe, data.size, feed, device)
-    if isinstance(task, DistillationTask) and recipe.teacher.answers == "kept":
-        task.keep_answers(data, train_rows(recipe, data), device, progress=progress)
+    for loader in (training_data.loader, val_loader):
+        place_images(loader, device, recipe.data.on_device)
+    _speed_up(task, recipe, data.size, sampler, device)
+    if isinstance(task, DistillationTask) and recipe.teacher.logits == "cached":
+        task.cache_logits(training_data.images, device, progress=progress)
     checkpoint = run.checkpoint if resume and run.checkpoint.exists() else None
     if checkpoint is not None:
         step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
-        feed.sampler.seek(step)
+        sampler.seek(step)
         logger.info("resuming %s at step %d", run.path, step)
+    beside = f" and {sampler.unlabelled} unlabelled ones" if sampler.unlabelled else ""
     logger.info(
         "%s: %s, %s parameters, %d training images%s, %d validation images, %s",
-        recipe.name, task.net.spec.arch, f"{card.parameters:,}", feed.labelled,
-        f" and {feed.unlabelled} unlabelled ones" if feed.unlabelled else "", len(data.indices("val")),
-        device,
+        recipe.name, task.net.spec.arch, f"{card.parameters:,}", sampler.count, beside,
+        len(val_images), device,
     )  # fmt: skip
     with warnings.catch_warnings(), compiler_errors(recipe.trainer.compile):
         quiet_lightning()
-        trainer.fit(task, feed.loader, val_set, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(task, training_data.loader, val_loader, ckpt_path=checkpoint, weights_only=True)
     save_checkpoint(trainer, run.checkpoint)
     if trainer.is_global_zero:
         run.finished.touch()

@@ -36,46 +36,46 @@ def find_teacher(
     Args:
         recipe: The student's.
         data: What the student will be trained on.
-        fine_tune: Trains a teacher by its recipe (or finds it finished) and answers its run folder.
+        fine_tune: Trains a teacher by its recipe (or finds it finished) and returns its run folder.
 
     Raises:
         MismatchError: It was trained on other data than the student will be.
         ConfigError: The recipe names no teacher, or one of several twice.
     """
-    wanted = recipe.teacher
-    if wanted.runs:
-        return _mean_of([_load_teacher(folder, recipe, data) for folder in wanted.runs], wanted.folds)
-    if wanted.run is None and wanted.recipe is not None:
-        folds = range(wanted.folds) if wanted.folds is not None else [None]
-        made = [fine_tune(teacher_recipe(recipe, fold)) for fold in folds]
-        return _mean_of([_load_teacher(folder, recipe, data) for folder in made], wanted.folds)
-    if wanted.run is not None:
-        return _load_teacher(wanted.run, recipe, data)
-    if wanted.arch is None:
+    settings = recipe.teacher
+    if settings.runs:
+        return _mean_of([_load_teacher(folder, recipe, data) for folder in settings.runs], settings.folds)
+    if settings.run is None and settings.recipe is not None:
+        folds = range(settings.folds) if settings.folds is not None else [None]
+        folders = [fine_tune(teacher_recipe(recipe, fold)) for fold in folds]
+        return _mean_of([_load_teacher(folder, recipe, data) for folder in folders], settings.folds)
+    if settings.run is not None:
+        return _load_teacher(settings.run, recipe, data)
+    if settings.arch is None:
         raise ConfigError(
             f"The recipe {recipe.name} names no teacher.",
             "a finished teacher run, or teacher.recipe",
             "Add --teacher RUN, or --teacher.recipe teacher-cpu.",
         )
-    if wanted.arch != "deeplabv3-torchvision":
+    if settings.arch != "deeplabv3-torchvision":
         raise ConfigError(
-            f"A {wanted.arch} that was not fine-tuned has a random head: it teaches noise.",
+            f"A {settings.arch} that was not fine-tuned has a random head: it teaches noise.",
             "teacher.run or teacher.recipe; only deeplabv3-torchvision has pretrained classes",
             "Name one of these, or choose that architecture.",
         )
     logger.warning("the teacher is not fine-tuned: its 21 VOC classes hold no lesion (an ablation)")
-    net = build_model(wanted.arch, wanted.encoder, wanted.encoder_weights or "coco", head="voc")
+    net = build_model(settings.arch, settings.encoder, settings.encoder_weights or "coco", head="voc")
     return net, TeacherRecord(run=None, model=net.spec.to_dict(), fine_tuned=False)
 
 
-def taught_by(data: PreparedData, described: TeacherRecord, folds: int) -> Tensor:
+def make_teacher_mask(data: PreparedData, record: TeacherRecord, folds: int) -> Tensor:
     """Which teacher teaches which image in cross-fitting (Dao et al. 2021, arXiv 2104.09732, section 4).
 
     On the images that it was trained on a teacher says what their masks say, and little else.
 
     Args:
         data: What the student will be trained on.
-        described: What `find_teacher` says of the teachers.
+        record: Of the teachers, from `find_teacher`.
         folds: Number of parts.
 
     Returns:
@@ -89,12 +89,15 @@ def taught_by(data: PreparedData, described: TeacherRecord, folds: int) -> Tenso
         f"Train them: dermdistill train RECIPE --data.fold 0/{folds} --name NAME, up to {folds - 1}/{folds}."
     )
     parts = []
-    for one in described.teachers:
+    for one in record.teachers:
         part, whole = split_fold(one.fold) if one.fold else (None, None)
         if part is None or whole != folds:
-            found = f"without part {one.fold}" if one.fold else "on all parts"
-            wanted = f"teachers that were each trained without one of {folds} parts of the images"
-            raise MismatchError(f"The teacher {one.run} was trained {found}.", wanted, advice)
+            raise MismatchError(
+                f"The teacher {one.run} was trained "
+                + (f"without part {one.fold}." if one.fold else "on all parts."),
+                f"teachers that were each trained without one of {folds} parts of the images",
+                advice,
+            )
         parts.append(part)
     if missing := sorted(set(range(folds)) - set(parts)):
         raise MismatchError(
@@ -136,20 +139,20 @@ def teacher_recipe(recipe: Recipe, fold: int | None = None) -> Recipe:
     return load_recipe(recipe.teacher.recipe, overrides)
 
 
-def check_same_teacher(taught_by: TeacherRecord | None, described: TeacherRecord) -> None:
+def check_same_teacher(before: TeacherRecord | None, now: TeacherRecord) -> None:
     """Refuse to go on with another teacher than a run was begun with.
 
     Args:
-        taught_by: What the run's card says of its teacher.
-        described: What `find_teacher` says of the one that is there now.
+        before: Of the run's card.
+        now: From `find_teacher`, of the one that is there now.
 
     Raises:
         MismatchError: Their weights differ.
     """
-    before, now = _hashes(taught_by), _hashes(described)
-    if before != now:
+    hashes_before, hashes_now = _hashes(before), _hashes(now)
+    if hashes_before != hashes_now:
         raise MismatchError(
-            f"The run was begun with the teacher {_named(before)}, now it is {_named(now)}.",
+            f"The run was begun with the teacher {_named(hashes_before)}, now it is {_named(hashes_now)}.",
             "the same weights, so that the result is that of an unbroken run",
             "Name the teacher of before, or use --overwrite or another --name.",
         )

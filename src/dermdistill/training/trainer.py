@@ -18,7 +18,6 @@ from dermdistill.models.build import LesionNet
 from dermdistill.training.callbacks import EpochLog, QuietBar, ValidationPanel
 from dermdistill.training.checkpoints import BestWeights, Resumable
 from dermdistill.training.feed.loader import EpochBatches, PackDataset
-from dermdistill.training.feed.unlabelled import MixedBatches
 from dermdistill.training.segmentation_task import SegmentationTask
 
 
@@ -27,7 +26,7 @@ def make_trainer(
     run: RunFolder,
     card: ModelCard,
     net: LesionNet,
-    sampler: EpochBatches | MixedBatches,
+    sampler: EpochBatches,
     val_set: PackDataset,
     progress: bool,
 ) -> L.Trainer:

@@ -23,32 +23,33 @@ class ValidationScores:
 
     def add(
         self,
-        where: Tensor,
-        terms: Mapping[str, Tensor],
+        position: Tensor,
         mask: Tensor,
+        losses: Mapping[str, Tensor],
         logits: Tensor,
-        teacher_logits: Tensor | None,
+        teacher_logits: Tensor | None = None,
     ) -> None:
         """Keep the results of one batch.
 
         Args:
-            where: int64 [b], the images' positions.
-            terms: Loss terms [b] by name.
+            position: int64 [b], the images' positions.
             mask: {0, 1} [b, 1, h, w].
-            logits: [b, 1, h, w], as those of the teacher if there is one.
+            losses: Weighted losses [b] by name.
+            logits: [b, 1, h, w].
+            teacher_logits: [b, 1, h, w], if there is a teacher.
         """
-        self._keep("seen", where, torch.ones_like(where))
-        for name, value in terms.items():
-            self._keep(f"loss/{name}", where, value.detach())
-        found = logits > 0
-        self._keep("dice", where, dice_of_masks(found, mask > 0))
+        self._keep("seen", position, torch.ones_like(position))
+        for name, value in losses.items():
+            self._keep(f"loss/{name}", position, value.detach())
+        predicted = logits > 0
+        self._keep("dice", position, dice_of_masks(predicted, mask > 0))
         if teacher_logits is not None:
-            self._keep("agreement", where, dice_of_masks(found, teacher_logits > 0))
-            self._keep("teacher_dice", where, dice_of_masks(teacher_logits > 0, mask > 0))
+            self._keep("agreement", position, dice_of_masks(predicted, teacher_logits > 0))
+            self._keep("teacher_dice", position, dice_of_masks(teacher_logits > 0, mask > 0))
 
-    def _keep(self, name: str, where: Tensor, values: Tensor) -> None:
-        new = torch.zeros(self.count, dtype=torch.float64, device=where.device)
-        self._kept.setdefault(name, new)[where] += values.double()
+    def _keep(self, name: str, position: Tensor, values: Tensor) -> None:
+        new = torch.zeros(self.count, dtype=torch.float64, device=position.device)
+        self._kept.setdefault(name, new)[position] += values.double()
 
     def means(self, over_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Means over the images: loss, dice, jaccard; agreement, teacher_dice if there are; each loss term.
@@ -68,13 +69,13 @@ class ValidationScores:
             )
         dice = kept.pop("dice")
         means = {name: values.mean().item() for name, values in kept.items()}
-        terms = {name: means.pop(name) for name in list(means) if name.startswith("loss/")}
+        losses = {name: means.pop(name) for name in list(means) if name.startswith("loss/")}
         return {
-            "loss": sum(terms.values()),
+            "loss": sum(losses.values()),
             "dice": dice.mean().item(),
             "jaccard": (dice / (2 - dice)).mean().item(),
             **means,
-            **{name.removeprefix("loss/"): value for name, value in terms.items()},
+            **{name.removeprefix("loss/"): value for name, value in losses.items()},
         }
 
 

@@ -16,7 +16,7 @@ from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.exclude import read_exclusions
 from dermdistill.data.prepare.prepare import prepare_folder, prepare_phantom
 from dermdistill.training import run as training
-from dermdistill.training.feed import feed
+from dermdistill.training.feed import training_data
 from smallfiles import write_pairs
 
 COLUMNS = ["image_a", "set_a", "split_a", "image_b", "set_b", "split_b", "crosses", "level"]
@@ -159,7 +159,7 @@ def test_training_leaves_them_out_and_the_card_says_so(tmp_path: Path) -> None:
             "trainer.accelerator": "cpu", "runs_root": str(tmp_path / "runs"),
         },
     )  # fmt: skip
-    rows = feed.train_rows(recipe, data)
+    rows = training_data.train_rows(recipe, data)
     assert set(data.indices("train")) - set(rows) == {data.indices("train")[0]}
     run = training.train(recipe, progress=False)
     card = json.loads((run / "card.json").read_text(encoding="utf-8"))

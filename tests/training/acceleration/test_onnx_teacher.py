@@ -1,4 +1,4 @@
-"""On a CPU the frozen teacher answers by ONNX Runtime: the same answers, and PyTorch's wherever it cannot."""
+"""On a CPU the frozen teacher is run by ONNX Runtime: the same logits, and PyTorch's wherever it cannot."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dermdistill.models.build import build_model
 from dermdistill.models.ensemble import Ensemble
 from dermdistill.training import run as training
 from dermdistill.training.acceleration import onnx_teacher
-from dermdistill.training.acceleration.compile import answer
-from dermdistill.training.acceleration.onnx_teacher import OnnxAnswer, answer_on_cpu
+from dermdistill.training.acceleration.compile import plain_forward
+from dermdistill.training.acceleration.onnx_teacher import OnnxForward, forward_on_cpu
 from tinyruns import tiny
 
 SIZE = 48
@@ -38,32 +38,32 @@ def lively(arch: str, encoder: str | None = None, seed: int = 0) -> Any:
 )
 def test_the_logits_are_pytorchs(arch: str, encoder: str | None) -> None:
     net = fold_batch_norm(lively(arch, encoder)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    found = OnnxAnswer(net, SIZE, 1)
+    found = OnnxForward(net, SIZE, 1)
     for count in (1, 3):
         image = torch.rand(count, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
-        expected = answer(net, image)
+        expected = plain_forward(net, image)
         torch.testing.assert_close(found(net, image), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_several_teachers_answer_as_one() -> None:
+def test_several_teachers_as_one() -> None:
     nets = Ensemble([lively("unet-w4", seed=seed) for seed in (0, 1)])
     image = torch.rand(2, 3, SIZE, SIZE)
-    found = OnnxAnswer(nets, SIZE, 1)(nets, image)
+    found = OnnxForward(nets, SIZE, 1)(nets, image)
     torch.testing.assert_close(found, nets(image), rtol=1e-4, atol=1e-4)
-    chosen = torch.tensor([[False, True], [True, False]])
-    found = OnnxAnswer(nets, SIZE, 1)(nets, image, chosen)
+    member_mask = torch.tensor([[False, True], [True, False]])
+    found = OnnxForward(nets, SIZE, 1)(nets, image, member_mask)
     expected = torch.stack([nets.nets[1](image)[0], nets.nets[0](image)[1]])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_other_sizes_are_pytorchs() -> None:
     net = lively("unet-w4")
-    found = OnnxAnswer(net, SIZE, 1)
+    found = OnnxForward(net, SIZE, 1)
     other = torch.rand(1, 3, 32, 64)
     assert torch.equal(found(net, other), net(other))
 
 
-def test_a_network_without_a_graph_answers_by_pytorch(
+def test_a_network_without_a_graph_is_run_by_pytorch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -71,8 +71,8 @@ def test_a_network_without_a_graph_answers_by_pytorch(
 
     monkeypatch.setattr(onnx_teacher, "trace", refuse)
     caplog.set_level(logging.INFO)
-    assert answer_on_cpu(lively("unet-w4"), SIZE) is answer
-    assert "answers by PyTorch: ONNX has no graph of it (no symbolic of this operator)" in caplog.text
+    assert forward_on_cpu(lively("unet-w4"), SIZE) is plain_forward
+    assert "run by PyTorch: ONNX has no graph of it (no symbolic of this operator)" in caplog.text
 
 
 def test_a_graph_that_differs_is_not_used(
@@ -80,7 +80,7 @@ def test_a_graph_that_differs_is_not_used(
 ) -> None:
     other, real = lively("unet-w4", seed=1), onnx_teacher.trace
     monkeypatch.setattr(onnx_teacher, "trace", lambda _, path, size: real(other, path, size))
-    assert answer_on_cpu(lively("unet-w4"), SIZE) is answer
+    assert forward_on_cpu(lively("unet-w4"), SIZE) is plain_forward
     assert "its ONNX graph differs" in caplog.text
 
 
@@ -96,7 +96,7 @@ def distilled(
     folder = training.distill(tiny("phantom", root, runs_root, **changes), progress=False)
     with (folder / "metrics.csv").open(encoding="utf-8") as stream:
         (row,) = csv.DictReader(stream)
-    return float(row["train_loss"]), "answers by ONNX Runtime" in caplog.text
+    return float(row["train_loss"]), "run by ONNX Runtime" in caplog.text
 
 
 def test_a_student_learns_the_same_from_it(
@@ -108,7 +108,7 @@ def test_a_student_learns_the_same_from_it(
 ) -> None:
     by_torch, said = distilled(root, tmp_path / "torch", teacher, caplog)
     assert not said, "a graph is traced for a training of few steps"
-    monkeypatch.setattr(onnx_teacher, "WORTH_IT", 1)
+    monkeypatch.setattr(onnx_teacher, "MIN_STEPS", 1)
     by_onnx, said = distilled(root, tmp_path / "onnx", teacher, caplog)
     assert said
     assert by_onnx == pytest.approx(by_torch, rel=1e-5)

@@ -1,7 +1,8 @@
-"""Distilling on unlabelled images: which term sees which image, at which size, resumed, over processes."""
+"""Distilling on unlabelled images: which loss sees which image, at which size, resumed, over processes."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -29,7 +30,7 @@ from dermdistill.training import run as training
 from dermdistill.training.checkpoints import Resumable
 from dermdistill.training.distillation_task import DistillationTask
 from dermdistill.training.feed.augmentation import Augment
-from dermdistill.training.feed.loader import Batch
+from dermdistill.training.feed.batch import TrainingBatch
 from tinyruns import SIZE, tiny
 
 
@@ -38,92 +39,86 @@ def task(augment: Augment | None = None, **kd: Any) -> DistillationTask:
     return DistillationTask(
         build_model("unet-w4", norm="group"), build_model("unet-w4", norm="group"),
         augment=augment,
-        supervised=functools.partial(objective.supervised_terms, loss=LossSettings(bce=1.0)),
-        distilled=functools.partial(objective.distilled_terms, kd=KDSettings(**kd)),
+        supervised=functools.partial(objective.supervised_losses, loss=LossSettings(bce=1.0)),
+        distilled=functools.partial(objective.distilled_losses, kd=KDSettings(**kd)),
         make_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
         make_schedule=lambda optimizer: None,
         seed=0, val_count=1,
     )  # fmt: skip
 
 
-def a_batch(labelled: int, unlabelled: int) -> Batch:
+def a_batch(labelled: int, unlabelled: int) -> TrainingBatch:
     generator = torch.Generator().manual_seed(1)
     count = labelled + unlabelled
-    mask = torch.zeros(labelled, 1, SIZE, SIZE, dtype=torch.uint8)
-    mask[:, :, 10:30, 12:40] = 1
-    return {
-        "image": torch.randint(0, 256, (count, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator),
-        "mask": mask,
-        "row": torch.arange(count),
-        "position": torch.arange(labelled),
-    }
+    mask = torch.zeros(count, 1, SIZE, SIZE, dtype=torch.uint8)
+    mask[:labelled, :, 10:30, 12:40] = 1
+    return TrainingBatch(
+        image=torch.rand(count, 3, SIZE, SIZE, generator=generator),
+        mask=mask,
+        has_mask=torch.arange(count) < labelled,
+        row=torch.arange(count),
+        position=torch.arange(count),
+    )
 
 
 def test_masks_count_for_the_labelled_images_and_the_teacher_for_all() -> None:
-    distilling = task(kl=1.0, channel_wise=0.5).train()
-    batch = a_batch(2, 3)
-    image, mask, said = distilling.view(batch)
-    terms, logits, teacher_logits = distilling.terms(image, mask, said, batch["row"])
+    distilling, batch = task(kl=1.0, channel_wise=0.5).train(), a_batch(2, 3)
+    found, logits, teacher_logits = distilling.compute_losses(batch)
     assert teacher_logits is not None
-    assert {name: len(values) for name, values in terms.items()} == {
-        "dice_loss": 2, "bce_loss": 2, "kl_loss": 5, "channel_wise_loss": 5,
-    }  # fmt: skip
-    mask = a_batch(2, 3)["mask"]
     by_hand = {
-        "dice_loss": losses.soft_dice_loss(logits[:2], mask),
-        "bce_loss": losses.bce_loss(logits[:2], mask),
+        "dice_loss": losses.soft_dice_loss(logits[:2], batch.mask[:2]),
+        "bce_loss": losses.bce_loss(logits[:2], batch.mask[:2]),
         "kl_loss": losses.bernoulli_kl_loss(logits, teacher_logits, 2.0),
         "channel_wise_loss": 0.5 * losses.channel_wise_loss(logits, teacher_logits, 4.0),
     }
+    assert found.keys() == by_hand.keys()
     for name, expected in by_hand.items():
-        torch.testing.assert_close(terms[name].mean(), expected, msg=name)
+        torch.testing.assert_close(found[name].mean(), expected, msg=name)
+    assert found["dice_loss"][2:].tolist() == [0, 0, 0]
+    total, means = distilling.mean_losses(batch)
+    torch.testing.assert_close(total, torch.stack(list(by_hand.values())).sum())
+    assert means.keys() == by_hand.keys()
 
 
-def test_the_size_of_a_term_does_not_depend_on_the_share() -> None:
+def test_the_mask_of_an_unlabelled_image_does_not_matter() -> None:
+    distilling, batch = task(kl=1.0, boundary=1.0).train(), a_batch(2, 2)
+    other = dataclasses.replace(batch, mask=batch.mask.clone())
+    other.mask[2:] = 1
+    assert torch.equal(distilling.mean_losses(batch)[0], distilling.mean_losses(other)[0])
+    other.mask[:2] = 1
+    assert not torch.equal(distilling.mean_losses(batch)[0], distilling.mean_losses(other)[0])
+
+
+def test_the_size_of_a_loss_does_not_depend_on_the_share() -> None:
     """The same images over and over as unlabelled ones: every mean is what it was."""
-    distilling = task(kl=1.0).train()
-    few, many = a_batch(2, 2), a_batch(2, 2)
-    few["image"][2:] = few["image"][:2]
-    many["image"] = torch.cat([few["image"], few["image"]])
+    distilling, two = task(kl=1.0).train(), a_batch(2, 0).image
     found = []
-    for batch in (few, many):
-        terms = distilling.terms(*distilling.view(batch), batch["row"])[0]
-        found.append(torch.stack([values.mean() for values in terms.values()]))
+    for times in (1, 3):
+        batch = dataclasses.replace(a_batch(2, 2 * times), image=torch.cat([two] * (1 + times)))
+        found.append(torch.stack(list(distilling.mean_losses(batch)[1].values())))
     torch.testing.assert_close(*found)
 
 
 def test_a_boundary_without_a_mask_is_the_teachers() -> None:
-    distilling = task(kl=0.0, boundary=1.0).train()
-    batch = a_batch(1, 2)
-    image, mask, said = distilling.view(batch)
-    terms, logits, teacher_logits = distilling.terms(image, mask, said, batch["row"])
+    distilling, batch = task(kl=0.0, boundary=1.0).train(), a_batch(1, 2)
+    found, logits, teacher_logits = distilling.compute_losses(batch)
     assert teacher_logits is not None
-    outline = torch.cat([mask, (teacher_logits[1:] > 0).to(torch.uint8)])
+    outline = torch.cat([batch.mask[:1], (teacher_logits[1:] > 0).to(torch.uint8)])
     expected = losses.boundary_kl_loss(logits, teacher_logits, outline, 2.0, 5, reduction="none")
-    torch.testing.assert_close(terms["boundary_loss"], expected)
-
-
-def test_labelled_views_are_those_without_unlabelled_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    distilling = task(Augment())
-    monkeypatch.setattr(DistillationTask, "global_step", 7)
-    monkeypatch.setattr(DistillationTask, "global_rank", 0)
-    mixed, alone = a_batch(3, 2), a_batch(3, 2)
-    alone["image"] = alone["image"][:3]
-    (image, mask, _), (expected, expected_mask, _) = distilling.view(mixed), distilling.view(alone)
-    assert len(image) == 5
-    torch.testing.assert_close(image[:3], expected)
-    assert torch.equal(mask, expected_mask)
+    torch.testing.assert_close(found["boundary_loss"], expected)
 
 
 # The same pictures serve as unlabelled ones: of a phantom made with another seed the names would be equal.
 UNLABELLED = {"data.unlabelled": "phantom", "data.unlabelled_share": 0.6, "data.train_limit": 8}
 
 
+@pytest.mark.parametrize("logits", ["online", "cached"])
 def test_a_run_is_resumed_exactly_and_its_card_tells(
-    root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    logits: str, root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def recipe(where: str) -> Recipe:
-        return tiny("phantom", root, tmp_path / where, **UNLABELLED, **{"teacher.run": str(teacher)})
+        more = {"teacher.run": str(teacher), "teacher.logits": logits}
+        return tiny("phantom", root, tmp_path / where, **UNLABELLED, **more)
 
     unbroken = training.distill(recipe("a"), progress=False)
     rows = read_csv(unbroken / "metrics.csv")
@@ -188,7 +183,7 @@ def test_images_without_masks_serve_and_are_refused_where_masks_are_needed(
         path.rename(path.with_name(f"NEW_{path.name}"))
     prepare_unlabelled("maskless", root, raw / "images", size=SIZE, progress=False)
     more = {"data.unlabelled": "maskless", "data.train_limit": 4, "trainer.epochs": 1}
-    taught = {**more, "kd.boundary": 0.5, "teacher.run": str(teacher)}
+    taught = {**more, "kd.boundary": 0.5, "teacher.run": str(teacher), "teacher.logits": "cached"}
     folder = training.distill(tiny("phantom", root, tmp_path, **taught), progress=False)
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     assert card["dataset"]["unlabelled"]["images"] == 4

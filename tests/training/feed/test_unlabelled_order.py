@@ -15,8 +15,8 @@ from dermdistill.core.errors import DataError
 from dermdistill.core.files import write_csv
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.prepare import prepare_folder, prepare_phantom
-from dermdistill.training.feed.loader import EpochBatches, PackDataset
-from dermdistill.training.feed.unlabelled import MixedBatches, MixedDataset, unlabelled_rows
+from dermdistill.training.feed.loader import EpochBatches, ImageRows, PackDataset
+from dermdistill.training.feed.unlabelled import unlabelled_rows
 
 SIZE = 32
 counts = st.integers(1, 40)
@@ -25,9 +25,11 @@ shares = st.sampled_from([0.1, 0.3, 0.5, 0.8])
 
 def batches(
     count: int, batch: int, unlabelled: int, share: float, *, rank: int = 0, world: int = 1, seed: int = 0
-) -> MixedBatches:
-    order = EpochBatches(count, batch, shuffle=True, seed=seed, rank=rank, world=world)
-    return MixedBatches(order, unlabelled, share)
+) -> EpochBatches:
+    return EpochBatches(
+        count, batch, shuffle=True, seed=seed, rank=rank, world=world, unlabelled=unlabelled,
+        unlabelled_share=share,
+    )  # fmt: skip
 
 
 def beside(found: list[list[int]], labelled: int) -> list[int]:
@@ -65,7 +67,7 @@ def test_seek_goes_on_where_an_unbroken_run_would_be(
     count: int, batch: int, unlabelled: int, share: float, step: int
 ) -> None:
     unbroken = batches(count, batch, unlabelled, share, seed=3)
-    assert len(unbroken) == len(unbroken.labelled)
+    assert len(unbroken) == len(EpochBatches(count, batch, shuffle=True, seed=3))
     whole = list(itertools.chain.from_iterable(list(unbroken) for _ in range(step // len(unbroken) + 2)))
     resumed = batches(count, batch, unlabelled, share, seed=3)
     resumed.seek(step)
@@ -96,8 +98,6 @@ def test_the_order_has_its_own_seed() -> None:
     assert first != beside(list(batches(8, 8, 30, 0.5, seed=1)), 8)
     labelled = EpochBatches(30, 30, shuffle=True, seed=0)
     assert first != next(iter(labelled))[: len(first)], "not the order of the labelled images"
-    with pytest.raises(DataError, match="no unlabelled images"):
-        batches(8, 8, 0, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -123,21 +123,21 @@ def others(root: Path, labelled: PreparedData) -> PreparedData:
     return prepare_folder("others", root, own / "images", own / "masks", size=SIZE, progress=False)
 
 
-def test_a_mixed_batch_has_masks_of_the_labelled_images_alone(
-    labelled: PreparedData, others: PreparedData
-) -> None:
+def test_a_batch_has_masks_of_the_labelled_images_alone(labelled: PreparedData, others: PreparedData) -> None:
     rows, more = labelled.indices("train"), others.indices("train")
-    mixed = MixedDataset(PackDataset(labelled, rows), PackDataset(others, more))
-    assert len(mixed) == len(rows) + len(more)
-    batch = mixed.__getitems__([3, 1, len(rows) + 2, len(rows)])
-    assert batch["image"].shape == (4, 3, SIZE, SIZE)
-    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
-    assert batch["mask"].shape == (2, 1, SIZE, SIZE)
+    images = PackDataset(labelled, rows, ImageRows(others, more))
+    assert len(images) == len(rows) + len(more)
+    batch = images.__getitems__([3, 1, len(rows) + 2, len(rows)])
+    assert batch.image.shape == (4, 3, SIZE, SIZE)
+    assert batch.image.is_contiguous(memory_format=torch.channels_last)
     expected = [*labelled.images[rows[[1, 3]]], *others.images[more[[0, 2]]]]
-    for image, pixels in zip(batch["image"], expected, strict=True):
+    for image, pixels in zip(batch.image, expected, strict=True):
         assert np.array_equal(image.permute(1, 2, 0).numpy(), pixels)
-    assert np.array_equal(batch["mask"][:, 0].numpy(), labelled.masks[rows[[1, 3]]])
-    assert mixed.image_ids(batch) == [
+    assert batch.has_mask.tolist() == [True, True, False, False]
+    assert np.array_equal(batch.mask[:2, 0].numpy(), labelled.masks[rows[[1, 3]]])
+    assert not batch.mask[2:].any()
+    assert batch.row.tolist() == [*rows[[1, 3]], *(len(labelled) + more[[0, 2]])]
+    assert images.image_ids(batch.row) == [
         *(labelled.manifest[row].image_id for row in rows[[1, 3]]),
         *(others.manifest[row].image_id for row in more[[0, 2]]),
     ]
@@ -153,6 +153,13 @@ def test_only_the_training_split_is_taken_less_exclusions(
     rows = unlabelled_rows(others, labelled, tmp_path / "out.csv")
     assert gone not in {others.manifest[row].image_id for row in rows}
     assert len(rows) == len(others.indices("train")) - 1
+
+
+def test_nothing_left_is_refused(labelled: PreparedData, others: PreparedData, tmp_path: Path) -> None:
+    gone = [{"image_id": others.manifest[row].image_id} for row in others.indices("train")]
+    write_csv(tmp_path / "out.csv", gone, ["image_id"])
+    with pytest.raises(DataError, match="no unlabelled images"):
+        unlabelled_rows(others, labelled, tmp_path / "out.csv")
 
 
 def test_a_data_set_may_serve_its_own_training_images(labelled: PreparedData) -> None:

@@ -15,40 +15,43 @@ from torch import Tensor, nn
 from dermdistill.core.errors import TrainingError
 
 
-class Answer(Protocol):
-    """How the logits of a network are computed."""
+class Forward(Protocol):
+    """How the logits of a network are computed: by PyTorch (`plain_forward`), compiled, by ONNX Runtime."""
 
-    def __call__(self, net: Any, image: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """As `answer`."""
+    def __call__(self, net: Any, image: Tensor, member_mask: Tensor | None = None) -> Tensor:
+        """As `plain_forward`."""
 
 
-def answer(net: nn.Module, image: Tensor, chosen: Tensor | None = None) -> Tensor:
+def plain_forward(net: nn.Module, image: Tensor, member_mask: Tensor | None = None) -> Tensor:
     """Logits [b, 1, h, w] of a network.
 
-    Of an `Ensemble`, those of the networks that are ``chosen`` for each image, bool [b, n]; None: of all.
+    Args:
+        net: The network.
+        image: RGB in [0, 1], [b, 3, h, w].
+        member_mask: Of an `Ensemble`, which of its n networks count for which image, bool [b, n]; None: all.
     """
-    logits: Tensor = net(image) if chosen is None else net(image, chosen)
+    logits: Tensor = net(image) if member_mask is None else net(image, member_mask)
     return logits
 
 
-class CompiledAnswer:
-    """`answer`, compiled for full batches; the last, smaller one of an epoch is not worth compiling for.
+class CompiledForward:
+    """`plain_forward`, compiled for full batches; an epoch's last, smaller one is not worth compiling for.
 
     The network itself is untouched: its ``state_dict`` and its class stay what they are.
 
     Args:
         mode: Of ``torch.compile``; ``reduce-overhead`` replays CUDA graphs.
-        batch: Images of a full batch.
+        batch_size: Images of a full batch.
     """
 
-    def __init__(self, mode: str, batch: int) -> None:
-        self.batch = batch
-        self.compiled: Answer = torch.compile(answer, mode=mode, dynamic=False)
+    def __init__(self, mode: str, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.compiled: Forward = torch.compile(plain_forward, mode=mode, dynamic=False)
 
-    def __call__(self, net: nn.Module, image: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """As `answer`."""
-        call: Answer = self.compiled if len(image) == self.batch else answer
-        return call(net, image, chosen)
+    def __call__(self, net: nn.Module, image: Tensor, member_mask: Tensor | None = None) -> Tensor:
+        """As `plain_forward`."""
+        compute: Forward = self.compiled if len(image) == self.batch_size else plain_forward
+        return compute(net, image, member_mask)
 
 
 @contextmanager
@@ -66,9 +69,9 @@ def compiler_errors(mode: str) -> Iterator[None]:
     try:
         yield
     except TorchDynamoException as error:
-        said = " ".join(str(error).split("\n")[:2])
+        message = " ".join(str(error).split("\n")[:2])
         raise TrainingError(
-            f"torch.compile failed: {type(error).__name__}: {said}",
+            f"torch.compile failed: {type(error).__name__}: {message}",
             "a compiler for this device (a C++ compiler for the CPU, Triton for a GPU) and supported layers",
             "Set --trainer.compile off; a begun run can be resumed with it.",
         ) from error

@@ -12,17 +12,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+
+from dermdistill.training.feed.batch import TrainingBatch
 
 logger = logging.getLogger(__name__)
 
-Terms = dict[str, Tensor]
+Compute = Callable[[TrainingBatch], tuple[Tensor, dict[str, Tensor]]]
+"""A batch → the loss, and the named losses that it is the sum of, each one number."""
 
-WORTH_IT = 100
+MIN_STEPS = 100
 """Fewest steps of a training of which one is recorded: that takes three steps and a tenth of a second."""
 _WARM_UP = 3
 """Steps before the recording, in which libraries choose their algorithms and reserve what they need."""
@@ -32,24 +33,23 @@ class Recording:
     """The forward and backward pass of one batch, on the GPU that the batch is on.
 
     Args:
-        compute: The batch → (loss, named terms), each one number. The same operations at every call, on the
-            batch's values, the parameters and buffers alone; nothing in it may wait for the GPU.
+        compute: The same operations at every call, on the batch's values, the parameters and buffers alone;
+            nothing in it may wait for the GPU.
         net: What is trained: its parameters and buffers stay where they are in memory.
-        batch: Tensors, in lists and tuples, None among them. Its values do not matter.
+        batch: Of the shapes to record; its values do not matter.
 
     Raises:
         RuntimeError: Something in it cannot be recorded, or the GPU's memory does not hold it.
     """
 
-    def __init__(self, compute: Callable[..., tuple[Tensor, Terms]], net: nn.Module, batch: Any) -> None:
+    def __init__(self, compute: Compute, net: nn.Module, batch: TrainingBatch) -> None:
         self.compute = compute
         self.parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
-        self.batch = tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, batch)
-        self.places = tree_leaves(self.batch)
+        self.batch = batch.map(torch.clone)
         self.names: list[str] = []
-        with _as_it_was(net, tree_leaves(batch)[0].device), _autocast_without_cache():
+        with _state_restored(net, batch.image.device), _autocast_without_cache():
             self._warm_up()
-            self._forget_gradients()  # so that the recorded pass writes them, and adds to none
+            self._drop_gradients()  # so that the recorded pass writes them, and adds to none
             self._record()
             self.gradients = [parameter.grad for parameter in self.parameters]
 
@@ -64,75 +64,74 @@ class Recording:
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP):
-                self._forget_gradients()
+                self._drop_gradients()
                 self._run()
         torch.cuda.current_stream().wait_stream(side)
 
     def _run(self) -> Tensor:
-        """Loss and terms, in a row; the gradients are the parameters'."""
-        loss, terms = self.compute(*self.batch)
+        """The loss and the named losses, in a row; the gradients are the parameters'."""
+        loss, losses = self.compute(self.batch)
         with torch.autocast("cuda", enabled=False):
             loss.backward()
-        self.names = list(terms)
-        return torch.stack([loss.detach(), *(value.detach() for value in terms.values())])
+        self.names = list(losses)
+        return torch.stack([loss.detach(), *(value.detach() for value in losses.values())])
 
-    def _forget_gradients(self) -> None:
+    def _drop_gradients(self) -> None:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def fits(self, batch: Any) -> bool:
+    def fits(self, batch: TrainingBatch) -> bool:
         """Whether a batch has the recorded one's shapes."""
-        return _shapes(tree_leaves(batch)) == _shapes(self.places)
+        return _shapes(batch) == _shapes(self.batch)
 
-    def replay(self, batch: Any) -> tuple[Tensor, Terms]:
-        """Loss and terms of a batch that `fits`; `give_gradients` then has the gradients."""
-        for place, new in zip(self.places, tree_leaves(batch), strict=True):
-            if isinstance(place, Tensor):
-                place.copy_(new, non_blocking=True)
+    def replay(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The losses of a batch that `fits`; `assign_gradients` then has the gradients."""
+        for recorded, new in zip(self.batch.tensors(), batch.tensors(), strict=True):
+            recorded.copy_(new, non_blocking=True)
         self.graph.replay()
-        loss, *terms = self.values.clone().unbind()  # the next replay writes over them
-        return loss, dict(zip(self.names, terms, strict=True))
+        loss, *losses = self.values.clone().unbind()  # the next replay writes over them
+        return loss, dict(zip(self.names, losses, strict=True))
 
-    def give_gradients(self) -> None:
+    def assign_gradients(self) -> None:
         """Make the gradients of the last replay those of the parameters, without a copy."""
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
             parameter.grad = gradient
 
 
-class Recorder:
-    """Computes training steps: those of full batches from a recording where one is wanted and can be made.
+class CudaGraphStep:
+    """Computes training steps: those of full batches from a recording where one is asked for and can be made.
 
     Args:
-        compute, net: As for `Recording`. ``compute`` takes the images, then all else.
+        compute, net: As for `Recording`.
 
     Attributes:
-        full: Images of the batches to record; 0: of none.
+        batch_size: Images of the batches to record; 0: of none.
     """
 
-    def __init__(self, compute: Callable[..., tuple[Tensor, Terms]], net: nn.Module) -> None:
-        self.compute, self.net, self.full = compute, net, 0
+    def __init__(self, compute: Compute, net: nn.Module) -> None:
+        self.compute, self.net, self.batch_size = compute, net, 0
         self.recording: Recording | None = None
         self._replayed = False
 
-    def __call__(self, *batch: Any) -> tuple[Tensor, Terms]:
-        """Loss and terms of a batch; after a replay `give_gradients` has the gradients too."""
-        if len(batch[0]) == self.full and self.recording is None:
-            self.full = 0  # it is tried once
+    def __call__(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The losses of a batch; after a replay `assign_gradients` has the gradients too."""
+        if len(batch) == self.batch_size and self.recording is None:
+            self.batch_size = 0  # it is tried once
             self._record(batch)
         self._replayed = self.recording is not None and self.recording.fits(batch)
-        return self.recording.replay(batch) if self.recording and self._replayed else self.compute(*batch)
+        return self.recording.replay(batch) if self.recording and self._replayed else self.compute(batch)
 
-    def give_gradients(self) -> bool:
+    def assign_gradients(self) -> bool:
         """Whether the last step was replayed; then its gradients are the parameters' now."""
         if self.recording is not None and self._replayed:
-            self.recording.give_gradients()
+            self.recording.assign_gradients()
         return self._replayed
 
-    def forget(self) -> None:
+    def drop(self) -> None:
         """Drop the recording, and the GPU's memory that it holds."""
         self.recording, self._replayed = None, False
 
-    def _record(self, batch: Any) -> None:
+    def _record(self, batch: TrainingBatch) -> None:
         try:
             self.recording = Recording(self.compute, self.net, batch)
         except RuntimeError as error:  # of CUDA and of torch alike
@@ -142,7 +141,7 @@ class Recorder:
 
 
 @contextmanager
-def _as_it_was(net: nn.Module, device: torch.device) -> Iterator[None]:
+def _state_restored(net: nn.Module, device: torch.device) -> Iterator[None]:
     """Undo what the warm-up's steps do to buffers (running statistics) and to the GPU's generator."""
     buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
     generator = torch.cuda.get_rng_state(device)
@@ -161,5 +160,5 @@ def _autocast_without_cache() -> torch.autocast:
     return torch.autocast("cuda", dtype, enabled=enabled, cache_enabled=False)
 
 
-def _shapes(leaves: list[Any]) -> list[Any]:
-    return [(x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves]
+def _shapes(batch: TrainingBatch) -> list[tuple[torch.Size, torch.dtype]]:
+    return [(tensor.shape, tensor.dtype) for tensor in batch.tensors()]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, TypedDict
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,65 +19,77 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dermdistill.core.errors import TrainingError
 from dermdistill.data.dataset import PreparedData
-from dermdistill.training.acceleration.devices import send
+from dermdistill.training.feed.batch import TrainingBatch, place_on_device
+from dermdistill.training.feed.unlabelled import take_in_passes
 
 
-class Batch(TypedDict):
-    """What one step sees."""
+class ImageRows(NamedTuple):
+    """Some rows of a prepared data set."""
 
-    image: Tensor
-    """uint8 [b, 3, s, s], RGB, channels-last in memory."""
-    mask: Tensor
-    """uint8 {0, 1} [l, 1, s, s], of the first l images; l = b unless there are unlabelled ones."""
-    row: Tensor
-    """int64 [b], rows of the manifest."""
-    position: Tensor
-    """int64 [l], positions in the split: where per-image results are kept."""
+    data: PreparedData
+    rows: NDArray[np.int64]
 
 
-class PackDataset(Dataset[Batch]):
-    """The rows of one split; ``__getitems__`` cuts a whole batch out of the memory map at once.
+class PackDataset(Dataset[TrainingBatch]):
+    """Rows of a prepared data set and, after them, unlabelled ones; whole batches are cut out at once.
 
-    After `keep_on` it cuts it out of the device's memory: then no image passes through the CPU any more.
+    ``__getitems__`` cuts a batch out of the memory map. After `keep_on` it cuts it out of the device's
+    memory: then no image passes through the CPU any more.
+
+    Args:
+        data: The data set.
+        rows: Of its manifest.
+        unlabelled: Rows of the same or another data set whose masks are not read.
+
+    Attributes:
+        rows: int64, by position; those of unlabelled images count on from the end of ``data``'s manifest.
+        row_count: Number of all such rows there could be.
     """
 
-    def __init__(self, data: PreparedData, rows: NDArray[np.int64]) -> None:
-        self.data, self.rows = data, rows
+    def __init__(
+        self, data: PreparedData, rows: NDArray[np.int64], unlabelled: ImageRows | None = None
+    ) -> None:
+        self.data, self.unlabelled = data, unlabelled
+        self.labelled_count, self.row_count = len(rows), len(data)
+        self.rows = rows
+        if unlabelled is not None:
+            self.rows = np.concatenate([rows, len(data) + unlabelled.rows])
+            self.row_count += len(unlabelled.data)
         self._resident: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, position: int) -> Batch:
+    def __getitem__(self, position: int) -> TrainingBatch:
         return self.__getitems__([position])
 
-    def __getitems__(self, positions: list[int]) -> Batch:
+    def __getitems__(self, positions: list[int]) -> TrainingBatch:
         # A sorted read walks the file forwards; the order inside a batch does not matter to any loss.
         order = np.argsort(self.rows[positions])
-        rows, image = self.cut(positions)
-        where = torch.from_numpy(np.asarray(positions)[order])
+        rows, position = self.rows[positions][order], torch.from_numpy(np.asarray(positions)[order])
         if self._resident is None:
-            mask = torch.from_numpy(self.data.masks[rows])
+            image, mask = self._read(rows)
         else:
-            mask = self._resident[1][send(where, image.device)]
-        return {
-            "image": image,
-            "mask": mask.unsqueeze(1),
-            "row": torch.from_numpy(rows),
-            "position": where,
-        }
+            index = place_on_device(position, self._resident[0].device)
+            image, mask = (resident[index] for resident in self._resident)
+        return TrainingBatch(
+            # A permuted NHWC array is what torch calls channels-last: no copy is needed for it.
+            image=image.permute(0, 3, 1, 2),
+            mask=mask.unsqueeze(1),
+            has_mask=torch.from_numpy(rows < len(self.data)),
+            row=torch.from_numpy(rows),
+            position=position,
+        )
 
-    def cut(self, positions: list[int]) -> tuple[NDArray[np.int64], Tensor]:
-        """Rows, ascending, and images (as in `Batch`) of some positions; no mask is read."""
-        order = np.argsort(self.rows[positions])
-        rows = self.rows[positions][order]
-        if self._resident is None:
-            image = torch.from_numpy(self.data.images[rows])
-        else:
-            images = self._resident[0]
-            image = images[send(torch.from_numpy(np.asarray(positions)[order]), images.device)]
-        # A permuted NHWC array is what torch calls channels-last: no copy is needed for it.
-        return rows, image.permute(0, 3, 1, 2)
+    def _read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Images uint8 [n, s, s, 3] and masks [n, s, s] of rows, those with a mask first."""
+        with_mask = rows[rows < len(self.data)]
+        image, mask = self.data.images[with_mask], self.data.masks[with_mask]
+        if self.unlabelled is not None:
+            without = rows[len(with_mask) :] - len(self.data)
+            image = np.concatenate([image, self.unlabelled.data.images[without]])
+            mask = np.concatenate([mask, np.zeros((len(without), *mask.shape[1:]), mask.dtype)])
+        return torch.from_numpy(image), torch.from_numpy(mask)
 
     @property
     def nbytes(self) -> int:
@@ -86,12 +98,15 @@ class PackDataset(Dataset[Batch]):
 
     def keep_on(self, device: torch.device) -> None:
         """Copy the rows' images and masks to the device."""
-        images, masks = (torch.from_numpy(a[self.rows]) for a in (self.data.images, self.data.masks))
-        self._resident = images.to(device), masks.to(device)
+        image, mask = self._read(self.rows)
+        self._resident = image.to(device), mask.to(device)
 
-    def image_ids(self, batch: Mapping[str, Any]) -> list[str]:
-        """Names of a batch's images, in its order; of the batch ``row`` is read."""
-        return [self.data.manifest[row].image_id for row in batch["row"].tolist()]
+    def image_ids(self, row: Tensor) -> list[str]:
+        """Names of images by their rows."""
+        manifest = list(self.data.manifest)
+        if self.unlabelled is not None:
+            manifest += self.unlabelled.data.manifest
+        return [manifest[one].image_id for one in row.tolist()]
 
 
 class EpochBatches(Sampler[list[int]]):
@@ -105,6 +120,13 @@ class EpochBatches(Sampler[list[int]]):
         rank: This process.
         world: Number of processes.
         min_batch: Fewest images a process may get in a training step (2 where batch statistics need it).
+        unlabelled: Number of unlabelled images; their positions follow the labelled ones'.
+        unlabelled_share: Of a step's images, that are unlabelled (more than 0, less than 1).
+
+    An epoch is one pass over the labelled images. Where there are unlabelled ones, each step has its share of
+    them after the labelled ones. They have an order of their own: pass after pass over all of them, drawn
+    from (seed, pass), going on from epoch to epoch. Several processes take equal shares of a step's images,
+    of which together no one is taken twice in a pass.
 
     A training remainder smaller than ``min_batch`` per process joins the batch before it; with several
     processes it is cut to a multiple of their number, so that all take every step. Validation batches
@@ -124,6 +146,8 @@ class EpochBatches(Sampler[list[int]]):
         rank: int = 0,
         world: int = 1,
         min_batch: int = 1,
+        unlabelled: int = 0,
+        unlabelled_share: float = 0.5,
     ) -> None:
         if count < 1:
             raise TrainingError(
@@ -145,6 +169,7 @@ class EpochBatches(Sampler[list[int]]):
             )
         self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
         self.rank, self.world, self.min_batch = rank, world, min_batch
+        self.unlabelled, self.unlabelled_share = unlabelled, unlabelled_share
         self.epoch, self.start = 0, 0
 
     def bounds(self) -> list[tuple[int, int]]:
@@ -155,10 +180,17 @@ class EpochBatches(Sampler[list[int]]):
         return list(itertools.pairwise(edges))
 
     @property
-    def full(self) -> int:
+    def full_batch(self) -> int:
         """Images of this process in a full batch."""
         low, high = self.bounds()[0]
-        return (high - low) // self.world
+        return (high - low + self.unlabelled_beside(high - low)) // self.world
+
+    def unlabelled_beside(self, labelled: int) -> int:
+        """Unlabelled images of a step with so many labelled ones, over all processes; at least one each."""
+        if not self.unlabelled:
+            return 0
+        share, own = self.unlabelled_share, labelled // self.world
+        return max(1, round(own * share / (1 - share))) * self.world
 
     def __len__(self) -> int:
         if self.shuffle:
@@ -177,19 +209,18 @@ class EpochBatches(Sampler[list[int]]):
             yield from (mine[i : i + size] for i in range(0, len(mine), size))
             return
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        beside = [self.unlabelled_beside(high - low) for low, high in self.bounds()]
         start, self.start = self.start, 0
+        taken = self.epoch * sum(beside) + sum(beside[:start])
         self.epoch += 1
-        for low, high in self.bounds()[start:]:
+        for (low, high), size in zip(self.bounds()[start:], beside[start:], strict=True):
             high -= (high - low) % self.world
-            yield order[low:high][self.rank :: self.world].tolist()
+            extra = self.count + take_in_passes(self.unlabelled, taken, size, self.seed)
+            taken += size
+            yield [one for part in (order[low:high], extra) for one in part[self.rank :: self.world].tolist()]
 
 
-def make_loader(data: PreparedData, rows: NDArray[np.int64], sampler: EpochBatches) -> DataLoader[Batch]:
-    """A loader of some rows of a data set."""
-    return loader_of(PackDataset(data, rows), sampler)
-
-
-def loader_of(dataset: Dataset[Batch], sampler: Sampler[list[int]]) -> DataLoader[Batch]:
+def make_loader(dataset: PackDataset, sampler: EpochBatches) -> DataLoader[TrainingBatch]:
     """A loader without worker processes: cutting a batch out of the pack takes well under a millisecond per
     image, less than handing it over from another process would.
     """

@@ -1,4 +1,4 @@
-"""What training is fed: which rows, in which order, labelled and unlabelled; and how the card tells of it."""
+"""What a run is trained on: which rows, labelled and unlabelled, in which order; what its card says of it."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.exclude import Exclusions, read_exclusions
 from dermdistill.data.prepare.prepare import ensure_prepared
 from dermdistill.data.prepare.split import part_of
-from dermdistill.training.feed.loader import Batch, EpochBatches, PackDataset, loader_of
-from dermdistill.training.feed.unlabelled import MixedBatches, MixedDataset, unlabelled_rows
+from dermdistill.training.feed.batch import TrainingBatch
+from dermdistill.training.feed.loader import EpochBatches, ImageRows, PackDataset, make_loader
+from dermdistill.training.feed.unlabelled import unlabelled_rows
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Feed:
+class TrainingData:
     """The training images of one run."""
 
-    loader: DataLoader[Batch]
-    sampler: EpochBatches | MixedBatches
+    images: PackDataset
+    loader: DataLoader[TrainingBatch]
+    sampler: EpochBatches
     """Of the loader; its length is the steps of an epoch."""
-    labelled: int
-    unlabelled: int
     facts: dict[str, Any]
     """The data set, for the model card."""
 
 
-def find_unlabelled(recipe: Recipe, data: PreparedData, *, progress: bool) -> PackDataset | None:
+def find_unlabelled(recipe: Recipe, data: PreparedData, *, progress: bool) -> ImageRows | None:
     """The unlabelled images that a recipe names, checked against its data set; their pack is made if need be.
 
     Raises:
@@ -46,12 +46,12 @@ def find_unlabelled(recipe: Recipe, data: PreparedData, *, progress: bool) -> Pa
     if recipe.data.unlabelled is None:
         return None
     others = ensure_prepared(recipe.data.unlabelled, recipe.data.root, recipe.data.size, progress=progress)
-    return PackDataset(others, unlabelled_rows(others, data, recipe.data.exclude))
+    return ImageRows(others, unlabelled_rows(others, data, recipe.data.exclude))
 
 
-def make_feed(
-    recipe: Recipe, data: PreparedData, min_batch: int, unlabelled: PackDataset | None = None
-) -> Feed:
+def make_training_data(
+    recipe: Recipe, data: PreparedData, min_batch: int, unlabelled: ImageRows | None = None
+) -> TrainingData:
     """The batches of a recipe.
 
     Args:
@@ -64,7 +64,8 @@ def make_feed(
         TrainingError: A step cannot have ``min_batch`` images per process.
     """
     rows = train_rows(recipe, data)
-    rank, world = world_of(recipe)
+    rank, world = rank_and_world_size(recipe)
+    images, facts = PackDataset(data, rows, unlabelled), _data_facts(recipe, data)
     sampler = EpochBatches(
         len(rows),
         recipe.data.batch_size,
@@ -73,34 +74,33 @@ def make_feed(
         rank=rank,
         world=world,
         min_batch=min_batch,
+        unlabelled=len(images) - len(rows),
+        unlabelled_share=recipe.data.unlabelled_share,
     )
-    labelled, facts = PackDataset(data, rows), _trained_on(recipe, data)
-    if unlabelled is None:
-        return Feed(loader_of(labelled, sampler), sampler, len(rows), 0, facts)
-    count, others = len(unlabelled), unlabelled.data
-    batches = MixedBatches(sampler, count, recipe.data.unlabelled_share)
-    loader = loader_of(MixedDataset(labelled, unlabelled), batches)
-    told = {"name": others.name, "fingerprint": others.fingerprint, "images": count}
-    return Feed(loader, batches, len(rows), count, facts | {"unlabelled": told})
+    if unlabelled is not None:
+        others = unlabelled.data
+        about = {"name": others.name, "fingerprint": others.fingerprint, "images": len(unlabelled.rows)}
+        facts["unlabelled"] = about
+    return TrainingData(images, make_loader(images, sampler), sampler, facts)
 
 
-def place(loader: DataLoader[Batch], device: torch.device, wanted: str) -> None:
-    """Put a loader's images where the device gets at them soonest; see ``data.on_device``.
+def place_images(loader: DataLoader[TrainingBatch], device: torch.device, on_device: str) -> None:
+    """Put a loader's images where the device gets at them soonest; ``on_device`` as ``data.on_device``.
 
     On a GPU they stay there as a whole, or each batch is copied from pinned memory, which waits for nothing.
     """
-    dataset = cast("PackDataset | MixedDataset", loader.dataset)
-    if wanted == "auto" and device.type == "cuda":
+    dataset = cast("PackDataset", loader.dataset)
+    if on_device == "auto" and device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        wanted = "always" if dataset.nbytes <= free // 4 else "never"
-    if wanted == "always":
+        on_device = "always" if dataset.nbytes <= free // 4 else "never"
+    if on_device == "always":
         dataset.keep_on(device)
         logger.info("%d MB of images and masks stay on %s", dataset.nbytes // 10**6, device)
     else:
         loader.pin_memory = device.type == "cuda"
 
 
-def world_of(recipe: Recipe) -> tuple[int, int]:
+def rank_and_world_size(recipe: Recipe) -> tuple[int, int]:
     """(rank, number of processes), before Lightning has started them."""
     world = recipe.trainer.devices * recipe.trainer.num_nodes
     return (run_folder.process_rank() if world > 1 else 0), world
@@ -128,7 +128,7 @@ def _exclusions(recipe: Recipe, data: PreparedData) -> Exclusions | None:
     return read_exclusions(recipe.data.exclude, [data.name]) if recipe.data.exclude is not None else None
 
 
-def _trained_on(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
+def _data_facts(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
     """The data set for the card; with ``data.exclude`` also how many images it took out, and its hash;
     with ``data.fold`` the part that was left out."""
     facts: dict[str, Any] = {"name": data.name, "fingerprint": data.fingerprint}
