@@ -13,9 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from dermdistill.config import Recipe, differences, parse_recipe, to_tree
+from dermdistill.config import Recipe, differences, parse_recipe, read_yaml, to_tree
 from dermdistill.config.old_keys import removed_settings
 from dermdistill.core.errors import MismatchError, UsageError
 from dermdistill.core.files import read_csv, write_yaml
@@ -128,13 +126,13 @@ def read_config(folder: Path) -> Recipe:
             "a folder with config.yaml in it",
             "Name a folder that train, distill or study made (below runs, as a rule).",
         )
-    return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    return parse_recipe(read_yaml(path), str(path))
 
 
 def check_same(recipe: Recipe, run: RunFolder) -> None:
     """Raise MismatchError where a run was begun with settings that give another result."""
     begun_with = read_config(run.path)
-    gone = removed_settings(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+    gone = removed_settings(read_yaml(run.config))
     changed = {name: (value, "gone from this version") for name, value in gone.items()} | {
         k: v for k, v in differences(begun_with, recipe).items() if k not in MAY_CHANGE
     }

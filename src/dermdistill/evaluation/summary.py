@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dermdistill.core import numbers
 from dermdistill.evaluation.inter_rater import InterRaterAgreement
 from dermdistill.evaluation.per_image import MEASURES, PerImage, bounds_of
 from dermdistill.evaluation.subgroups import by_subgroup
@@ -66,25 +67,25 @@ class Summary:
             lines.append(
                 f"  {title:<20}{unit * s.mean:6.2f}   95 % CI {unit * s.low:.2f} to {unit * s.high:.2f}"
             )
-        lines.append(f"  {'calibration (ECE)':<20}{100 * self.calibration['ece']:6.2f} %")
+        lines.append(f"  {'calibration (ECE)':<20}{numbers.percent(self.calibration['ece']):>6} %")
         if self.agreement:
             a = self.agreement
             text = f"Dice with {a['teacher']}'s masks"
-            lines.append(f"  {'agreement, teacher':<20}{100 * a['dice']['mean']:6.2f}   {text}")
+            lines.append(f"  {'agreement, teacher':<20}{numbers.percent(a['dice']['mean']):>6}   {text}")
         if self.inter_rater_agreement:
             h = self.inter_rater_agreement
-            text = f"95 % CI {100 * h.low:.2f} to {100 * h.high:.2f}, n {h.n}"
+            text = f"95 % CI {numbers.span(h)}, n {h.n}"
             text += "" if h.comparable else f" ({h.note})"
-            lines.append(f"  {'human, human':<20}{100 * h.mean:6.2f}   {text}")
+            lines.append(f"  {'human, human':<20}{numbers.percent(h.mean):>6}   {text}")
         lines.append(f"  {self.failures['rule']}: {self.failures['count']} images")
         for subgroup in self.by_subgroup.values():
             lines.append(f"  {subgroup['label']}")
             for level in subgroup["levels"]:
-                s = level["dice_per_image_mean"]
+                dice = Interval(**level["dice_per_image_mean"])
                 small = "   (few images)" if level["small"] else ""
                 lines.append(
-                    f"    {level['level']:<26} Dice {100 * s['mean']:6.2f} ({100 * s['low']:.2f} to "
-                    f"{100 * s['high']:.2f})   n {level['n']}{small}"
+                    f"    {level['level']:<26} Dice {numbers.percent(dice.mean):>6} ({numbers.span(dice)})"
+                    f"   n {level['n']}{small}"
                 )
         lines.append(f"  written to {self.folder}")
         return "\n".join(lines)

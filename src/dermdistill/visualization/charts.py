@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dermdistill.core.files import atomic_path
+from dermdistill.core.numbers import file_size
 from dermdistill.metrics.intervals import Interval
 
 _INK, _GRID = "#222222", "#DDDDDD"
@@ -35,7 +36,7 @@ def dice_latency(path: Path, points: Sequence[Point], title: str, first: str) ->
         axes.errorbar(
             [ratio], [mean], yerr=bar, fmt=_MARKERS[place % len(_MARKERS)], color=colour, ecolor=colour,
             elinewidth=1.2, capsize=3, markersize=8, zorder=3,
-            label=f"{name}\n{ratio:.2f} ×, Dice {mean:.2f}" + (f", {size / 1e6:.2f} MB" if size else ""),
+            label=f"{name}\n{ratio:.2f} ×, Dice {mean:.2f}" + (f", {file_size(size)}" if size else ""),
         )  # fmt: skip
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0.6), max(high, 1.7))

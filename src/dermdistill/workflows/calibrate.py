@@ -25,6 +25,7 @@ from tqdm import tqdm
 from dermdistill.artifacts.card import ModelCard, OutlineCalibration, timestamp
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import atomic_path, hash_file
+from dermdistill.core.numbers import percent, signed
 from dermdistill.data.prepare.pairing import Pair, listed, pair_folders
 from dermdistill.imaging import read_mask
 from dermdistill.inference.backends import SHIPPED
@@ -100,11 +101,10 @@ def calibrate(
     curves = measure(predictor, pairs, threshold, progress=progress)
     found = fit(curves, predictor.card, threshold, _hash_pairs(pairs))
     if found.gain.low <= 0:
-        low, high = 100 * found.gain.low, 100 * found.gain.high
         raise DataError(
-            f"With these {len(pairs)} masks no gain can be told from 0: Dice {100 * found.before.mean:.2f} "
-            f"before, {100 * found.after.mean:.2f} after (95 % interval of the difference {low:+.2f} to "
-            f"{high:+.2f} points). Nothing was written.",
+            f"With these {len(pairs)} masks no gain can be told from 0: Dice {percent(found.before.mean)} "
+            f"before, {percent(found.after.mean)} after (95 % interval of the difference "
+            f"{signed(found.gain.low)} to {signed(found.gain.high)} points). Nothing was written.",
             "a difference whose interval lies above 0",
             "Keep the student as it is: as far as these masks tell, it draws as you do.",
         )
@@ -234,14 +234,14 @@ def describe(found: Calibrated) -> str:
     """The result in words, several lines."""
     card, calibration = found.card, found.card.calibration
     assert calibration is not None
-    percent = 100 * abs(calibration.area_ratio - 1)
+    change = percent(abs(calibration.area_ratio - 1), 0)
     way = "tighter" if calibration.area_ratio < 1 else "wider"
     size = "smaller" if calibration.area_ratio < 1 else "larger"
-    gain = 100 * found.gain.mean
     return (
-        f"{calibration.images} pictures with masks. Dice before {100 * found.before.mean:.2f}, after "
-        f"{100 * found.after.mean:.2f}, each picture drawn by what the others taught: {gain:+.2f} points "
-        f"(95 % interval {100 * calibration.gain_low:+.2f} to {100 * calibration.gain_high:+.2f}).\n"
-        f"Outlines are drawn {way} from now on: areas {percent:.0f} % {size} "
+        f"{calibration.images} pictures with masks. Dice before {percent(found.before.mean)}, after "
+        f"{percent(found.after.mean)}, each picture drawn by what the others taught: "
+        f"{signed(found.gain.mean)} points (95 % interval {signed(calibration.gain_low)} to "
+        f"{signed(calibration.gain_high)}).\n"
+        f"Outlines are drawn {way} from now on: areas {change} % {size} "
         f"(threshold {calibration.threshold_before:.2f} → {card.threshold:.2f})."
     )

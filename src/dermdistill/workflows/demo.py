@@ -12,6 +12,7 @@ from pathlib import Path
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.config import load_recipe
 from dermdistill.core.errors import UsageError
+from dermdistill.core.numbers import interval, percent, whole
 from dermdistill.data.prepare.prepare import prepare_phantom
 from dermdistill.evaluation.evaluate import evaluate
 from dermdistill.evaluation.gallery import figure_of_run
@@ -92,6 +93,6 @@ def _table(summaries: dict[str, Summary], cards: dict[str, ModelCard]) -> str:
     lines = [f"{'':<15}{'parameters':>12}   {'test Dice (95 % CI)':<26}{'Jaccard':>8}"]
     for arm, summary in summaries.items():
         dice, jaccard = summary.scores["dice_per_image_mean"], summary.scores["jaccard_per_image_mean"]
-        interval = f"{100 * dice.mean:.2f} ({100 * dice.low:.2f} to {100 * dice.high:.2f})"
-        lines.append(f"{arm:<15}{cards[arm].parameters:>12,}   {interval:<26}{100 * jaccard.mean:>8.2f}")
+        score = interval(dice, between=" to ")
+        lines.append(f"{arm:<15}{whole(cards[arm].parameters):>12}   {score:<26}{percent(jaccard.mean):>8}")
     return "\n".join(lines)

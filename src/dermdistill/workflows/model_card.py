@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dermdistill.artifacts.card import ModelCard, TeacherRecord
+from dermdistill.core.numbers import file_size, percent, span
+from dermdistill.metrics.intervals import Interval
 
 METRICS = {
     "dice_per_image_mean": "Dice",
@@ -65,9 +67,9 @@ def to_markdown(
 def _facts(card: ModelCard, file: str, size: int) -> str:
     about = card.export or {}
     rows = [
-        ("File", f"`{file}`, {size / 1e6:.2f} MB, ONNX opset {about.get('opset', '?')}, {about['precision']}")
+        ("File", f"`{file}`, {file_size(size)}, ONNX opset {about.get('opset', '?')}, {about['precision']}")
         if about
-        else ("File", f"`{file}`, {size / 1e6:.2f} MB"),
+        else ("File", f"`{file}`, {file_size(size)}"),
         ("Network", f"{_network(card.model)}, {card.parameters:,} parameters"),
         ("Input", f"`image` float32 [n, 3, {card.input_size}, {card.input_size}], RGB in [0, 1]"),
         ("Output", f"`logits` float32 [n, 1, {card.input_size}, {card.input_size}]; σ(logit) is the "
@@ -161,16 +163,15 @@ def _exported(card: ModelCard) -> str:
     lines = [
         "## Export",
         f"Held against PyTorch on {parity['dice_drop']['n']} validation images: largest logit difference "
-        f"{parity['logit_difference']:.1e}, {100 * parity['changed_pixels']:.3f} % of the pixels change.",
+        f"{parity['logit_difference']:.1e}, {percent(parity['changed_pixels'], 3)} % of the pixels change.",
     ]
     if int8 := about.get("int8"):
-        drop = int8["dice_drop"]
+        drop = Interval(**int8["dice_drop"])
         verdict = "within" if int8["reached"] else "MISSING"
         lines.append(
             f"The int8 file ({int8['step']}, calibrated on {int8['calibration_images']} training images) "
-            f"loses {100 * drop['mean']:.2f} Dice points on validation (paired, 95 % CI "
-            f"{100 * drop['low']:.2f} to {100 * drop['high']:.2f}), {verdict} the goal of "
-            f"{100 * int8['goal']:.1f}."
+            f"loses {percent(drop.mean)} Dice points on validation (paired, 95 % CI "
+            f"{span(drop)}), {verdict} the goal of {percent(int8['goal'], 1)}."
         )
     return "\n\n".join(lines)
 
@@ -179,7 +180,7 @@ def _latency(bench: Mapping[str, Any]) -> str:
     rows = [
         (
             model["name"],
-            f"{model['bytes'] / 1e6:.2f} MB" if model.get("bytes") else "–",
+            file_size(model.get("bytes")),
             f"{model['latency']['1x1']['median_ms']:.1f} ms",
             f"{model['ratio']:.2f}",
         )
@@ -215,7 +216,8 @@ def _limits(card: ModelCard, data: Mapping[str, Any]) -> str:
 
 
 def _percent(interval: Mapping[str, Any]) -> tuple[str, str]:
-    return f"{100 * interval['mean']:.2f}", f"{100 * interval['low']:.2f} to {100 * interval['high']:.2f}"
+    value = Interval(**interval)
+    return percent(value.mean), span(value)
 
 
 def _network(model: Mapping[str, Any]) -> str:
