@@ -25,7 +25,8 @@ CHILD = """
 import json, sys, time
 from pathlib import Path
 model, small, large, threads, task, out = json.loads(sys.argv[1])
-from dermdistill.inference.predictor import Predictor, write_outputs
+from dermdistill.inference.folder import predict_files
+from dermdistill.inference.predictor import Predictor
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
@@ -34,7 +35,7 @@ predictor(Path(small))
 print(json.dumps({"ready": time.time(), "cpu": time.process_time()}), flush=True)
 before, start, used = peak(), time.perf_counter(), time.process_time()
 if task == "files":
-    list(write_outputs(Path(out), predictor.predict_many([Path(large)]), progress=False))
+    list(predict_files(predictor, [Path(large)], Path(out)))
 elif task == "outline":
     predictor(Path(large)).to_json()
 elif task != "first":

@@ -25,7 +25,12 @@ from tqdm import tqdm
 
 from dermdistill.data.prepare.phantom import make_phantom
 from dermdistill.data.prepare.prepare import ensure_prepared
-from dermdistill.inference.input_checks import Look, fit_from_looks, mask_statistics, picture_statistics
+from dermdistill.inference.input_checks import (
+    InputChecks,
+    fit_from_checks,
+    mask_statistics,
+    picture_statistics,
+)
 from dermdistill.inference.predictor import Predictor
 from dermdistill.inference.reference_statistics import FALSE_ALARM
 
@@ -40,12 +45,12 @@ TAILS = {
 }  # 1: upper
 
 
-def looks(predictor: Predictor, pictures: Iterable[np.ndarray], title: str) -> list[Look]:
+def looks(predictor: Predictor, pictures: Iterable[np.ndarray], title: str) -> list[InputChecks]:
     """What the warnings are judged by, for each picture."""
-    return [predictor(picture).look for picture in tqdm(pictures, desc=title, leave=False)]
+    return [predictor(picture).checks for picture in tqdm(pictures, desc=title, leave=False)]
 
 
-def share(found: list[Look], threshold: float, code: str) -> float:
+def share(found: list[InputChecks], threshold: float, code: str) -> float:
     """Share of pictures that are warned of, by one code or (``any``) by any."""
     codes = [{warning.code for warning in look.warnings(threshold)} for look in found]
     return float(np.mean([bool(each) if code == "any" else code in each for each in codes]))
@@ -66,7 +71,7 @@ def main() -> None:
     threshold = predictor.card.threshold
 
     train = looks(predictor, data.images[data.indices("train")], "train")
-    reference = fit_from_looks(train, threshold)
+    reference = fit_from_checks(train, threshold)
     predictor.card = predictor.card.model_copy(update={"reference": reference})
     result: dict[str, Any] = {"model": predictor.model, "reference_limit": reference["limit"]}
     result["limits"] = limits(train, threshold)
@@ -91,7 +96,7 @@ def main() -> None:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def limits(train: list[Look], threshold: float) -> dict[str, float]:
+def limits(train: list[InputChecks], threshold: float) -> dict[str, float]:
     """The quantile of each statistic on the training split that FALSE_ALARM of it lies beyond."""
     table = [{**picture_statistics(look.image), **mask_statistics(look.prob, threshold)} for look in train]
     return {
@@ -100,7 +105,9 @@ def limits(train: list[Look], threshold: float) -> dict[str, float]:
     }
 
 
-def false_alarms(good: dict[str, list[Look]], masks: Any, data: Any, threshold: float) -> dict[str, Any]:
+def false_alarms(
+    good: dict[str, list[InputChecks]], masks: Any, data: Any, threshold: float
+) -> dict[str, Any]:
     """Share of good pictures that each warning is given for; cut lesions by what the true mask says."""
     codes = (
         "blur", "underexposed", "overexposed", "no_lesion", "several_lesions", "not_dermoscopy", "any",

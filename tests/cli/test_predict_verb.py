@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,14 +42,48 @@ def test_results_are_those_that_were_asked_for(
     assert "dark.png: blur: The picture" in told.err
     assert "2 of 2 images segmented" in told.err
     assert {path.name for path in out.iterdir()} == {
-        "clean_mask.png", "dark_mask.png", "clean.geojson", "dark.geojson", "coco.json", "predictions.csv",
-        "predictions.jsonl",
+        "clean_mask.png", "dark_mask.png", "clean.geojson", "dark.geojson", "coco.json", "coco.jsonl",
+        "predictions.csv", "predictions.jsonl",
     }  # fmt: skip
     with (out / "predictions.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     for row, line in zip(rows, lines, strict=True):
         assert float(row["area_mm2"]) == pytest.approx(line["measures"]["area_px"] * 0.05**2, abs=1e-4)
         assert row["warnings"].split() == [warning["code"] for warning in line["warnings"]]
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_work(
+    photos: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    for number in range(6):
+        (photos / f"more{number}.jpg").write_bytes((photos / "clean.jpg").read_bytes())
+    out = tmp_path / "out"
+    command = f"dermdistill predict {photos} --model {tiny_onnx} --out {out} --outputs mask"
+    code = f"import sys; from dermdistill import cli; sys.exit(cli.main({command.split()[1:]!r}))"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f'"{sys.executable}" -c "$CODE" | head -1'],
+        env={**os.environ, "CODE": code}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["path"].endswith("clean.jpg")
+    assert "8 of 8 images segmented" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    assert len(list(out.glob("*_mask.png"))) == 8
+
+
+def test_resume_leaves_out_what_is_there(
+    photos: Path, tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--model", str(tiny_onnx), "--out", str(tmp_path / "out"), "--workers", "2", "--resume"]
+    assert cli.main(["predict", str(photos / "clean.jpg"), *asked]) == 0
+    capsys.readouterr()
+    assert cli.main(["predict", str(photos), *asked]) == 0
+    told = capsys.readouterr()
+    assert [Path(json.loads(line)["path"]).name for line in told.out.splitlines()] == ["dark.png"]
+    assert "1 of 2 images segmented" in told.err
+    assert "1 there already" in told.err
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [Path(json.loads(line)["path"]).name for line in lines] == ["clean.jpg", "dark.png"]
 
 
 def test_strict_makes_a_warning_fail_and_writes_all_the_same(
@@ -80,6 +115,8 @@ def test_views_tell_their_disagreement(photos: Path, tiny_onnx: Path, tmp_path: 
         (["--mm-per-pixel", "0"], "impossible"),
         (["--threads", "0"], "0 threads"),
         (["--batch-size", "0"], "--batch-size is 0"),
+        (["--workers", "0"], "--workers is 0"),
+        (["--workers", "many"], "--workers is many"),
     ],
 )
 def test_wrong_usage_ends_with_2(
@@ -128,7 +165,8 @@ def test_a_large_photograph_is_quick_and_takes_little_memory(tiny_onnx: Path, tm
     code = """
 import json, resource, sys, time
 from pathlib import Path
-from dermdistill.inference.predictor import Predictor, write_outputs
+from dermdistill.inference.folder import predict_files
+from dermdistill.inference.predictor import Predictor
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 predictor = Predictor(sys.argv[1], threads=1)
@@ -136,7 +174,7 @@ predictor.backend(__import__("numpy").zeros((1, 3, 64, 64), "float32"))
 before, start = peak(), time.process_time()
 predictor(Path(sys.argv[2])).to_json()
 alone = peak() - before, time.process_time() - start
-list(write_outputs(Path(sys.argv[3]), predictor.predict_many([Path(sys.argv[2])]), progress=False))
+list(predict_files(predictor, [Path(sys.argv[2])], Path(sys.argv[3])))
 print(json.dumps([*alone, peak() - before]))
 """
     arguments = [str(tiny_onnx), str(tmp_path / "large.jpg"), str(tmp_path / "out")]

@@ -10,7 +10,7 @@ import shapely
 from PIL import Image, ImageDraw
 
 from dermdistill.inference import formats
-from dermdistill.inference.input_checks import Look
+from dermdistill.inference.input_checks import InputChecks
 from dermdistill.inference.prediction import Prediction
 
 
@@ -26,9 +26,8 @@ def field() -> np.ndarray:
 
 
 def prediction(prob: np.ndarray, threshold: float = 0.5) -> Prediction:
-    look = Look(np.full((256, 256, 3), 200, np.uint8), prob, None)
-    mask = (prob > threshold).astype(np.uint8)
-    return Prediction(mask, prob, {"recipe": "r", "weights_sha256": "ab"}, threshold, look)
+    checks = InputChecks(np.full((256, 256, 3), 200, np.uint8), prob, None)
+    return Prediction(*prob.shape, {"recipe": "r", "weights_sha256": "ab"}, threshold, checks)
 
 
 def iou(one: np.ndarray, two: np.ndarray) -> float:
@@ -65,11 +64,9 @@ def test_coco_is_the_mask_for_pycocotools() -> None:
 
     masks = {"a.png": prediction(field()), "b.png": prediction(field()[:, ::-1], 0.3),
              "none.png": prediction(np.zeros((40, 50), np.float32))}  # fmt: skip
-    collected = formats.Coco()
-    for name, each in masks.items():
-        collected.add(each, name)
+    collected = formats.coco(formats.coco_image(each, name) for name, each in masks.items())
     coco = COCO()
-    coco.dataset = json.loads(json.dumps(collected.to_json(), allow_nan=False))
+    coco.dataset = json.loads(json.dumps(collected, allow_nan=False))
     coco.createIndex()
     assert [image["file_name"] for image in coco.loadImgs(coco.getImgIds())] == list(masks)
     for image in coco.loadImgs(coco.getImgIds()):

@@ -19,7 +19,9 @@ from dermdistill.core.errors import DataError, MismatchError, UsageError, Weight
 from dermdistill.core.files import read_json
 from dermdistill.data.prepare.prepare import prepare_folder
 from dermdistill.evaluation import evaluate as evaluation
-from dermdistill.inference.predictor import Predictor, find_images, write_outputs
+from dermdistill.imaging.find import find_images
+from dermdistill.inference.folder import predict_files
+from dermdistill.inference.predictor import Predictor
 from dermdistill.models.torch_backend import TorchBackend, load_run
 from dermdistill.training import run as training
 
@@ -71,8 +73,8 @@ def test_broken_files_are_reported_and_nothing_is_overwritten(tmp_path: Path) ->
     (tmp_path / "a" / "broken.jpg").write_bytes(b"no image")
     paths = find_images([tmp_path / "a", tmp_path / "b", str(tmp_path / "*" / "*.png")])
     assert len(paths) == 3
-    predictions = Predictor.from_backend(CARD, darkness).predict_many(paths, batch_size=2)
-    lines = list(write_outputs(tmp_path / "out", predictions, total=3, progress=False))
+    predictor = Predictor.from_backend(CARD, darkness)
+    lines = list(predict_files(predictor, paths, tmp_path / "out", batch_size=2))
     assert sum(isinstance(line, DataError) for line in lines) == 1
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from dermdistill import imaging
 from dermdistill.artifacts.card import make_card
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import read_csv, read_json
-from dermdistill.inference.input_checks import fit_from_looks
-from dermdistill.inference.predictor import Predictor, find_images, write_outputs
+from dermdistill.imaging.find import LINES, find_images
+from dermdistill.inference.folder import choose_workers, predict_files
+from dermdistill.inference.input_checks import fit_from_checks
+from dermdistill.inference.predictor import Predictor
 from dermdistill.inference.reference_statistics import MIN_IMAGES
 from dermdistill.inference.writers import COCO, KINDS, OUTLINE, TABLE, read_kinds
 
@@ -71,11 +74,7 @@ def test_results_of_an_earlier_call_are_not_taken_for_photos(tmp_path: Path) -> 
     for _ in range(2):
         found = find_images([tmp_path])
         assert [path.name for path in found] == ["lesion.png"]
-        list(
-            write_outputs(
-                tmp_path / "out", Predictor.from_backend(CARD, Darkness()).predict_many(found), progress=False
-            )
-        )
+        list(predict_files(Predictor.from_backend(CARD, Darkness()), found, tmp_path / "out"))
     assert len(find_images([tmp_path / "out"])) == 2  # asked for by name
 
 
@@ -83,9 +82,9 @@ def test_a_file_of_the_users_is_never_overwritten(tmp_path: Path) -> None:
     save(tmp_path / "lesion.png", picture(30))
     truth = save(tmp_path / "lesion_mask.png", np.full((60, 90), 255, np.uint8))
     before = truth.read_bytes()
-    predictions = Predictor.from_backend(CARD, Darkness()).predict_many([tmp_path / "lesion.png"])
+    predictor = Predictor.from_backend(CARD, Darkness())
     with pytest.raises(UsageError, match="where the results are to go"):
-        list(write_outputs(tmp_path / "." / ".." / tmp_path.name, predictions, progress=False))
+        list(predict_files(predictor, [tmp_path / "lesion.png"], tmp_path / "." / ".." / tmp_path.name))
     assert truth.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -116,18 +115,24 @@ def test_batches_mix_sizes_and_broken_files_and_keep_the_order(tmp_path: Path, b
 
 def test_an_image_that_breaks_before_its_overlay_is_reported_and_skipped(tmp_path: Path) -> None:
     paths = [save(tmp_path / "in" / f"{i}.png", picture(30)) for i in range(3)]
-    predictions = list(Predictor.from_backend(CARD, Darkness()).predict_many(paths))
-    paths[1].write_bytes(b"gone")
-    lines = list(write_outputs(tmp_path / "out", predictions, progress=False))
+    paths[1] = tmp_path / "in" / "1.jpg"
+    Image.fromarray(picture(300, 2000, 1500)).save(paths[1])  # its decoder shrinks it: it is opened again
+
+    class Vanishing(Darkness):
+        def __call__(self, batch: np.ndarray) -> np.ndarray:
+            paths[1].write_bytes(b"gone")
+            return super().__call__(batch)
+
+    lines = list(
+        predict_files(Predictor.from_backend(CARD, Vanishing()), paths, tmp_path / "out", batch_size=3)
+    )
     assert [isinstance(line, DataError) for line in lines] == [False, True, False]
     assert not (tmp_path / "out" / "1_mask.png").exists()
 
 
 def test_the_line_of_json_says_what_the_mask_says(tmp_path: Path) -> None:
     path = save(tmp_path / "in" / "lésion.png", picture(30))
-    (line,) = write_outputs(
-        tmp_path / "out", Predictor.from_backend(CARD, Darkness()).predict_many([path]), progress=False
-    )
+    (line,) = predict_files(Predictor.from_backend(CARD, Darkness()), [path], tmp_path / "out")
     assert isinstance(line, dict)
     mask, greys = imaging.read_mask(Path(line["mask"]))
     assert not greys
@@ -174,14 +179,13 @@ def test_every_output_is_written_when_asked_and_none_else(tmp_path: Path) -> Non
     for kinds in ((), ("mask",), KINDS):
         out = tmp_path / f"out{len(kinds)}"
         predictor = Predictor.from_backend(CARD, Darkness(), tta=True)
-        lines = list(
-            write_outputs(out, predictor.predict_many(paths), outputs=kinds, mm_per_pixel=0.1, progress=False)
-        )
+        lines = list(predict_files(predictor, paths, out, outputs=kinds, mm_per_pixel=0.1))
         per_image = {KEYS[kind] for kind in kinds if kind in KEYS}
         assert all(per_image == set(KEYS.values()) & set(line) for line in lines if isinstance(line, dict))
         written = {Path(line[kind]) for line in lines if isinstance(line, dict) for kind in per_image}
         written |= {out / "predictions.jsonl"}
-        written |= {out / name for kind, name in (("coco", COCO), ("csv", TABLE)) if kind in kinds}
+        whole_call = (("coco", COCO), ("coco", "coco.jsonl"), ("csv", TABLE))
+        written |= {out / name for kind, name in whole_call if kind in kinds}
         assert set(out.iterdir()) == written
     rows = read_csv(tmp_path / f"out{len(KINDS)}" / TABLE)
     assert [row["path"] for row in rows] == [str(path) for path in paths]
@@ -211,15 +215,14 @@ def test_kinds_are_read_from_text() -> None:
 
 def test_a_map_of_uncertainty_needs_views(tmp_path: Path) -> None:
     path = save(tmp_path / "in" / "a.png", picture(20))
-    predictions = Predictor.from_backend(CARD, Darkness()).predict_many([path])
+    predictor = Predictor.from_backend(CARD, Darkness())
     with pytest.raises(UsageError, match="--tta"):
-        list(write_outputs(tmp_path / "out", predictions, outputs=["uncertainty"], progress=False))
+        list(predict_files(predictor, [path], tmp_path / "out", outputs=["uncertainty"]))
 
 
 def test_the_overlay_is_the_photo_with_a_clean_line(tmp_path: Path) -> None:
     path = save(tmp_path / "in" / "a.png", picture(30))
-    predictions = Predictor.from_backend(CARD, Darkness()).predict_many([path])
-    (line,) = write_outputs(tmp_path / "out", predictions, progress=False)
+    (line,) = predict_files(Predictor.from_backend(CARD, Darkness()), [path], tmp_path / "out")
     assert isinstance(line, dict)
     drawn = imaging.read_image(Path(line["overlay"])).astype(int)
     mask = imaging.read_mask(Path(line["mask"]))[0]
@@ -261,9 +264,129 @@ def test_a_reference_is_fitted_from_the_predictors_own_answers() -> None:
     images = [picture(5 + i % 40, 80 + i % 7, 70) + np.uint8(i % 20) for i in range(MIN_IMAGES)]
     predictor = Predictor.from_backend(CARD, Darkness())
     reference = predictor.fit_reference(images, batch_size=7)
-    assert reference == fit_from_looks([predictor(image).look for image in images], CARD.threshold)
+    assert reference == fit_from_checks([predictor(image).checks for image in images], CARD.threshold)
     assert reference["images"] == MIN_IMAGES
     with pytest.raises(DataError, match="cannot be fitted on 3 images"):
         predictor.fit_reference(images[:3])
     with pytest.raises(DataError, match="no pixels"):
         predictor(np.zeros((0, 5, 3), np.uint8))
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_workers_change_nothing_but_the_time(tmp_path: Path, batch_size: int) -> None:
+    paths = [save(tmp_path / f"in{i % 3}" / f"p{i // 3}.png", picture(4 * i, 90 + i)) for i in range(12)]
+    paths[5].write_bytes(b"no image")
+    found = []
+    for workers in (1, 4):
+        predictor = Predictor.from_backend(CARD, Darkness())
+        (tmp_path / "out").mkdir()
+        lines = list(
+            predict_files(
+                predictor, paths, tmp_path / "out", outputs=KINDS[:3] + KINDS[4:], batch_size=batch_size,
+                workers=workers,
+            )
+        )  # fmt: skip
+        assert [isinstance(line, DataError) for line in lines].index(True) == 5
+        found.append(snapshot(tmp_path / "out"))
+        (tmp_path / "out").rename(tmp_path / f"done{workers}")
+    assert found[0] == found[1]
+
+
+def test_a_call_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"in{i % 2}" / f"p{i // 2}.png", picture(4 * i, 90 + i)) for i in range(8)]
+    kinds = ("mask", "overlay", "coco", "csv")
+    backend = Darkness()
+    predictor = Predictor.from_backend(CARD, backend)
+    list(predict_files(predictor, paths, tmp_path / "out", outputs=kinds))
+    whole = snapshot(tmp_path / "out")
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
+    lines = predict_files(predictor, paths, tmp_path / "out", outputs=kinds)
+    first = [next(lines) for _ in range(3)]
+    lines.close()  # type: ignore[attr-defined]
+    text = (tmp_path / "out" / LINES).read_text(encoding="utf-8")
+    assert [json.loads(line)["path"] for line in text.splitlines()] == [str(path) for path in paths[:3]]
+    (tmp_path / "out" / LINES).write_text(text + '{"path": "cut o', encoding="utf-8")  # as a kill leaves it
+    (tmp_path / "out" / "p0_overlay.jpg").unlink()  # the first is not whole any more
+    backend.batches.clear()
+    rest = list(predict_files(predictor, paths, tmp_path / "out", outputs=kinds, resume=True))
+    assert len(first) + len(rest) == 9
+    assert sum(backend.batches) == 6
+    after = snapshot(tmp_path / "out")
+    for name in set(whole) - {LINES, "coco.jsonl", COCO, TABLE}:
+        assert after[name] == whole[name]
+    assert sorted(after[LINES].splitlines()) == sorted(whole[LINES].splitlines())
+    assert len(read_csv(tmp_path / "out" / TABLE)) == len(read_json(tmp_path / "out" / COCO)["images"]) == 8
+
+
+def test_results_of_another_model_are_not_gone_on_with(tmp_path: Path) -> None:
+    path = save(tmp_path / "in" / "a.png", picture(20))
+    list(predict_files(Predictor.from_backend(CARD, Darkness()), [path], tmp_path / "out"))
+    other = Predictor.from_backend(CARD.model_copy(update={"weights_sha256": "cd"}), Darkness())
+    with pytest.raises(UsageError, match="another model"):
+        list(predict_files(other, [path], tmp_path / "out", resume=True))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_ends_with_one_message_and_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    paths = [save(tmp_path / "in" / f"{i}.png", picture(4 * i)) for i in range(6)]
+    written: list[Path] = []
+    real = imaging.write_bytes
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name.startswith("3_overlay"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, content)
+        written.append(path)
+
+    monkeypatch.setattr(imaging, "write_bytes", full)
+    lines = predict_files(Predictor.from_backend(CARD, Darkness()), paths, tmp_path / "out", workers=workers)
+    done = []
+    with pytest.raises(DataError, match="disk is full"):
+        done.extend(iter(lines.__next__, None))
+    text = (tmp_path / "out" / LINES).read_text(encoding="utf-8")
+    assert [Path(json.loads(line)["path"]).stem for line in text.splitlines()] == ["0", "1", "2"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {LINES, *(path.name for path in written)}
+
+
+def test_a_file_in_the_folders_place_is_told(tmp_path: Path) -> None:
+    path = save(tmp_path / "in" / "a.png", picture(20))
+    with pytest.raises(DataError, match="cannot be written"):
+        list(predict_files(Predictor.from_backend(CARD, Darkness()), [path], path / "out"))
+
+
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert choose_workers(100, None, None) == (8, 1)
+    assert choose_workers(1, None, None) == (1, 8)
+    assert choose_workers(3, None, None) == (3, 2)
+    assert choose_workers(100, 2, 3) == (2, 3)
+
+
+def test_the_mask_is_that_of_the_whole_map_bit_by_bit() -> None:
+    rng = np.random.default_rng(0)
+    for height, width in ((20, 30), (64, 64), (501, 77), (1000, 700)):
+        coarse = Image.fromarray(rng.random((9, 9), dtype=np.float32)).resize(
+            (64, 64), Image.Resampling.BICUBIC
+        )
+        prob = np.asarray(coarse).clip(0, 1)
+        for threshold in (0.5, 0.9, 0.999):
+            restored = imaging.restore_prob(prob, height, width)
+            region = imaging.restore_region(prob, height, width, threshold)
+            mask = imaging.to_mask(restored, threshold)
+            assert np.array_equal(region.mask, mask)
+            assert region.count == mask.sum()
+            assert region.prob_sum == pytest.approx(restored[mask > 0].sum(dtype=np.float64), abs=1e-6)
+            if region.bounding_box is None:
+                assert not mask.any()
+            else:
+                x0, y0, x1, y1 = region.bounding_box
+                assert mask[y0:y1, x0:x1].sum() == mask.sum()
+                assert mask[[y0, y1 - 1]].any(axis=1).all()
+                assert mask[:, [x0, x1 - 1]].any(axis=0).all()

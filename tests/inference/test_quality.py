@@ -13,8 +13,20 @@ from dermdistill.core.errors import DataError
 from dermdistill.core.files import read_csv
 from dermdistill.data.prepare.phantom import make_phantom
 from dermdistill.inference import input_checks
-from dermdistill.inference.input_checks import Look, fit_from_looks, mask_statistics, picture_statistics
-from dermdistill.inference.reference_statistics import FEATURES, SIDE, distance, features, fit_reference
+from dermdistill.inference.input_checks import (
+    InputChecks,
+    fit_from_checks,
+    mask_statistics,
+    picture_statistics,
+)
+from dermdistill.inference.reference_statistics import (
+    FEATURES,
+    SIDE,
+    Picture,
+    distance,
+    features,
+    fit_reference,
+)
 
 
 def disc(radius: float, x: float = 0.5, y: float = 0.5, size: int = 128) -> np.ndarray:
@@ -24,8 +36,8 @@ def disc(radius: float, x: float = 0.5, y: float = 0.5, size: int = 128) -> np.n
     return (1 / (1 + np.exp((away - radius) * 60))).astype(np.float32)
 
 
-def look(image: np.ndarray | None = None, prob: np.ndarray | None = None) -> Look:
-    return Look(picture() if image is None else image, disc(0.25) if prob is None else prob, None)
+def look(image: np.ndarray | None = None, prob: np.ndarray | None = None) -> InputChecks:
+    return InputChecks(picture() if image is None else image, disc(0.25) if prob is None else prob, None)
 
 
 def picture() -> np.ndarray:
@@ -33,7 +45,7 @@ def picture() -> np.ndarray:
     return make_phantom(3, 4, SIDE).image
 
 
-def codes(found: Look) -> list[str]:
+def codes(found: InputChecks) -> list[str]:
     return [warning.code for warning in found.warnings(0.5)]
 
 
@@ -93,10 +105,10 @@ def phantoms() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_strangers_are_far_and_phantoms_are_near(phantoms: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    reference = fit_from_looks([Look(*each, None) for each in phantoms[:50]], 0.5)
+    reference = fit_from_checks([InputChecks(*each, None) for each in phantoms[:50]], 0.5)
     assert reference["images"] == 50
     assert reference["features"] == list(FEATURES)
-    near = [distance(features(*each), reference) for each in phantoms[50:]]
+    near = [distance(features(Picture(image), prob), reference) for image, prob in phantoms[50:]]
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:SIDE, :SIDE]
     strangers = {
@@ -106,9 +118,9 @@ def test_strangers_are_far_and_phantoms_are_near(phantoms: list[tuple[np.ndarray
         "gradient": np.stack([rows, columns, 255 - rows], axis=2).astype(np.uint8),
     }
     for name, image in strangers.items():
-        away = distance(features(image, disc(0.2)), reference)
+        away = distance(features(Picture(image), disc(0.2)), reference)
         assert away > 2 * max(near), name
-        found = Look(image, disc(0.2), reference)
+        found = InputChecks(image, disc(0.2), reference)
         assert "not_dermoscopy" in codes(found), name
         assert found.not_checked == ()
     assert sum(value > reference["limit"] for value in near) <= 1

@@ -20,7 +20,8 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from dermdistill import imaging
-from dermdistill.inference.predictor import OUTLINE, Predictor
+from dermdistill.inference.predictor import Predictor
+from dermdistill.inference.writers import OUTLINE
 from dermdistill.serve.limits import Limits
 from standins import decoded, encoded, picture
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -19,8 +20,10 @@ def predict(
     mm_per_pixel: float | None = None,
     strict: bool = False,
     tta: bool = False,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     threads: int | None = None,
+    workers: str = "auto",
+    resume: bool = False,
 ) -> int:
     """Segment images: a mask and an overlay for each, and one JSON line on standard output.
 
@@ -28,20 +31,25 @@ def predict(
         paths: Files, folders or globs.
         model: An ONNX file; with dermdistill[train], a run folder or a .pth file with its card.json
             beside it (default: the student that is shipped).
-        out: Folder for the results; predictions.jsonl is always among them.
+        out: Folder for the results; predictions.jsonl is always among them, and grows line by line.
         outputs: Of mask, overlay, probability, uncertainty (with --tta), geojson, coco, csv; or all.
         mm_per_pixel: Side of a pixel in millimetres: lengths and areas are then given in mm too.
         strict: Exit with 1 where there is any warning; all results are written all the same.
         tta: Mean over the image and its three mirror images, at four times the cost, and how much
             they disagree.
-        batch_size: Images at once.
-        threads: For the network (default: one per core).
+        batch_size: Images that the network gets at once (default: 1; 8 for a run folder).
+        threads: Of the network, for each worker (default: the cores over the workers).
+        workers: Images, or batches of them, at the same time: a number, or auto for one per core (for a run
+            folder: 1). Order and results do not depend on it.
+        resume: Leave out the images whose results are in --out already, by its predictions.jsonl.
     """
     from dermdistill.imaging.find import find_images
+    from dermdistill.inference.folder import choose_workers, predict_files
     from dermdistill.inference.predictor import Predictor
-    from dermdistill.inference.writers import read_kinds, write_outputs
+    from dermdistill.inference.writers import read_kinds
 
-    need_positive("--batch-size", batch_size)
+    if batch_size is not None:
+        need_positive("--batch-size", batch_size)
     if not paths:
         raise UsageError(
             "No image was named.",
@@ -55,29 +63,54 @@ def predict(
             "--tta beside it",
             "Add --tta, or leave uncertainty out of --outputs.",
         )
+    asked = _read_workers(workers)
     images = find_images(paths)
-    predictions = Predictor(model, threads=threads, tta=tta).predict_many(images, batch_size)
-    failed = warned = 0
-    for line in write_outputs(
+    is_run = model is not None and (model.is_dir() or model.suffix == ".pth")
+    # torch's threads are the whole process's, and a GPU is one: a run gets larger batches instead.
+    at_once, per_worker = (asked or 1, threads) if is_run else choose_workers(len(images), asked, threads)
+    lines = predict_files(
+        Predictor(model, threads=per_worker, tta=tta),
+        images,
         out,
-        predictions,
         outputs=kinds,
         mm_per_pixel=mm_per_pixel,
-        total=len(images),
+        batch_size=batch_size or (8 if is_run else 1),
+        workers=at_once,
+        resume=resume,
         progress=show_progress(),
-    ):
+    )
+    failed = warned = done = 0
+    for line in lines:
         if isinstance(line, DataError):
             failed += 1
             print(f"dermdistill: {line}", file=sys.stderr)
             continue
-        print(json.dumps(line, ensure_ascii=False))
+        done += 1
         warned += bool(line["warnings"])
+        _print_line(json.dumps(line, ensure_ascii=False))
         for warning in line["warnings"]:
             print(f"{line['path']}: {warning['code']}: {warning['message']}", file=sys.stderr)
-    print(_summary(len(images), failed, warned, out), file=sys.stderr)
+    print(_summary(len(images), done, failed, warned, out), file=sys.stderr)
     return 1 if failed or (strict and warned) else 0
 
 
-def _summary(images: int, failed: int, warned: int, out: Path) -> str:
+def _read_workers(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--workers is {text}.", "1 or more, or auto", "Leave it out: one for each core.")
+    return int(text)
+
+
+def _print_line(line: str) -> None:
+    """A line on standard output at once; where its reader (head, say) has gone, the work goes on without."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _summary(images: int, done: int, failed: int, warned: int, out: Path) -> str:
     warnings = f", {warned} with warnings" if warned else ""
-    return f"{images - failed} of {images} images segmented into {out}{warnings}"
+    before = f", {images - done - failed} there already" if images > done + failed else ""
+    return f"{done} of {images} images segmented into {out}{before}{warnings}"

@@ -1,25 +1,24 @@
-"""Outlines with subpixel accuracy: where a field crosses a level, as segments and as closed polygons.
+"""Outlines with subpixel accuracy: where a field crosses a level, as closed polygons.
 
-Marching squares: Lorensen and Cline 1987, in two dimensions, with linear interpolation between the pixels'
-centres. Every segment keeps the inside on the same hand, so that rings close by following them, and outer
-rings and holes turn in opposite directions.
+contourpy traces them (marching squares: Lorensen and Cline 1987, in two dimensions, with linear interpolation
+between the pixels' centres); what is added here is the picture's border and fewer points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
+import contourpy
 import numpy as np
 from numpy.typing import NDArray
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
-Int64Array = NDArray[np.int64]
 
-_BAND = 512  # rows searched at a time: little memory even on photographs of 24 million pixels
-_CHUNK = 256  # lines compared at a time
-_MARGIN = 1e-3  # a crossing stays this far (in pixels) from the centres, so that no two of them coincide
+_CHUNK = 1024  # lines compared with others at a time
+_MARGIN = 1e-6  # values are moved this far from the level: no two points of a line coincide
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,9 @@ class Polygon:
         return float(np.hypot(*np.diff(self.exterior, axis=0).T).sum())
 
 
-def polygons(prob: Float32Array, level: float = 0.5, tolerance: float = 0.1) -> list[Polygon]:
+def polygons(
+    prob: Float32Array, level: float = 0.5, tolerance: float = 0.1, size: tuple[int, int] | None = None
+) -> list[Polygon]:
     """The regions where a field is above a level, the largest first.
 
     The picture's border closes the regions that it cuts.
@@ -57,62 +58,31 @@ def polygons(prob: Float32Array, level: float = 0.5, tolerance: float = 0.1) -> 
         level: What counts as inside lies above it.
         tolerance: Points are left out as long as the line stays within this distance, in pixels (Douglas and
             Peucker 1973); 0 keeps them all. They are all kept too where lines would cross without them.
+        size: (height, width) of the picture in whose pixels coordinates and tolerance are; by default the
+            field's own.
 
     Returns:
         Regions of positive area.
     """
-    points, edges = _closed_segments(prob, level)
-    rings = list(_rings(points, edges))
-    if tolerance > 0:
-        simpler = [_simplify(ring, tolerance) for ring in rings]
-        rings = rings if _cross(simpler) else simpler
-    areas = [signed_area(ring) for ring in rings]
-    outer = sorted(((a, r) for a, r in zip(areas, rings, strict=True) if a > 0), key=lambda pair: -pair[0])
-    found = [Polygon(ring) for _, ring in outer]
-    for area, ring in zip(areas, rings, strict=True):
-        if area < 0:
-            # A hole belongs to the smallest outer ring around it: the last one, as they are sorted.
-            around = [p for p in found if -area < signed_area(p.exterior) and contains(p.exterior, ring[0])]
-            if around:
-                around[-1].holes.append(ring)
-    return sorted(found, key=lambda polygon: -polygon.area)
+    traced = [Polygon(outer, holes) for outer, *holes in _traced(prob, level, size or prob.shape)]
+    return simplify(_sorted(traced), tolerance)
 
 
-def segments(values: Float32Array, level: float = 0.5) -> tuple[Float32Array, Int64Array]:
-    """Where a field crosses a level, as line segments between neighbouring pixels' centres.
+def simplify(regions: list[Polygon], tolerance: float) -> list[Polygon]:
+    """The regions with fewer points, as `polygons` leaves them out."""
+    if tolerance <= 0:
+        return regions
+    simpler = [
+        Polygon(_fewer(region.exterior, tolerance), [_fewer(hole, tolerance) for hole in region.holes])
+        for region in regions
+    ]
+    if _cross([ring for region in simpler for ring in (region.exterior, *region.holes)]):
+        return regions
+    return _sorted(simpler)
 
-    Args:
-        values: float32 [h, w].
-        level: The inside lies above it.
 
-    Returns:
-        float32 [n, 2, 2]: n segments, their two ends, (y, x) in pixels from the first pixel's centre; and
-        int64 [n, 2]: the edge of the grid that each end lies on (at most one starts and one ends on each).
-    """
-    height, width = values.shape
-    if min(height, width) < 2:
-        return np.zeros((0, 2, 2), np.float32), np.zeros((0, 2), np.int64)
-    y, x = _crossed_cells(values > level)
-    # Corners clockwise from the upper left; side k runs from corner k to corner k + 1.
-    places = np.stack([(y, x), (y, x + 1), (y + 1, x + 1), (y + 1, x)]).transpose(2, 0, 1)
-    names = 2 * (y * width + x)[:, None] + np.array([0, 3, 2 * width, 1])
-    corner = values[places[..., 0], places[..., 1]]
-    after = np.roll(corner, -1, axis=1)
-    inside, then = corner > level, np.roll(corner > level, -1, axis=1)
-    crossed = inside != then
-    step = (level - corner) / np.where(crossed, after - corner, 1)
-    step = np.clip(step, _MARGIN, 1 - _MARGIN)
-    points = places + (np.roll(places, -1, axis=1) - places) * step[..., None]
-    # A segment starts where the way around its cell leaves the inside, and ends where it comes in again. Two
-    # of them (a saddle) end at the next side where the cell's middle is inside, else at the side before.
-    starts = inside & ~then
-    row, first = np.nonzero(starts)
-    saddle = crossed.all(axis=1)[row]
-    other = (crossed & ~starts).argmax(axis=1)[row]
-    middle = corner.mean(axis=1)[row] > level
-    last = np.where(saddle, (first + np.where(middle, 1, 3)) % 4, other)
-    ends = np.stack([points[row, first], points[row, last]], axis=1).astype(np.float32)
-    return ends, np.stack([names[row, first], names[row, last]], axis=1)
+def _sorted(regions: list[Polygon]) -> list[Polygon]:
+    return sorted((r for r in regions if signed_area(r.exterior) > 0), key=lambda region: -region.area)
 
 
 def signed_area(ring: Float64Array) -> float:
@@ -121,77 +91,73 @@ def signed_area(ring: Float64Array) -> float:
     return float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum() / 2)
 
 
-def contains(ring: Float64Array, point: Float64Array) -> bool:
-    """Whether a closed ring [n, 2] goes around a point [2] (even-odd rule)."""
-    (x, y), (px, py) = ring.T, point
-    spans = (y[:-1] > py) != (y[1:] > py)
-    x0, y0, x1, y1 = x[:-1][spans], y[:-1][spans], x[1:][spans], y[1:][spans]
-    return bool((x0 + (py - y0) / (y1 - y0) * (x1 - x0) > px).sum() % 2)
+def _traced(prob: Float32Array, level: float, size: tuple[int, ...]) -> list[list[Float64Array]]:
+    """For each region its outer ring, then those of its holes."""
+    inside: NDArray[np.bool_] = np.greater(prob, level)
+    if not inside.any():
+        return []
+    rows, y, above, below = _span(np.any(inside, axis=1), size[0])
+    columns, x, left, right = _span(np.any(inside, axis=0), size[1])
+    values = prob[rows, columns].astype(np.float64)
+    values += np.where(inside[rows, columns], _MARGIN, -_MARGIN)
+    # Half a pixel beyond the last centres, on the picture's border, the field has the last pixels' values.
+    values = np.pad(values, ((above, below), (left, right)), "edge")
+    # Not by `contour_generator`: it looks for NaN twice, which takes as long as the tracing of a small field.
+    no_mask: Any = None
+    generator = contourpy.SerialContourGenerator(
+        *np.meshgrid(x, y),
+        values,
+        no_mask,
+        corner_mask=False,
+        line_type=contourpy.LineType.Separate,
+        fill_type=contourpy.FillType.OuterOffset,
+        quad_as_tri=False,
+        z_interp=contourpy.ZInterp.Linear,
+    )
+    filled: Any = generator.filled(level, np.inf)
+    return [
+        [ring[begin:end] for begin, end in itertools.pairwise(starts.tolist())]
+        for ring, starts in zip(*filled, strict=True)
+    ]
 
 
-def _crossed_cells(inside: NDArray[np.bool_]) -> tuple[Int64Array, Int64Array]:
-    """(y, x) of the upper left corners of the 2 × 2 cells that are neither all inside nor all outside."""
-    bits = inside.view(np.uint8)
-    count = bits[:-1, :-1] + bits[:-1, 1:]
-    count += bits[1:, :-1]
-    count += bits[1:, 1:]
-    # 1, 2 or 3 of 4; one comparison, as 0 − 1 is 255 in eight bits.
-    y, x = np.nonzero((count - np.uint8(1)) < 3)
-    return y, x
+def _span(inside: NDArray[np.bool_], length: int) -> tuple[slice, Float64Array, int, int]:
+    """Where the regions lie along one side of the field, with one pixel more around them.
+
+    Args:
+        inside: Per row (or column), whether there is any of a region.
+        length: Of the picture's side, in whose pixels positions are.
+
+    Returns:
+        The rows; their centres' positions, with the picture's border before and behind where they reach it;
+        and how many of these there are, 0 or 1.
+    """
+    within, count = np.flatnonzero(inside), len(inside)
+    first, last = max(int(within[0]) - 1, 0), min(int(within[-1]) + 2, count)
+    before, behind = int(within[0] == 0), int(within[-1] == count - 1)
+    positions = np.arange(first - before, last + behind) + 0.5
+    return slice(first, last), positions.clip(0, count) * (length / count), before, behind
 
 
-def _closed_segments(prob: Float32Array, level: float) -> tuple[Float64Array, Int64Array]:
-    """Segments, (x, y), of the field with a rim that closes regions half a pixel beyond the last centres."""
-    height, width = prob.shape
-    points, edges = [], []
-    for top in range(0, height + 1, _BAND):
-        bottom = min(top + _BAND, height + 1)  # rows top … bottom of the field with its rim
-        band = np.pad(prob[max(top - 1, 0) : bottom], ((top == 0, bottom == height + 1), (1, 1)), "edge")
-        rims = [band[:, :1], band[:, -1:]]
-        rims += [band[:1]] * (top == 0) + [band[-1:]] * (bottom == height + 1)
-        for rim in rims:  # mirrored at the level: the crossing lies midway, on the picture's border
-            np.minimum(2 * level - rim, level, out=rim)
-        ends, names = segments(band, level)
-        points.append(ends.astype(np.float64) + np.array([top - 0.5, -0.5]))
-        edges.append(names + 2 * top * (width + 2))
-    return np.concatenate(points)[..., ::-1], np.concatenate(edges)
-
-
-def _rings(points: Float64Array, edges: Int64Array) -> Iterator[Float64Array]:
-    """Closed rings [n, 2], by going from each segment to the one that starts on the edge where it ends."""
-    order = np.argsort(edges[:, 0])
-    following = order[np.searchsorted(edges[order, 0], edges[:, 1])].tolist() if len(edges) else []
-    seen = bytearray(len(following))
-    for start in range(len(following)):
-        ring = []
-        at = start
-        while not seen[at]:
-            seen[at] = 1
-            ring.append(at)
-            at = following[at]
-        if len(ring) > 2:
-            yield points[[*ring, start], 0]
-
-
-def _simplify(ring: Float64Array, tolerance: float) -> Float64Array:
+def _fewer(ring: Float64Array, tolerance: float) -> Float64Array:
     """Leave out points of a closed ring that lie within the tolerance of the line without them."""
+    points = ring[:, 0] + 1j * ring[:, 1]
     keep = np.zeros(len(ring), bool)
     # The first point and the one farthest from it stay: they cut the ring into two open lines.
-    far = int(np.hypot(*(ring - ring[0]).T).argmax())
-    keep[[0, far, -1]] = True
-    waiting = [(0, far), (far, len(ring) - 1)]
-    while waiting:
-        start, stop = waiting.pop()
-        if stop - start < 2:
-            continue
-        inner, line = ring[start + 1 : stop] - ring[start], ring[stop] - ring[start]
-        share = np.clip(inner @ line / max(float(line @ line), 1e-12), 0, 1)
-        distance = np.hypot(*(inner - share[:, None] * line).T)
-        worst = int(distance.argmax())
-        if distance[worst] > tolerance:
-            keep[start + 1 + worst] = True
-            waiting += [(start, start + 1 + worst), (start + 1 + worst, stop)]
-    return ring[keep] if keep.sum() > 3 else ring  # fewer would hold no area
+    keep[[0, int(np.abs(points - points[0]).argmax()), -1]] = True
+    while True:  # each round cuts all lines at once, each at its worst point
+        corners = np.flatnonzero(keep)
+        lengths = corners[1:] - corners[:-1]
+        begin = points[corners]
+        along = (begin[1:] - begin[:-1]).repeat(lengths)
+        offset = points[:-1] - begin[:-1].repeat(lengths)
+        share = (offset * along.conj()).real / np.maximum(np.abs(along) ** 2, 1e-12)
+        distance = np.abs(offset - share.clip(0, 1) * along)
+        worst = np.maximum.reduceat(distance, corners[:-1]).repeat(lengths)
+        added = (distance == worst) & (distance > tolerance)
+        if not added.any():
+            return ring[keep] if keep.sum() > 3 else ring  # fewer would hold no area
+        keep[:-1] |= added
 
 
 def _cross(rings: list[Float64Array]) -> bool:
@@ -199,16 +165,16 @@ def _cross(rings: list[Float64Array]) -> bool:
     if not rings:
         return False
     lines = np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings])
+    lines = lines[np.argsort(lines[:, :, 0].min(axis=1))]
     low, high = lines.min(axis=1), lines.max(axis=1)
-    order = np.argsort(low[:, 0])
-    lines, low, high = lines[order], low[order], high[order]
+    # Sorted from left to right: a line meets only those of its followers that begin before it ends.
+    followers = np.searchsorted(low[:, 0], high[:, 0], "right") - np.arange(len(lines)) - 1
     for begin in range(0, len(lines), _CHUNK):
-        # Sorted from left to right: a line meets only those that begin before it ends.
-        part = slice(begin, begin + _CHUNK)
-        others = slice(begin, int(np.searchsorted(low[:, 0], high[part, 0].max(), "right")))
-        meet = (low[part, None] <= high[None, others]) & (low[None, others] <= high[part, None])
-        one, two = np.nonzero(meet.all(axis=2))
-        (a, b), (c, d) = np.moveaxis(lines[part][one], 1, 0), np.moveaxis(lines[others][two], 1, 0)
+        counts = followers[begin : begin + _CHUNK]
+        one = begin + np.repeat(np.arange(len(counts)), counts)
+        two = one + 1 + np.arange(len(one)) - np.repeat(counts.cumsum() - counts, counts)
+        meet = (low[one, 1] <= high[two, 1]) & (low[two, 1] <= high[one, 1])
+        (a, b), (c, d) = np.moveaxis(lines[one[meet]], 1, 0), np.moveaxis(lines[two[meet]], 1, 0)
         if ((_side(a, b, c) * _side(a, b, d) < 0) & (_side(c, d, a) * _side(c, d, b) < 0)).any():
             return True
     return False

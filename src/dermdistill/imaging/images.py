@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,23 +19,30 @@ from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from dermdistill.core.errors import DataError
-from dermdistill.core.files import atomic_path
-from dermdistill.imaging.drawing import overlay
+from dermdistill.imaging.drawing import draw_outlines, line_width, overlay
 
 __all__ = [
     "MAX_PIXELS",
     "Float32Array",
+    "Picture",
+    "Region",
     "Source",
     "UInt8Array",
+    "draw_outlines",
+    "encode_jpeg",
+    "encode_png",
     "image_size",
+    "open_picture",
     "overlay",
     "read_image",
     "read_mask",
+    "region_of",
     "resize_image",
     "resize_mask",
     "restore_prob",
+    "restore_region",
     "to_mask",
-    "write_jpeg",
+    "write_bytes",
     "write_png",
 ]
 
@@ -55,6 +64,46 @@ _READERS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
 )
 _ORIENTATION = 0x0112  # EXIF and TIFF
 _SWAPS_SIDES = (5, 6, 7, 8)
+_BAND = 64  # rows restored at a time: they stay in the processor's cache
+_WIDE_LINE = 6.0  # pixels; colour at half resolution does not show in such a line
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture, turned as its EXIF orientation says."""
+
+    image: Image.Image
+    """RGB."""
+    width: int
+    """Of the file's picture after turning, in pixels: ``image`` may have been shrunk by its decoder."""
+    height: int
+
+    @property
+    def is_native(self) -> bool:
+        """Whether ``image`` has all of the file's pixels."""
+        return self.image.size == (self.width, self.height)
+
+
+def open_picture(source: Source, *, near: int | None = None) -> Picture:
+    """Decode a picture as `read_image` does, without a copy of its pixels.
+
+    Args:
+        source: As for `read_image`.
+        near: As for `read_image`.
+
+    Raises:
+        DataError: As for `read_image`.
+    """
+    with _opened(source) as image:
+        before = image.size
+        width, height = _turned_size(image)
+        if near is not None:
+            image.draft("RGB", (2 * near, 2 * near))
+        shrunk = image.size != before
+        turned = _to_rgb(_oriented(image), "white")
+        if not shrunk:  # a PNG may keep its orientation behind its pixels
+            width, height = turned.size
+        return Picture(turned, width, height)
 
 
 def read_image(source: Source, *, near: int | None = None) -> UInt8Array:
@@ -73,11 +122,17 @@ def read_image(source: Source, *, near: int | None = None) -> UInt8Array:
 
     Raises:
         DataError: Not a JPEG, PNG, BMP or TIFF, truncated, broken, or larger than MAX_PIXELS.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (40, 30), "tan").save(file, "PNG")
+        >>> image = read_image(file.getvalue())
+        >>> image.shape, image.dtype, image[0, 0].tolist()
+        ((30, 40, 3), dtype('uint8'), [210, 180, 140])
     """
-    with _opened(source) as image:
-        if near is not None:
-            image.draft("RGB", (2 * near, 2 * near))
-        return np.asarray(_to_rgb(_oriented(image), "white"))
+    return np.asarray(open_picture(source, near=near).image)
 
 
 def read_mask(source: Source) -> tuple[UInt8Array, bool]:
@@ -106,23 +161,23 @@ def image_size(source: Source) -> tuple[int, int]:
         DataError: Not an image, or larger than MAX_PIXELS.
     """
     with _opened(source) as image:
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            # Its `size` is turned already in newer versions of Pillow, not in older ones.
-            tags = image.tag_v2
-            width, height = int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH])
-            turned = tags.get(_ORIENTATION) in _SWAPS_SIDES
-        else:
-            width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _SWAPS_SIDES
-    return (height, width) if turned else (width, height)
+        return _turned_size(image)
 
 
-def resize_image(image: UInt8Array, size: int) -> UInt8Array:
-    """Squash to a square with antialiased bilinear filtering; uint8 [h, w, 3] → [size, size, 3]."""
-    if image.shape[:2] == (size, size):
-        return np.ascontiguousarray(image)
-    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    return np.asarray(resized)
+def resize_image(image: UInt8Array | Image.Image, size: int) -> UInt8Array:
+    """Squash to a square with antialiased bilinear filtering.
+
+    Args:
+        image: RGB, uint8 [h, w, 3] or Pillow's.
+        size: Side of the square in pixels.
+
+    Returns:
+        uint8 [size, size, 3], perhaps read-only.
+    """
+    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.asarray(picture)
 
 
 def resize_mask(mask: UInt8Array, size: int) -> UInt8Array:
@@ -138,22 +193,72 @@ def restore_prob(prob: Float32Array, height: int, width: int) -> Float32Array:
     """Bring a probability map back to native size; float32 [s, s] → [height, width].
 
     Bilinear between pixel centres, edges held (torch's ``align_corners=False``); a side that shrinks is
-    antialiased as in `resize_image`. Little memory is taken beside the answer.
+    antialiased as in `resize_image`. Little memory is taken beside what is returned.
     """
-    prob = np.ascontiguousarray(prob, dtype=np.float32)
-    rows, columns = min(height, prob.shape[0]), min(width, prob.shape[1])
-    if prob.shape != (rows, columns):
-        prob = np.asarray(Image.fromarray(prob).resize((columns, rows), Image.Resampling.BILINEAR))
-    if prob.shape == (height, width):
-        return prob
-    left, right, share = _neighbours(columns, width)
-    wide = prob[:, left] * (1 - share) + prob[:, right] * share
-    above, below, share = _neighbours(rows, height)
+    restoring = _Restoring(prob, height, width)
+    if restoring.prob.shape == (height, width):
+        return restoring.prob
     restored = np.empty((height, width), np.float32)
-    for y in range(height):
-        np.multiply(wide[above[y]], 1 - share[y], out=restored[y])
-        restored[y] += wide[below[y]] * share[y]
+    for rows in restoring.bands(0, height):
+        restoring.write(rows, slice(0, width), restored[rows])
     return restored
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A probability map's pixels above a threshold, at native size, and what they amount to."""
+
+    mask: UInt8Array
+    """{0, 1} uint8 [height, width]."""
+    count: int
+    """How many pixels are 1."""
+    prob_sum: float
+    """Of their probabilities."""
+    bounding_box: tuple[int, int, int, int] | None
+    """(x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None where there is none."""
+
+
+def restore_region(prob: Float32Array, height: int, width: int, threshold: float) -> Region:
+    """`to_mask` of `restore_prob`, bit by bit, computed only where the lesion may be.
+
+    Args:
+        prob: float32 [s, s].
+        height: In pixels, of the mask.
+        width: Likewise.
+        threshold: A pixel is lesion where its probability is above this.
+    """
+    mask = np.zeros((height, width), np.uint8)
+    restoring = _Restoring(prob, height, width)
+    rows, columns = restoring.reach(threshold)
+    count, total = 0, 0.0
+    buffer = np.empty((_BAND, columns.stop - columns.start), np.float32)
+    for band in restoring.bands(rows.start, rows.stop):
+        values = restoring.write(band, columns, buffer[: band.stop - band.start])
+        inside = values > threshold
+        mask[band, columns] = inside
+        count += int(np.count_nonzero(inside))
+        total += float(values.sum(where=inside, dtype=np.float64))
+    if not count:
+        return Region(mask, 0, 0.0, None)
+    part = mask[rows, columns]
+    y, x = np.flatnonzero(part.any(axis=1)) + rows.start, np.flatnonzero(part.any(axis=0)) + columns.start
+    return Region(mask, count, total, (int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1))
+
+
+def region_of(prob: Float32Array, threshold: float) -> Region:
+    """As `restore_region`, of a map that has its native size already."""
+    mask = to_mask(prob, threshold)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return Region(mask, 0, 0.0, None)
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    values = prob[box][mask[box].view(np.bool_)]
+    return Region(
+        mask,
+        len(values),
+        float(values.sum(dtype=np.float64)),
+        (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1),
+    )
 
 
 def to_mask(prob: Float32Array, threshold: float = 0.5) -> UInt8Array:
@@ -161,21 +266,95 @@ def to_mask(prob: Float32Array, threshold: float = 0.5) -> UInt8Array:
     return (prob > threshold).astype(np.uint8)
 
 
-def write_png(path: Path, array: UInt8Array, *, grey: bool = False) -> None:
-    """Write an RGB image, a {0, 1} mask as 0/255, or grey values as they are, atomically."""
+def encode_png(array: UInt8Array, *, grey: bool = False, compress_level: int = 1) -> bytes:
+    """An RGB image, a {0, 1} mask as 0/255, or grey values as they are (``grey``), as a PNG file."""
     if array.ndim == 2 and not grey and array.max(initial=0) <= 1:
         array = array * np.uint8(255)
-    with atomic_path(path) as temporary:
-        Image.fromarray(array).save(temporary, "PNG")
+    file = io.BytesIO()
+    # Level 1: a photograph of 24 megapixels takes several seconds at the usual 6, for a tenth less.
+    Image.fromarray(array).save(file, "PNG", compress_level=compress_level)
+    return file.getvalue()
 
 
-def write_jpeg(path: Path, image: UInt8Array) -> None:
-    """Write an RGB image atomically, with all of its colour: thin coloured lines stay clean.
+def encode_jpeg(image: UInt8Array | Image.Image) -> bytes:
+    """An RGB image with an outline, as a JPEG file.
 
-    Of 24 million pixels: 35 times as quick as PNG, and a fifth of its size.
+    Where lines are thin, all of the colour is kept, so that they stay clean; in large pictures, whose lines
+    are wide, half of its resolution is: 0.6 times the time and 0.7 times the bytes.
     """
-    with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary, "JPEG", quality=92, subsampling=0)
+    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    file = io.BytesIO()
+    wide = line_width(picture.size) >= _WIDE_LINE
+    picture.save(file, "JPEG", quality=92, subsampling="4:2:0" if wide else "4:4:4")
+    return file.getvalue()
+
+
+def write_png(path: Path, array: UInt8Array, *, grey: bool = False) -> None:
+    """Write a small PNG atomically: an RGB image, a mask or grey values, as `encode_png` takes them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, encode_png(array, grey=grey, compress_level=6))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically, into a folder that is there.
+
+    With fewer calls of the system than `atomic_path`, which take longer than the writing of a small file.
+    """
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class _Restoring:
+    """`restore_prob` of any part of the picture: the columns first, then rows in bands."""
+
+    def __init__(self, prob: Float32Array, height: int, width: int) -> None:
+        prob = np.ascontiguousarray(prob, dtype=np.float32)
+        rows, columns = min(height, prob.shape[0]), min(width, prob.shape[1])
+        if prob.shape != (rows, columns):
+            prob = np.asarray(Image.fromarray(prob).resize((columns, rows), Image.Resampling.BILINEAR))
+        self.prob = prob
+        self._columns, self._rows = _neighbours(columns, width), _neighbours(rows, height)
+        self._wide: tuple[slice, Float32Array] | None = None
+
+    def reach(self, threshold: float) -> tuple[slice, slice]:
+        """The rows and columns that values above a threshold may lie in."""
+        above = np.greater(self.prob, threshold - 1e-5)  # far more than rounding can add
+        spans = []
+        for axis, (before, after, _) in ((1, self._rows), (0, self._columns)):
+            near: NDArray[np.bool_] = np.any(above, axis=axis)
+            within = np.flatnonzero(near[before] | near[after])
+            spans.append(slice(int(within[0]), int(within[-1]) + 1) if len(within) else slice(0, 0))
+        return spans[0], spans[1]
+
+    @staticmethod
+    def bands(start: int, stop: int) -> Iterator[slice]:
+        """Some rows at a time: little memory."""
+        for top in range(start, stop, _BAND):
+            yield slice(top, min(top + _BAND, stop))
+
+    def write(self, rows: slice, columns: slice, out: Float32Array) -> Float32Array:
+        """Compute a part of the restored map into an array of its size."""
+        if self._wide is None or self._wide[0] != columns:
+            left, right, share = self._columns
+            wide = self.prob.take(left[columns], axis=1)
+            wide *= 1 - share[columns]
+            after = self.prob.take(right[columns], axis=1)
+            after *= share[columns]
+            wide += after
+            self._wide = columns, wide
+        wide = self._wide[1]
+        above, below, share = self._rows
+        wide.take(above[rows], axis=0, out=out, mode="clip")  # unlike the other modes, it needs no copy
+        out *= (1 - share[rows])[:, None]
+        after = wide.take(below[rows], axis=0)
+        after *= share[rows, None]
+        out += after
+        return out
 
 
 def _neighbours(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Float32Array]:
@@ -236,6 +415,19 @@ def _check_size(image: ImageFile.ImageFile, name: str) -> None:
             f"at most {most:,} pixels",
             "Make the picture smaller, or cut it to the lesion.",
         )
+
+
+def _turned_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """(width, height) after orientation, from the header."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # Its `size` is turned already in newer versions of Pillow, not in older ones.
+        tags = image.tag_v2
+        width, height = int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH])
+        turned = tags.get(_ORIENTATION) in _SWAPS_SIDES
+    else:
+        width, height = image.size
+        turned = image.getexif().get(_ORIENTATION) in _SWAPS_SIDES
+    return (height, width) if turned else (width, height)
 
 
 def _oriented(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ take its coordinates as pixels, and so are they meant here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,6 @@ def geojson(prediction: Prediction, image: str, mm_per_pixel: float | None = Non
         image: Its name, written into the collection.
         mm_per_pixel: Side of a pixel; with it each region also gets ``area_mm2``.
     """
-    height, width = prediction.mask.shape
     features = []
     for number, polygon in enumerate(prediction.polygons, start=1):
         rings = [polygon.exterior, *polygon.holes]
@@ -51,50 +50,48 @@ def geojson(prediction: Prediction, image: str, mm_per_pixel: float | None = Non
                 "properties": properties,
             }
         )
-    about = {"name": image, "width": width, "height": height, "unit": "pixel"}
+    about = {"name": image, "width": prediction.width, "height": prediction.height, "unit": "pixel"}
     return {"type": "FeatureCollection", "features": features, "image": about}
 
 
-class Coco:
-    """Collects predictions into one COCO file (object detection and instance segmentation).
+def coco_image(prediction: Prediction, image: str) -> dict[str, Any]:
+    """One image of a COCO file and its annotations, without their numbers.
 
     One annotation per region: its outline as a polygon; a region with holes, which COCO's polygons cannot
     have, as an uncompressed run-length code of its pixels. ``score`` is the image's confidence.
     """
+    annotations = []
+    for polygon in prediction.polygons:
+        low, high = polygon.exterior.min(axis=0), polygon.exterior.max(axis=0)
+        annotations.append(
+            {
+                "category_id": 1,
+                "segmentation": _segmentation(polygon, prediction.mask),
+                "area": round(polygon.area, _DIGITS),
+                "bbox": [round(float(v), _DIGITS) for v in (*low, *(high - low))],
+                "iscrowd": 0,
+                "score": round(prediction.confidence, 6),
+            }
+        )
+    about = {"file_name": image, "width": prediction.width, "height": prediction.height}
+    return {"image": about, "annotations": annotations}
 
-    def __init__(self) -> None:
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
 
-    def add(self, prediction: Prediction, image: str) -> None:
-        """Add one image's regions under its file name."""
-        height, width = prediction.mask.shape
-        image_id = len(self._images) + 1
-        self._images.append({"id": image_id, "file_name": image, "width": width, "height": height})
-        for polygon in prediction.polygons:
-            low, high = polygon.exterior.min(axis=0), polygon.exterior.max(axis=0)
-            self._annotations.append(
-                {
-                    "id": len(self._annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": 1,
-                    "segmentation": _segmentation(polygon, prediction.mask),
-                    "area": round(polygon.area, _DIGITS),
-                    "bbox": [round(float(v), _DIGITS) for v in (*low, *(high - low))],
-                    "iscrowd": 0,
-                    "score": round(prediction.confidence, 6),
-                }
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """The file's content."""
-        return {
-            "info": {"description": "dermdistill predictions; coordinates in pixels. Not a medical device."},
-            "licenses": [],
-            "images": self._images,
-            "annotations": self._annotations,
-            "categories": [{"id": 1, "name": "lesion", "supercategory": "skin"}],
-        }
+def coco(images: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A COCO file (object detection and instance segmentation) of what `coco_image` made."""
+    abouts: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, image in enumerate(images, start=1):
+        abouts.append({"id": number, **image["image"]})
+        for annotation in image["annotations"]:
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation})
+    return {
+        "info": {"description": "dermdistill predictions; coordinates in pixels. Not a medical device."},
+        "licenses": [],
+        "images": abouts,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "lesion", "supercategory": "skin"}],
+    }
 
 
 def row(line: Mapping[str, Any]) -> dict[str, Any]:

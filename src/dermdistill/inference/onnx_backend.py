@@ -57,7 +57,8 @@ class OnnxBackend:
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probability of any finite logit, without overflow."""
-    small = np.exp(-np.abs(logits))
+    small = np.abs(logits)
+    np.exp(np.negative(small, out=small), out=small)
     prob: NDArray[np.float32] = np.where(logits >= 0, 1, small) / (1 + small)
     return prob
 

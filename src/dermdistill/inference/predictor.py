@@ -1,33 +1,35 @@
 """From a photo to a mask: numpy, Pillow and ONNX Runtime; no torch.
 
-What computes the probabilities is the backend: anything that answers them for a batch.
+What computes the probabilities is the backend: any function of a batch.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dermdistill import imaging
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import DataError
 from dermdistill.imaging import Float32Array, UInt8Array
-from dermdistill.imaging.find import LINES, find_images
+from dermdistill.imaging.find import find_images
 from dermdistill.inference.backends import Backend, open_model
-from dermdistill.inference.input_checks import Look, fit_from_looks
+from dermdistill.inference.input_checks import InputChecks, fit_from_checks
 from dermdistill.inference.prediction import Prediction
 from dermdistill.inference.reference_statistics import SIDE
-from dermdistill.inference.writers import OUTLINE, write_outputs
 
-__all__ = ["LINES", "OUTLINE", "Backend", "Prediction", "Predictor", "find_images", "write_outputs"]
+__all__ = ["Backend", "Input", "Prediction", "Predictor"]
 
 S = TypeVar("S", bound=Path | str | bytes | UInt8Array)
+T = TypeVar("T")
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))  # axes of [n, c, h, w]
 
 
@@ -45,6 +47,13 @@ class Predictor:
         WeightsError: There is no such model, or it cannot be used.
         MismatchError: A run's weights are not those of its card.
         MissingExtraError: A run is asked for, and torch is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> predictor = Predictor(threads=1)  # the shipped student
+        >>> prediction = predictor(np.full((120, 160, 3), 200, np.uint8))
+        >>> prediction.mask.shape, prediction.bounding_box, [each.code for each in prediction.warnings][-1]
+        ((120, 160), None, 'no_lesion')
     """
 
     def __init__(
@@ -54,7 +63,7 @@ class Predictor:
 
     @classmethod
     def from_backend(cls, card: ModelCard, backend: Backend, *, tta: bool = False) -> Self:
-        """A predictor on anything that answers probabilities.
+        """A predictor on anything that computes probabilities.
 
         Args:
             card: Its card: input size and threshold.
@@ -75,7 +84,7 @@ class Predictor:
         Raises:
             DataError: It cannot be read.
         """
-        return next(self._answer([self._read(source)]))
+        return self.predict_inputs([self.read(source)])[0]
 
     def predict_folder(
         self, folder: Path | str, batch_size: int = 8
@@ -90,7 +99,7 @@ class Predictor:
     def predict_many(
         self, sources: Iterable[S], batch_size: int = 8
     ) -> Iterator[tuple[S, Prediction | DataError]]:
-        """Segment images in batches; a broken one is answered by its error, and the others go on.
+        """Segment images in batches; for a broken one its error is yielded, and the others go on.
 
         Only one image at a time is held at its native size, whatever the batch.
 
@@ -101,107 +110,130 @@ class Predictor:
         Yields:
             Each source in its order, with its prediction or the reason why there is none.
         """
-        waiting: list[tuple[S, _Input | DataError]] = []
-        for source in sources:
-            try:
-                waiting.append((source, self._read(source)))
-            except DataError as error:
-                waiting.append((source, error))
-            if len(waiting) == batch_size:
-                yield from self._flush(waiting)
-                waiting = []
-        yield from self._flush(waiting)
+        for part in _batches(sources, batch_size):
+            inputs = [self._try_to_read(source) for source in part]
+            predictions = iter(self.predict_inputs([item for item in inputs if isinstance(item, Input)]))
+            for source, item in zip(part, inputs, strict=True):
+                yield source, item if isinstance(item, DataError) else next(predictions)
 
     def fit_reference(self, images: Iterable[UInt8Array], batch_size: int = 16) -> dict[str, Any]:
-        """Statistics of training images for the card's field ``reference`` (see `reference.fit_reference`).
+        """Statistics of training images for the card's field ``reference``.
 
-        With it, pictures that are no dermoscopy are warned of. It depends on the network's answers: fit it
-        with the file that is to carry it.
+        With it, pictures that are no dermoscopy are warned of. It depends on the network's probabilities: fit
+        it with the file that is to carry it.
 
         Args:
             images: Training images, RGB uint8 [h, w, 3], some hundreds; never test images.
             batch_size: Images that the backend gets at once.
 
+        Returns:
+            Plain values (see `reference_statistics.fit_reference`).
+
         Raises:
             DataError: There are too few of them.
         """
-        looks: list[Look] = []
+        checks: list[InputChecks] = []
         for part in _batches(images, batch_size):
-            inputs = [self._read(image) for image in part]
+            inputs = [self.read(image) for image in part]
             small = self._views(_stack(inputs)).mean(axis=0)
-            looks += [Look(item.looked_at, prob, None) for item, prob in zip(inputs, small, strict=True)]
-        return fit_from_looks(looks, self.card.threshold)
+            checks += [
+                InputChecks(item.checked, prob, None) for item, prob in zip(inputs, small, strict=True)
+            ]
+        return fit_from_checks(checks, self.card.threshold)
 
-    def _flush(
-        self, waiting: list[tuple[S, _Input | DataError]]
-    ) -> Iterator[tuple[S, Prediction | DataError]]:
-        answers = self._answer([item for _, item in waiting if not isinstance(item, DataError)])
-        for source, item in waiting:
-            yield source, item if isinstance(item, DataError) else next(answers)
+    def read(self, source: Path | str | bytes | UInt8Array, *, keep: bool = False) -> Input:
+        """Decode one image and bring it to the network's size.
 
-    def _read(self, source: Path | str | bytes | UInt8Array) -> _Input:
+        Args:
+            source: As for one image.
+            keep: Keep the image at its native size too, where the decoder did not shrink it.
+
+        Raises:
+            DataError: It cannot be read.
+        """
         size = self.card.input_size
         if isinstance(source, np.ndarray):
-            if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
-                raise DataError(
-                    f"An array {source.dtype} {source.shape} is no image.",
-                    "RGB uint8 [h, w, 3]",
-                    "Convert it to RGB, 8 bits a channel, height before width.",
-                )
-            if not source.size:
-                raise DataError(
-                    f"An array {source.shape} has no pixels.", "RGB uint8 [h, w, 3]", "Leave it out."
-                )
-            image, (height, width) = source, source.shape[:2]
+            picture = imaging.Picture(_checked_array(source), source.shape[1], source.shape[0])
         else:
-            found: Path | bytes = Path(source) if isinstance(source, str) else source
-            width, height = imaging.image_size(found)
-            image = imaging.read_image(found, near=max(size, SIDE))
+            path_or_bytes = Path(source) if isinstance(source, str) else source
+            picture = imaging.open_picture(path_or_bytes, near=max(size, SIDE))
+        image = picture.image
         # The two squares are all that is kept of it: however large a picture is, it is held one at a time.
-        return _Input(imaging.resize_image(image, size), imaging.resize_image(image, SIDE), height, width)
+        return Input(
+            imaging.resize_image(image, size),
+            imaging.resize_image(image, SIDE),
+            picture.height,
+            picture.width,
+            image if keep and picture.is_native else None,
+        )
 
-    def _answer(self, inputs: list[_Input]) -> Iterator[Prediction]:
+    def predict_inputs(self, inputs: Sequence[Input]) -> list[Prediction]:
+        """Segment images that have been read, all in one batch."""
         if not inputs:
-            return
+            return []
         views = self._views(_stack(inputs))
-        for place, item in enumerate(inputs):
-            yield self._predict(item, views[:, place])
+        return [self._predict(item, views[:, index]) for index, item in enumerate(inputs)]
 
-    def _predict(self, item: _Input, views: Float32Array) -> Prediction:
+    def _try_to_read(self, source: Path | str | bytes | UInt8Array) -> Input | DataError:
+        try:
+            return self.read(source)
+        except DataError as error:
+            return error
+
+    def _predict(self, item: Input, views: Float32Array) -> Prediction:
         """From the probabilities of each view, [1 or 4, s, s]."""
-        small, threshold = views.mean(axis=0), self.card.threshold
-        prob = imaging.restore_prob(small, item.height, item.width)
-        look = Look(item.looked_at, small, self.card.reference)
-        mask = imaging.to_mask(prob, threshold)
+        threshold = self.card.threshold
+        checks = InputChecks(item.checked, views.mean(axis=0), self.card.reference)
+        prediction = Prediction(item.height, item.width, self.model, threshold, checks)
         if not self.tta:
-            return Prediction(mask, prob, self.model, threshold, look)
-        spread = imaging.restore_prob(views.std(axis=0), item.height, item.width)
-        return Prediction(mask, prob, self.model, threshold, look, _disagreement(views > threshold), spread)
+            return prediction
+        return dataclasses.replace(
+            prediction, uncertainty=_disagreement(views > threshold), spread=views.std(axis=0)
+        )
 
     def _views(self, batch: Float32Array) -> Float32Array:
         """Probabilities of every view, turned back: [1 or 4, n, s, s]."""
         flips = _FLIPS if self.tta else _FLIPS[:1]
-        answers = [
+        probs = [
             np.flip(self.backend(np.ascontiguousarray(np.flip(batch, axes))), axes)[:, 0] for axes in flips
         ]
-        return np.stack(answers)
+        return np.stack(probs)
 
 
 @dataclass(frozen=True, eq=False)
-class _Input:
+class Input:
+    """An image that has been read."""
+
     image: UInt8Array
-    looked_at: UInt8Array
+    """uint8 [s, s, 3], at the network's size."""
+    checked: UInt8Array
+    """uint8 [SIDE, SIDE, 3], at the size that warnings are judged at."""
     height: int
+    """Of the file's image, in pixels."""
     width: int
+    native: Image.Image | None = None
+    """The image itself, where it was to be kept."""
 
 
-def _batches(images: Iterable[UInt8Array], size: int) -> Iterator[list[UInt8Array]]:
-    waiting = iter(images)
+def _checked_array(array: UInt8Array) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise DataError(
+            f"An array {array.dtype} {array.shape} is no image.",
+            "RGB uint8 [h, w, 3]",
+            "Convert it to RGB, 8 bits a channel, height before width.",
+        )
+    if not array.size:
+        raise DataError(f"An array {array.shape} has no pixels.", "RGB uint8 [h, w, 3]", "Leave it out.")
+    return Image.fromarray(array)
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    waiting = iter(items)
     while part := list(itertools.islice(waiting, size)):
         yield part
 
 
-def _stack(inputs: list[_Input]) -> Float32Array:
+def _stack(inputs: Sequence[Input]) -> Float32Array:
     """float32 [n, 3, s, s] in [0, 1]."""
     batch = np.stack([item.image for item in inputs]).transpose(0, 3, 1, 2).astype(np.float32)
     batch /= np.float32(255)

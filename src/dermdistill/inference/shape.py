@@ -113,12 +113,13 @@ def asymmetry(ring: Float64Array) -> tuple[float, float]:
     points = (ring - centre) @ axes
     # Each axis fills the grid: shares of area do not change when an axis is stretched.
     scale = (_GRID // 2 - 1) / np.abs(points).max(axis=0)
-    canvas = Image.new("1", (_GRID, _GRID))
+    canvas = Image.new("L", (_GRID, _GRID))
     ImageDraw.Draw(canvas).polygon(list(map(tuple, (points * scale + _GRID // 2).tolist())), fill=1)
-    shape = np.asarray(canvas)
-    area = np.count_nonzero(shape)
+    shape = np.asarray(canvas).view(np.bool_)
+    area, half = np.count_nonzero(shape), _GRID // 2
     along_major, along_minor = (
-        1 - np.count_nonzero(shape & folded) / area for folded in (shape[::-1], shape[:, ::-1])
+        1 - (2 * np.count_nonzero(one[:half] & one[:half:-1]) + np.count_nonzero(one[half])) / area
+        for one in (shape, shape.T)
     )
     return float(along_major), float(along_minor)
 

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from tqdm import tqdm
+from PIL import Image
 
 from dermdistill import imaging
-from dermdistill.core.errors import DataError, UsageError
-from dermdistill.core.files import atomic_path, write_text
-from dermdistill.imaging.find import LINES
+from dermdistill.core.errors import UsageError
+from dermdistill.core.files import write_text
 from dermdistill.inference import formats
 from dermdistill.inference.prediction import Prediction
-from dermdistill.inference.shape import check_scale
 
 Kind = Literal["mask", "overlay", "probability", "uncertainty", "geojson", "coco", "csv"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DEFAULT_KINDS: tuple[Kind, ...] = ("mask", "overlay")
 TABLE, COCO = "predictions.csv", "coco.json"
 OUTLINE = (86, 180, 233)
+FILES: dict[Kind, tuple[str, str]] = {
+    "mask": ("mask", "_mask.png"),
+    "overlay": ("overlay", "_overlay.jpg"),
+    "probability": ("probability_map", "_probability.png"),
+    "uncertainty": ("uncertainty_map", "_uncertainty.png"),
+    "geojson": ("geojson", ".geojson"),
+}
+"""Of each image, by kind: its key in the line of JSON, and how the file's name ends."""
 
 
 def read_kinds(text: str, *, views: bool = False) -> tuple[Kind, ...]:
@@ -51,132 +56,80 @@ def read_kinds(text: str, *, views: bool = False) -> tuple[Kind, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def write_outputs(
-    folder: Path,
-    predictions: Iterable[tuple[Path, Prediction | DataError]],
-    *,
-    outputs: Collection[Kind] = DEFAULT_KINDS,
-    mm_per_pixel: float | None = None,
-    total: int | None = None,
-    progress: bool = True,
-) -> Iterator[dict[str, Any] | DataError]:
-    """Write what each image was answered; yield its line of JSON.
+@dataclass(frozen=True)
+class OutputWriter:
+    """Writes the files of one image after another into a folder; several threads may share it."""
 
-    Per image ``NAME_mask.png`` (0/255), ``NAME_overlay.jpg`` (the outline over the picture),
-    ``NAME_probability.png`` (0 to 255 for 0 to 1), ``NAME_uncertainty.png`` (0 to 255 for a standard
-    deviation of 0 to 0.5, which is the largest there can be), ``NAME.geojson``; per call ``coco.json``,
-    ``predictions.csv`` and, always, ``predictions.jsonl``. Two inputs of one name get ``NAME``,
-    ``NAME-2`` …: nothing is overwritten within a call; what an earlier call left in the folder is.
+    folder: Path
+    outputs: Collection[Kind] = DEFAULT_KINDS
+    mm_per_pixel: float | None = None
+    """Side of a pixel in millimetres; None: unknown."""
 
-    Args:
-        folder: Made where it is missing; not one that inputs lie in, whose masks would be overwritten.
-        predictions: What `Predictor.predict_many` yields.
-        outputs: Which of them.
-        mm_per_pixel: Side of a pixel in millimetres; None: unknown.
-        total: How many will come, for the progress bar.
-        progress: Show it.
+    def write(
+        self, path: Path, name: str, prediction: Prediction, native: Image.Image | None = None
+    ) -> dict[str, Any]:
+        """Write one image's files, each of them atomically.
 
-    Yields:
-        Per image the line of JSON, with ``path`` and the files written (``mask``, ``overlay``,
-        ``probability_map``, ``uncertainty_map``, ``geojson``), or the error that it met.
+        Args:
+            path: Of the image.
+            name: What the files' names begin with.
+            prediction: Of the image.
+            native: The image at its native size, where it is at hand; it is drawn into.
 
-    Raises:
-        UsageError: An input lies in ``folder``, the scale is impossible, or a map of uncertainty is asked for
-            where there is none.
-    """
-    check_scale(mm_per_pixel)
-    taken: set[str] = set()
-    coco = formats.Coco()
-    with ExitStack() as stack:
-        lines = stack.enter_context(_new_text(stack, folder / LINES))
-        table = None
-        if "csv" in outputs:
-            stream = stack.enter_context(_new_text(stack, folder / TABLE))
-            table = csv.DictWriter(stream, formats.COLUMNS, lineterminator="\n")
-            table.writeheader()
-        for path, prediction in tqdm(
-            predictions, total=total, unit="image", disable=not progress, leave=False
-        ):
-            try:
-                line = _written(folder, path, prediction, taken, outputs, mm_per_pixel)
-            except DataError as error:
-                yield error
+        Returns:
+            The line of JSON: ``path``, the files written, and the prediction's plain values.
+
+        Raises:
+            DataError: The image cannot be read any more.
+            UsageError: A map of uncertainty is asked for where there is none.
+        """
+        # Before anything is written: the image may have gone since it was predicted.
+        overlay = self._overlay(path, prediction, native) if "overlay" in self.outputs else b""
+        line: dict[str, Any] = {"path": str(path)}
+        for kind, (key, suffix) in FILES.items():
+            if kind not in self.outputs:
                 continue
-            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-            if table is not None:
-                table.writerow(formats.row(line))
-            if "coco" in outputs and isinstance(prediction, Prediction):
-                coco.add(prediction, path.name)
-            yield line
-        if "coco" in outputs:
-            _write_compact(folder / COCO, coco.to_json())
+            file = self.folder / f"{name}{suffix}"
+            line[key] = str(file)
+            match kind:
+                case "mask":
+                    imaging.write_bytes(file, imaging.encode_png(prediction.mask))
+                case "overlay":
+                    imaging.write_bytes(file, overlay)
+                case "probability":
+                    _write_map(file, prediction.prob, 1)
+                case "uncertainty":
+                    _write_map(file, _spread_of(prediction), 0.5)
+                case "geojson":
+                    write_compact(file, formats.geojson(prediction, path.name, self.mm_per_pixel))
+        return {**line, **prediction.to_json(self.mm_per_pixel)}
+
+    @staticmethod
+    def _overlay(path: Path, prediction: Prediction, native: Image.Image | None) -> bytes:
+        picture = imaging.open_picture(path).image if native is None else native
+        draw_overlay(picture, prediction)
+        return imaging.encode_jpeg(picture)
 
 
-def _new_text(stack: ExitStack, path: Path) -> Any:
-    """A text file that takes its place when all is done."""
-    return stack.enter_context(atomic_path(path)).open("w", encoding="utf-8", newline="")
+def draw_overlay(picture: Image.Image, prediction: Prediction) -> None:
+    """Draw a prediction's outlines into its picture, which is RGB and has its native size."""
+    rings = [ring for polygon in prediction.polygons for ring in (polygon.exterior, *polygon.holes)]
+    imaging.draw_outlines(picture, rings, OUTLINE)
 
 
-def _written(
-    folder: Path,
-    path: Path,
-    prediction: Prediction | DataError,
-    taken: set[str],
-    outputs: Collection[Kind],
-    mm_per_pixel: float | None,
-) -> dict[str, Any]:
-    if isinstance(prediction, DataError):
-        raise prediction
-    if path.resolve().parent == folder.resolve():
-        raise UsageError(
-            f"{path} lies in {folder}, where the results are to go.",
-            "a folder of their own for the results, so that no file of yours is overwritten",
-            "Choose another --out.",
-        )
-    # Before anything is written: the picture may have gone since it was predicted.
-    drawn = None
-    if "overlay" in outputs:
-        drawn = imaging.overlay(imaging.read_image(path), [(prediction.mask, OUTLINE)])
-    name = _free_name(path.stem, taken)
-    line: dict[str, Any] = {"path": str(path)}
-
-    def place(key: str, suffix: str) -> Path:
-        line[key] = str(folder / f"{name}{suffix}")
-        return Path(line[key])
-
-    if "mask" in outputs:
-        imaging.write_png(place("mask", "_mask.png"), prediction.mask)
-    if drawn is not None:
-        imaging.write_jpeg(place("overlay", "_overlay.jpg"), drawn)
-    if "probability" in outputs:
-        _write_map(place("probability_map", "_probability.png"), prediction.prob, 1)
-    if "uncertainty" in outputs:
-        if prediction.uncertainty_map is None:
-            raise UsageError(
-                "A map of uncertainty needs several views of each image.",
-                "predictions with tta",
-                "Add --tta.",
-            )
-        _write_map(place("uncertainty_map", "_uncertainty.png"), prediction.uncertainty_map, 0.5)
-    if "geojson" in outputs:
-        collection = formats.geojson(prediction, path.name, mm_per_pixel)
-        _write_compact(place("geojson", ".geojson"), collection)
-    return {**line, **prediction.to_json(mm_per_pixel)}
-
-
-def _write_compact(path: Path, value: Any) -> None:
-    """JSON on one line: indented, each coordinate would take one."""
+def write_compact(path: Path, value: Any) -> None:
+    """JSON on one line, atomically: indented, each coordinate would take one."""
     write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def _spread_of(prediction: Prediction) -> imaging.Float32Array:
+    if prediction.uncertainty_map is None:
+        raise UsageError(
+            "A map of uncertainty needs several views of each image.", "predictions with tta", "Add --tta."
+        )
+    return prediction.uncertainty_map
+
+
 def _write_map(path: Path, values: imaging.Float32Array, most: float) -> None:
-    imaging.write_png(path, (values * np.float32(255 / most)).round().astype(np.uint8), grey=True)
-
-
-def _free_name(stem: str, taken: set[str]) -> str:
-    name, number = stem, 1
-    while name.lower() in taken:
-        number += 1
-        name = f"{stem}-{number}"
-    taken.add(name.lower())  # some file systems do not tell a from A
-    return name
+    grey = (values * np.float32(255 / most)).round().astype(np.uint8)
+    imaging.write_bytes(path, imaging.encode_png(grey, grey=True))

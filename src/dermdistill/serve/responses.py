@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import io
 import json
 from typing import Any, Literal
 
@@ -16,7 +15,8 @@ from dermdistill import imaging
 from dermdistill.core.errors import DataError
 from dermdistill.imaging import Float32Array, UInt8Array
 from dermdistill.inference import formats
-from dermdistill.inference.predictor import OUTLINE, Prediction, Predictor
+from dermdistill.inference.predictor import Prediction, Predictor
+from dermdistill.inference.writers import draw_overlay
 from dermdistill.serve.observability import Metrics
 from dermdistill.serve.problems import Refusal
 
@@ -115,16 +115,17 @@ def answer(
     try:
         _check_pixels(data, max_pixels)
         if wanted.output == "image":
-            return Answer(_png(_small(imaging.read_image(data), _VIEW_SIDE)), "image/png")
+            return Answer(imaging.encode_png(_small(data)), "image/png")
         prediction = predictor(data)
         if wanted.threshold is not None:
             prediction = prediction.at(wanted.threshold)
         match wanted.output:
             case "mask":
-                return Answer(_png(prediction.mask * np.uint8(255)), "image/png")
+                return Answer(imaging.encode_png(prediction.mask), "image/png")
             case "overlay":
-                picture = imaging.overlay(imaging.read_image(data), [(prediction.mask, OUTLINE)])
-                return Answer(_png(picture), "image/png")
+                picture = imaging.open_picture(data).image
+                draw_overlay(picture, prediction)
+                return Answer(imaging.encode_png(np.asarray(picture)), "image/png")
             case "geojson":
                 collection = formats.geojson(prediction, "image", wanted.mm_per_pixel)
                 return Answer(json.dumps(collection).encode(), "application/geo+json")
@@ -168,17 +169,12 @@ def _map(prob: Float32Array) -> ProbabilityMap:
     size = max(1, round(width * share)), max(1, round(height * share))
     small = Image.fromarray(prob).resize(size, Image.Resampling.BILINEAR) if share < 1 else prob
     grey = np.rint(np.asarray(small) * np.float32(255)).astype(np.uint8)
-    return ProbabilityMap(width=size[0], height=size[1], png=base64.b64encode(_png(grey)).decode())
+    return ProbabilityMap(
+        width=size[0], height=size[1], png=base64.b64encode(imaging.encode_png(grey, grey=True)).decode()
+    )
 
 
-def _small(image: UInt8Array, side: int) -> UInt8Array:
-    picture = Image.fromarray(image)
-    picture.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+def _small(data: bytes) -> UInt8Array:
+    picture = imaging.open_picture(data).image
+    picture.thumbnail((_VIEW_SIDE, _VIEW_SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     return np.asarray(picture)
-
-
-def _png(array: UInt8Array) -> bytes:
-    out = io.BytesIO()
-    # Level 1: a photograph of 24 megapixels would take several seconds at the usual 6, for a tenth less.
-    Image.fromarray(array).save(out, "PNG", compress_level=1)
-    return out.getvalue()

@@ -17,7 +17,8 @@ from dermdistill.data.prepare.prepare import prepare_phantom
 from dermdistill.evaluation.evaluate import evaluate
 from dermdistill.evaluation.gallery import figure_of_run
 from dermdistill.evaluation.summary import Summary
-from dermdistill.inference.predictor import Predictor, write_outputs
+from dermdistill.inference.folder import predict_files
+from dermdistill.inference.predictor import Predictor
 from dermdistill.training import run as training
 
 logger = logging.getLogger(__name__)
@@ -72,8 +73,7 @@ def run_demo(out: Path, *, count: int, size: int, epochs: int, progress: bool) -
     distilled = folders["distilled"]
     figure = figure_of_run(distilled, count=4, teacher=folders["teacher"])
     paths = [data.image_path(int(row)) for row in data.indices("test")[:4]]
-    predictions = Predictor(distilled).predict_many(paths, batch_size=4)
-    for _ in write_outputs(out / "predictions", predictions, total=len(paths), progress=progress):
+    for _ in predict_files(Predictor(distilled), paths, out / "predictions", progress=progress):
         pass
     return "\n".join(
         [
