@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dermdistill import imaging
 from dermdistill.inference.predictor import Predictor
-from dermdistill.inference.writers import OUTLINE
+from dermdistill.inference.writers import draw_overlay
 from dermdistill.serve.limits import Limits
 from standins import decoded, encoded, picture
 
@@ -80,7 +80,9 @@ def test_masks_and_overlays_are_png_at_native_size(client: TestClient, predictor
         assert response.headers["content-type"] == "image/png"
         np.testing.assert_array_equal(decoded(response.content), expected.mask * 255)
     overlay = decoded(segment(client, data, output="overlay").content)
-    np.testing.assert_array_equal(overlay, imaging.overlay(picture(), [(expected.mask, OUTLINE)]))
+    drawn = Image.fromarray(picture())
+    draw_overlay(drawn, expected)
+    np.testing.assert_array_equal(overlay, np.asarray(drawn))
 
 
 @pytest.mark.parametrize(
