@@ -76,6 +76,8 @@ def _sections(docstring: Any) -> Iterator[str]:
                 yield "For example:\n"
                 for part, text in section.value:
                     yield f"{prose(text)}\n" if part is kind.text else f"```text\n{text}\n```\n"
+            case kind.admonition if section.value.annotation == "example":
+                yield f"For example:\n\n```text\n{section.value.description}\n```\n"
             case kind.admonition:
                 title, text = section.value.annotation.capitalize(), section.value.description
                 yield f"**{title}.** {prose(text)}\n"

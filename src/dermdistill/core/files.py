@@ -11,7 +11,6 @@ import csv
 import errno
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,10 +26,11 @@ from dermdistill.core.errors import DataError
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends without an error.
 
-    The temporary name keeps the suffix, since image and array writers choose their format by it.
+    The temporary name keeps the suffix, since image and array writers choose their format by it, and is
+    short: the final one may be as long as the system allows.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:16]}{path.suffix if len(path.suffix) < 16 else ''}")
     try:
         yield temporary
         temporary.replace(path)

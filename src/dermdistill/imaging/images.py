@@ -16,7 +16,17 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import BmpImagePlugin, Image, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from dermdistill.core.errors import DataError
 from dermdistill.imaging.drawing import draw_outlines, line_width, overlay
@@ -61,6 +71,8 @@ _READERS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"BM", BmpImagePlugin.BmpImageFile),
     (b"II*\0", TiffImagePlugin.TiffImageFile),
     (b"MM\0*", TiffImagePlugin.TiffImageFile),
+    (b"RIFF", WebPImagePlugin.WebPImageFile),
+    (b"GIF8", GifImagePlugin.GifImageFile),  # its first frame
 )
 _ORIENTATION = 0x0112  # EXIF and TIFF
 _SWAPS_SIDES = (5, 6, 7, 8)
@@ -121,7 +133,7 @@ def read_image(source: Source, *, near: int | None = None) -> UInt8Array:
         uint8 [h, w, 3], perhaps read-only.
 
     Raises:
-        DataError: Not a JPEG, PNG, BMP or TIFF, truncated, broken, or larger than MAX_PIXELS.
+        DataError: Not a JPEG, PNG, BMP, TIFF, WebP or GIF, truncated, broken, or larger than MAX_PIXELS.
 
     Example:
         >>> import io
@@ -399,7 +411,7 @@ def _reader(stream: BinaryIO | io.BytesIO, name: str) -> type[ImageFile.ImageFil
     found = f"starts with {start!r}" if start else "is empty"
     raise DataError(
         f"{name} is not an image that can be read: it {found}.",
-        "a JPEG, PNG, BMP or TIFF file",
+        "a JPEG, PNG, BMP, TIFF, WebP or GIF file",
         "Convert it to one of these, or leave it out.",
     )
 

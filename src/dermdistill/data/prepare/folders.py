@@ -40,7 +40,7 @@ def prepare_folder(
     Args:
         name: Name of the data set; not one of the catalogue's.
         root: Folder of the prepared data sets.
-        images: Folder of the training images (JPEG, PNG, BMP, TIFF), searched to any depth.
+        images: Folder of the training images (JPEG, PNG, BMP, TIFF, WebP, GIF), searched to any depth.
         masks: Folder of their masks; may be the same one.
         test_images: Folder of test images.
         test_masks: Folder of their masks.
@@ -98,7 +98,7 @@ def prepare_unlabelled(
     Args:
         name: Name of the data set; not one of the catalogue's.
         root: Folder of the prepared data sets.
-        images: Folder of images (JPEG, PNG, BMP, TIFF), searched to any depth.
+        images: Folder of images (JPEG, PNG, BMP, TIFF, WebP, GIF), searched to any depth.
         size: Side of the pack's squares in pixels.
         exclude: audit.csv, or a CSV with a column ``image_id``: images to leave out.
         progress: Show a bar.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dermdistill.core.errors import DataError
+from dermdistill.imaging.find import SUFFIXES, list_folder, name_key, printable
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 MASK_ENDINGS = ("_segmentation", "_mask", "_lesion")
 """Endings of mask names, compared without case; a mask may also have the image's own name."""
 LISTED = 50
@@ -40,8 +41,17 @@ class Pairing:
 def pair_folders(images: Path, masks: Path, split: str = "train") -> Pairing:
     """Match the masks of one folder to the images of another, or of the same one, at any depth.
 
-    Where one folder lies inside the other, its files belong to it alone. ISIC's ``_superpixels``
-    pictures and hidden files are left out.
+    Where one folder lies inside the other, its files belong to it alone. Names are compared without case, and
+    whether accents are composed or not. What a folder holds, `imaging.find.list_folder` says; ISIC's
+    ``_superpixels`` pictures are left out too.
+
+    Args:
+        images: Folder of the images.
+        masks: Folder of their masks; may be the same one.
+        split: Which split they are.
+
+    Returns:
+        The pairs, and what has no partner.
 
     Raises:
         DataError: No such folder, two images of one name, two masks for one image, or nothing matches.
@@ -53,23 +63,26 @@ def pair_folders(images: Path, masks: Path, split: str = "train") -> Pairing:
         mask_files = [path for path in mask_files if mask_stem(path.stem) != path.stem]
     by_stem: dict[str, list[Path]] = {}
     for path in mask_files:
-        by_stem.setdefault(path.stem.lower(), []).append(path)
+        by_stem.setdefault(name_key(path.stem), []).append(path)
     names: dict[str, list[Path]] = {}
     for path in image_files:
-        names.setdefault(path.stem.lower(), []).append(path)
+        names.setdefault(name_key(path.stem), []).append(path)
     problems = [
-        f"{len(same)} images are called {stem}: {listed(same)}"
-        for stem, same in names.items()
+        f"{len(same)} images are called {printable(same[0].stem)}: {_below(same, images)}"
+        for same in names.values()
         if len(same) > 1
     ]
     pairs, lonely, used = [], [], set()
     for path in image_files:
-        found = [mask for end in (*MASK_ENDINGS, "") for mask in by_stem.get(path.stem.lower() + end, [])]
-        used.update(found)
-        if len(found) > 1:
-            problems.append(f"{path.name} has {len(found)} masks: {listed(found)}")
-        elif found:
-            pairs.append(Pair(path.stem, path, found[0], split))
+        stem = name_key(path.stem)
+        candidates = [mask for ending in (*MASK_ENDINGS, "") for mask in by_stem.get(stem + ending, [])]
+        used.update(candidates)
+        if len(candidates) > 1:
+            problems.append(
+                f"{printable(path.name)} has {len(candidates)} masks: {_below(candidates, masks)}"
+            )
+        elif candidates:
+            pairs.append(Pair(image_id_of(path), path, candidates[0], split))
         else:
             lonely.append(path)
     if problems:
@@ -95,14 +108,16 @@ def images_alone(folder: Path) -> list[Pair]:
     files = _list_images(folder, folder)
     if not files:
         raise DataError(
-            f"There are no images in {folder}.", f"files {', '.join(IMAGE_SUFFIXES)}", "Check the path."
+            f"There are no images in {folder}.", f"files {', '.join(SUFFIXES)}", "Check the path."
         )
     names: dict[str, list[Path]] = {}
     for path in files:
-        names.setdefault(path.stem.lower(), []).append(path)
-    if twice := [f"{name}: {listed(same)}" for name, same in names.items() if len(same) > 1]:
+        names.setdefault(name_key(path.stem), []).append(path)
+    if twice := [
+        f"{printable(same[0].stem)}: {_below(same, folder)}" for same in names.values() if len(same) > 1
+    ]:
         raise DataError(f"Names are ambiguous: {listed(twice, LISTED)}", "one image per name", "Rename some.")
-    return sorted((Pair(path.stem, path, None) for path in files), key=lambda pair: pair.image_id)
+    return sorted((Pair(image_id_of(path), path, None) for path in files), key=lambda pair: pair.image_id)
 
 
 def pair_ph2(folder: Path) -> Pairing:
@@ -130,6 +145,11 @@ def pair_ph2(folder: Path) -> Pairing:
     return Pairing(pairs, lonely, [path for path in masks if path not in used])
 
 
+def image_id_of(path: Path) -> str:
+    """What an image is called in tables: its file's name without the ending, its accents composed."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
 def mask_stem(stem: str) -> str:
     """The image's stem that a mask's stem stands for: without its ending."""
     for ending in MASK_ENDINGS:
@@ -140,7 +160,7 @@ def mask_stem(stem: str) -> str:
 
 def listed(names: Iterable[object], most: int = 20) -> str:
     """The names in one line, and how many more there are beyond ``most``."""
-    texts = [name.name if isinstance(name, Path) else str(name) for name in names]
+    texts = [printable(name.name if isinstance(name, Path) else str(name)) for name in names]
     rest = f" … and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + rest
 
@@ -152,13 +172,15 @@ def _list_images(folder: Path, other: Path) -> list[Path]:
         raise DataError(f"{folder} is not a folder.", "a folder of images", "Check the path.")
     return sorted(
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
-        and not path.stem.lower().endswith("_superpixels")
-        and path.is_file()
+        for path in list_folder(folder).images
+        if not path.stem.lower().endswith("_superpixels")
         and not (nested and path.resolve().is_relative_to(other.resolve()))
     )
+
+
+def _below(paths: Sequence[Path], folder: Path) -> str:
+    """The paths as they are called below the folder, so that equal names can be told apart."""
+    return listed([str(path.relative_to(folder)) for path in paths])
 
 
 def _examples(paths: Sequence[Path]) -> str:

@@ -142,7 +142,7 @@ class FolderSettings(PrepareSettings):
     kind: ClassVar[str] = "own"
 
     images: Path
-    """Folder of images (JPEG, PNG, BMP, TIFF), searched to any depth."""
+    """Folder of images (JPEG, PNG, BMP, TIFF, WebP, GIF), searched to any depth."""
     masks: Path
     """Folder of their masks, matched by name (_Segmentation, _segmentation, _mask, _lesion or nothing after
     it); may be the same one. For images without masks: dermdistill prepare unlabelled."""
@@ -176,7 +176,7 @@ class UnlabelledSettings(PrepareSettings):
     kind: ClassVar[str] = "unlabelled"
 
     images: Path
-    """Folder of images (JPEG, PNG, BMP, TIFF), searched to any depth."""
+    """Folder of images (JPEG, PNG, BMP, TIFF, WebP, GIF), searched to any depth."""
     exclude: Exclude = None
 
     @property

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import read_csv
-from dermdistill.data.prepare.pairing import IMAGE_SUFFIXES, listed
+from dermdistill.data.prepare.pairing import listed
+from dermdistill.imaging.find import SUFFIXES
 
 ID_COLUMNS = ("image_id", "image", "image_name", "isic_id")
 DIAGNOSIS_COLUMNS = ("diagnosis", "dx")
@@ -210,4 +211,4 @@ def _cell(row: dict[str, str], column: str | None) -> str:
 
 def _bare(image_id: str) -> str:
     suffix = Path(image_id).suffix
-    return image_id.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else image_id
+    return image_id.removesuffix(suffix) if suffix.lower() in SUFFIXES else image_id
