@@ -122,9 +122,8 @@ def test_unet_refuses_nonsense():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the exporter's own, and none of our business
-@pytest.mark.parametrize(
-    "arguments", [("unet-w4",), ("unet-w4", None, None, "group"), ("nano",), ("base",), ("FPN", LITE)]
-)
+# Plain "unet-w4" is tiny_onnx, which others test; "small" and "base" have no operator that "nano" has not.
+@pytest.mark.parametrize("arguments", [("unet-w4", None, None, "group"), ("nano",), ("FPN", LITE)])
 def test_onnx_runtime_gives_the_same(arguments, tmp_path):
     pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
     import onnxruntime

@@ -201,8 +201,8 @@ def test_cells_side_by_side_give_the_same_table(
     finished: tuple[StudySettings, StudyResult], root: Path, tmp_path: Path
 ) -> None:
     settings = tiny(root, tmp_path)
-    study.run_study(settings, only=["teacher"], workers=2, progress=False)
-    study.run_study(settings, share=study.Share(1, 2), workers=2, progress=False)
+    study.run_study(settings, only=["teacher"], progress=False)
+    study.run_study(settings, share=study.Share(1, 2), progress=False)  # in this process
     partial = study.collect(settings)
     assert partial["missing"] == ["kl-seed0", "kl-seed1"]
     assert not partial["complete"]
