@@ -83,7 +83,7 @@ def test_voc_teacher_is_the_library_with_its_classes_reduced():
     with torch.no_grad():
         class_logits = net.net((image - net.mean) / net.std)["out"]
         # Reduced before resizing here, after it there: equal where both are at 1/8 resolution.
-        coarse = teacher.torchvision_voc_features(net.net, (image - net.mean) / net.std)[0]
+        coarse = teacher.torchvision_voc_logits(net.net, (image - net.mean) / net.std)
         whole = F.interpolate(coarse, (64, 64), mode="bilinear", align_corners=False)
     assert class_logits.shape == (1, 21, 64, 64)
     assert torch.equal(net(image).detach(), whole)
