@@ -58,6 +58,12 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Raises:
         ConfigError: No such recipe, not YAML, unknown keys, or values out of range (all of them listed).
+
+    Examples:
+        >>> from dermdistill import load_recipe
+        >>> recipe = load_recipe("isic2016", {"kd.temperature": 4.0})
+        >>> recipe.student.arch, recipe.kd.temperature
+        ('small', 4.0)
     """
     path = find_recipe(name)
     tree = read_yaml(path)

@@ -42,7 +42,14 @@ class Recipe(Settings):
     trainer: TrainerSettings = TrainerSettings()
 
     def for_one_teacher(self) -> Recipe:
-        """Without what makes several of its teacher, for one finished run that is named instead."""
+        """Without what makes several of its teacher, for one finished run that is named instead.
+
+        Examples:
+            >>> from dermdistill import load_recipe
+            >>> recipe = load_recipe("release")
+            >>> recipe.teacher.folds, recipe.for_one_teacher().teacher.folds
+            (4, None)
+        """
         teacher = self.teacher.model_copy(update={"runs": (), "folds": None})
         return self.model_copy(update={"teacher": teacher})
 

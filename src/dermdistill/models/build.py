@@ -125,6 +125,13 @@ def build_model(
     Raises:
         ConfigError: Unknown names, or choices that do not go together.
         WeightsError: The weights cannot be fetched, found or read, or do not fit.
+
+    Examples:
+        >>> import torch
+        >>> from dermdistill import build_model
+        >>> net = build_model("nano").eval()
+        >>> net(torch.rand(2, 3, 50, 70)).shape  # any height and width; one logit per pixel
+        torch.Size([2, 1, 50, 70])
     """
     encoder_weights = None if encoder_weights == "none" else encoder_weights
     if head == "voc" and arch != TORCHVISION:
@@ -248,14 +255,25 @@ def _build_smp(
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Number of trainable values; our students' branches (`student.RepBlock`) count as they are trained."""
+    """Number of trainable values; our students' branches (`lite_unet.RepBlock`) count as they are trained.
+
+    Examples:
+        >>> from dermdistill import build_model, count_parameters
+        >>> count_parameters(build_model("nano"))
+        99028
+    """
     return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
 
 
 def count_macs(net: nn.Module, size: int) -> int:
     """Multiply-accumulates of the convolutions and matrix products for one image of size × size, in use.
 
-    In use our students' branches are one convolution (`student.merge_branches`).
+    In use our students' branches are one convolution (`lite_unet.merge_branches`).
+
+    Examples:
+        >>> from dermdistill import build_model, count_macs
+        >>> round(count_macs(build_model("nano"), 256) / 1e9, 3)
+        0.057
     """
     from torch.utils.flop_counter import FlopCounterMode
 

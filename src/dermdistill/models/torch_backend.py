@@ -46,6 +46,17 @@ def load_run(path: Path) -> tuple[LesionNet, ModelCard]:
     Raises:
         WeightsError: There is no finished epoch in it, or the weights do not fit.
         MismatchError: The weights are not those that the card was written for.
+
+    Examples:
+        A student of one epoch on a few generated lesions, trained and read again:
+
+        >>> from pathlib import Path
+        >>> from dermdistill import load_recipe, load_run, prepare_phantom, train
+        >>> data = prepare_phantom(Path("data"), count=6, size=32, progress=False)
+        >>> recipe = load_recipe("student-phantom", {"data.size": 32, "trainer.epochs": 1})
+        >>> net, card = load_run(train(recipe, progress=False))
+        >>> card.model["arch"], card.input_size, net.training
+        ('unet-w4', 32, False)
     """
     folder = path if path.is_dir() else path.parent
     if not path.exists():

@@ -57,6 +57,24 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
 
     Returns:
         The run's folder: best weights, card, metrics, checkpoint, TensorBoard events.
+
+    Raises:
+        ConfigError: Settings that do not go together.
+        DataError: The data set is not prepared, or has no masks.
+        MismatchError: ``resume``, with settings that would give another result.
+        UsageError: The run exists, and neither ``resume`` nor ``overwrite`` is given.
+        TrainingError: There is nothing to validate on, or the loss is not finite.
+
+    Examples:
+        One epoch on a few generated lesions:
+
+        >>> from pathlib import Path
+        >>> from dermdistill import load_recipe, prepare_phantom, train
+        >>> data = prepare_phantom(Path("data"), count=6, size=32, progress=False)
+        >>> recipe = load_recipe("student-phantom", {"data.size": 32, "trainer.epochs": 1})
+        >>> run = train(recipe, progress=False)
+        >>> (run / "best_student_model.pth").exists(), (run / "card.json").exists()
+        (True, True)
     """
     if recipe.data.unlabelled is not None:
         raise ConfigError(
@@ -87,7 +105,31 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
     that were trained without it (cross-fitting; Dao et al. 2021, arXiv 2104.09732). With ``teacher.logits:
     cached`` its logits are computed once for each training image, and not for every view.
 
-    Args and Returns: as for `train`.
+    Args:
+        recipe: The student's; its ``teacher`` names who teaches.
+        resume: Go on with an unfinished run.
+        overwrite: Throw an existing run of this name away first.
+        progress: Show a bar for the running epoch.
+
+    Returns:
+        The run's folder, as of `train`.
+
+    Raises:
+        ConfigError: The recipe trains a teacher, or names none.
+        MismatchError: The teacher was trained on other data, or is not the one the run was begun with.
+        DermDistillError: As of `train`.
+
+    Examples:
+        A teacher and its student, one epoch each, on a few generated lesions:
+
+        >>> from pathlib import Path
+        >>> from dermdistill import ModelCard, distill, load_recipe, prepare_phantom, train
+        >>> data = prepare_phantom(Path("data"), count=6, size=32, progress=False)
+        >>> brief = {"data.size": 32, "trainer.epochs": 1}
+        >>> teacher = train(load_recipe("teacher-phantom", brief), progress=False)
+        >>> run = distill(load_recipe("phantom", {**brief, "teacher.run": str(teacher)}), progress=False)
+        >>> ModelCard.read(run / "card.json").teacher.run
+        'phantom-teacher'
     """
     if recipe.role != "student":
         raise ConfigError(
