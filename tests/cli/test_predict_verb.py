@@ -86,6 +86,24 @@ def test_resume_leaves_out_what_is_there(
     assert [Path(json.loads(line)["path"]).name for line in lines] == ["clean.jpg", "dark.png"]
 
 
+def test_an_outline_is_drawn_tighter_or_wider(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = {}
+    for outline in ("tight", "-5", "normal", "wide"):
+        out = ["--out", str(tmp_path / outline), "--outputs", "mask"]
+        assert cli.main(["predict", str(photos / "clean.jpg"), f"--outline={outline}", *out]) == 0
+        lines[outline] = json.loads(capsys.readouterr().out)
+    areas = [line["area_fraction"] for line in lines.values()]
+    assert areas == sorted(areas)
+    assert areas[0] < areas[2] < areas[3]
+    assert lines["normal"]["threshold"] == 0.5
+    assert lines["tight"]["threshold"] == pytest.approx(1 / (1 + np.exp(-1)))
+    again = ["predict", str(photos), "--outline=wide", "--out", str(tmp_path / "tight"), "--resume"]
+    assert cli.main(again) == 2
+    assert "another model or outline" in capsys.readouterr().err
+
+
 def test_strict_makes_a_warning_fail_and_writes_all_the_same(
     photos: Path, tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +133,9 @@ def test_views_tell_their_disagreement(photos: Path, tiny_onnx: Path, tmp_path: 
         (["--mm-per-pixel", "0"], "impossible"),
         (["--threads", "0"], "0 threads"),
         (["--batch-size", "0"], "--batch-size is 0"),
+        (["--outline", "slim"], "--outline is slim"),
+        (["--outline", "31"], "wider by 31"),
+        (["--outline", "nan"], "wider by nan"),
         (["--workers", "0"], "--workers is 0"),
         (["--workers", "many"], "--workers is many"),
     ],

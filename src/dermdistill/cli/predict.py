@@ -10,6 +10,8 @@ from pathlib import Path
 from dermdistill.cli.common import need_positive, show_progress
 from dermdistill.core.errors import DataError, UsageError
 
+_OUTLINES = {"tight": -10.0, "normal": 0.0, "wide": 10.0}
+
 
 def predict(
     paths: list[str],
@@ -20,6 +22,7 @@ def predict(
     mm_per_pixel: float | None = None,
     strict: bool = False,
     tta: bool = False,
+    outline: str = "normal",
     batch_size: int | None = None,
     threads: int | None = None,
     workers: str = "auto",
@@ -37,6 +40,9 @@ def predict(
         strict: Exit with 1 where there is any warning; all results are written all the same.
         tta: Mean over the image and its three mirror images, at four times the cost, and how much
             they disagree.
+        outline: tight, normal or wide, or a number: by about how many percent of the area outlines are
+            drawn wider than the model does of itself, -30 to 30 (tight is -10, wide is 10). To fit it to
+            masks of your own: dermdistill calibrate.
         batch_size: Images that the network gets at once (default: 1; 8 for a run folder).
         threads: Of the network, for each worker (default: the cores over the workers).
         workers: Images, or batches of them, at the same time: a number, or auto for one per core (for a run
@@ -69,7 +75,7 @@ def predict(
     # torch's threads are the whole process's, and a GPU is one: a run gets larger batches instead.
     at_once, per_worker = (asked or 1, threads) if is_run else choose_workers(len(images), asked, threads)
     lines = predict_files(
-        Predictor(model, threads=per_worker, tta=tta),
+        Predictor(model, threads=per_worker, tta=tta, outline=_read_outline(outline)),
         images,
         out,
         outputs=kinds,
@@ -100,6 +106,17 @@ def _read_workers(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--workers is {text}.", "1 or more, or auto", "Leave it out: one for each core.")
     return int(text)
+
+
+def _read_outline(text: str) -> float:
+    try:
+        return _OUTLINES[text] if text in _OUTLINES else float(text)
+    except ValueError:
+        raise UsageError(
+            f"--outline is {text}.",
+            "tight, normal, wide, or a number from -30 to 30",
+            "Leave it out: outlines are then drawn as the model does.",
+        ) from None
 
 
 def _print_line(line: str) -> None:

@@ -83,7 +83,7 @@ def predict_files(
     _check_places(paths, folder)
     writer = OutputWriter(folder, outputs, mm_per_pixel)
     try:
-        kept = _resumed(writer, predictor.model["weights_sha256"]) if resume else {}
+        kept = _resumed(writer, predictor) if resume else {}
         job = functools.partial(_predict_batch, predictor, writer)
         batches = _batches(_named(paths, kept), batch_size)
         with contextlib.ExitStack() as stack:
@@ -223,17 +223,18 @@ def _opened(path: Path, resume: bool) -> Any:
     return path.open("a" if resume else "w", encoding="utf-8", newline="")
 
 
-def _resumed(writer: OutputWriter, weights_sha256: str) -> dict[str, dict[str, Any]]:
+def _resumed(writer: OutputWriter, predictor: Predictor) -> dict[str, dict[str, Any]]:
     """The lines of an earlier call that stay, by path; all others leave ``predictions.jsonl``."""
     coco = {part["path"] for part in _read_lines(writer.folder / _COCO_LINES)}
     kept: dict[str, dict[str, Any]] = {}
     for line in _read_lines(writer.folder / LINES):
-        if line["model"]["weights_sha256"] != weights_sha256:
+        made_by = line["model"]["weights_sha256"], line["threshold"]
+        if made_by != (predictor.model["weights_sha256"], predictor.threshold):
             raise UsageError(
-                f"{writer.folder} holds predictions of another model "
-                f"(SHA-256 {line['model']['weights_sha256'][:16]}…).",
-                "results of the model that goes on",
-                "Name that model, choose another --out, or leave --resume out to begin again.",
+                f"{writer.folder} holds predictions of another model or outline "
+                f"(SHA-256 {made_by[0][:16]}…, threshold {made_by[1]:.3f}).",
+                "results of the model and the outline that go on",
+                "Name that model and outline, choose another --out, or leave --resume out to begin again.",
             )
         keys = [FILES[kind][0] for kind in writer.outputs if kind in FILES]
         whole = all(key in line and Path(line[key]).is_file() for key in keys)
