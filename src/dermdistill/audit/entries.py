@@ -14,6 +14,8 @@ import numpy as np
 from dermdistill.audit.features import SIDE
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.data.dataset import SPLITS, is_prepared, open_dataset, read_info
+from dermdistill.data.prepare.pairing import image_id_of
+from dermdistill.data.prepare.people_tables import match_ids
 from dermdistill.data.prepare.tables import Table, read_table
 from dermdistill.imaging import UInt8Array, image_size, read_image, resize_image
 from dermdistill.imaging.find import find_images
@@ -146,14 +148,15 @@ def _folder(argument: str, root: Path, table: Table | None) -> list[Entry]:
         )
     paths = find_images([folder])
     stems = Counter(path.stem for path in paths)
+    rows = {}
+    if table is not None:
+        matched = match_ids(table.entries, {image_id_of(path) for path in paths})
+        rows = {image_id: table.entries[name] for name, image_id in matched.items()}
     entries = []
     for path in paths:
         inside = path.relative_to(folder).with_suffix("").as_posix()
         entry = Entry(folder.resolve().name, path.stem if stems[path.stem] == 1 else inside, split, path)
-        if table is not None:
-            said = table.entries.get(path.stem)
-            entry = dataclasses.replace(
-                entry, split=(said.split if said else "") or split, group=said.group if said else ""
-            )
+        if row := rows.get(image_id_of(path)):
+            entry = dataclasses.replace(entry, split=row.split or split, group=row.group)
         entries.append(entry)
     return entries

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dermdistill.core.errors import DataError, MismatchError
-from dermdistill.core.files import hash_file, read_csv
+from dermdistill.core.files import hash_file
 from dermdistill.data.prepare.pairing import Pair, listed
+from dermdistill.data.prepare.people_tables import fold, read_people_table
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +43,10 @@ def read_exclusions(path: Path, names: Collection[str]) -> Exclusions:
         DataError: It is missing or has neither audit.csv's columns nor ``image_id``.
         MismatchError: It is an audit of other data sets.
     """
-    rows = read_csv(path)
-    columns = set(rows[0]) if rows else set()
-    if not rows and path.read_text(encoding="utf-8-sig").startswith("image_a,"):
-        return Exclusions(path, hash_file(path), frozenset(), (), frozenset())  # an audit that found nothing
+    if path.is_file() and _found_nothing(path):
+        return Exclusions(path, hash_file(path), frozenset(), (), frozenset())
+    header, table = read_people_table(path)
+    columns, rows = set(map(fold, header)), [{fold(key): cell for key, cell in row.items()} for row in table]
     if "image_id" in columns:
         ids = frozenset(row["image_id"].strip() for row in rows)
         return Exclusions(path, hash_file(path), ids, (), ids)
@@ -74,6 +75,12 @@ def read_exclusions(path: Path, names: Collection[str]) -> Exclusions:
         tuple((row["image_a"], row["image_b"]) for row in inside),
         frozenset(row["image_a"] for row in crossing),
     )
+
+
+def _found_nothing(path: Path) -> bool:
+    """Whether this is the audit.csv of an audit that found no pair: a header alone."""
+    header, *rest = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return header.startswith(b"image_a,") and not any(line.strip() for line in rest)
 
 
 def exclude_pairs(pairs: Sequence[Pair], exclusions: Exclusions | None) -> tuple[list[Pair], dict[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.data.prepare.pairing import Pair, Pairing, listed, mask_stem, pair_folders
+from dermdistill.data.prepare.people_tables import match_ids
 from dermdistill.data.prepare.settings import FolderSettings
 from dermdistill.data.prepare.tables import Table, read_table
 
@@ -120,15 +121,22 @@ def _join(train: Pairing, test: Pairing) -> Pairing:
 
 def _apply(pairing: Pairing, table: Table, manifest: Path, unmatched: dict[str, list[str]]) -> OwnImages:
     by_id = {pair.image_id: pair for pair in pairing.pairs}
+    matched = match_ids([*table.entries, *table.left_out], by_id)
+    if loose := sorted(name for name, image_id in matched.items() if name != image_id):
+        logger.info(
+            "%s: %d ids are written otherwise than the files are named, and mean one each: %s.",
+            manifest, len(loose), listed([f"{name} ({matched[name]})" for name in loose], 5),
+        )  # fmt: skip
     pairs, against = [], []
     for image_id, entry in sorted(table.entries.items()):
-        if image_id not in by_id:
+        if image_id not in matched:
             continue
-        pair = by_id[image_id]
+        pair = by_id[matched[image_id]]
         if pair.split == "test" and entry.split not in ("", "test"):
             against.append(f"{image_id} ({entry.split})")
         split = entry.split or pair.split
         pairs.append(dataclasses.replace(pair, split=split, diagnosis=entry.diagnosis, group=entry.group))
+    pairs.sort(key=lambda pair: pair.image_id)
     if against:
         raise DataError(
             f"{manifest} puts images of the test folder into other splits: {listed(against)}",
@@ -142,14 +150,14 @@ def _apply(pairing: Pairing, table: Table, manifest: Path, unmatched: dict[str, 
             "the same names",
             "Write the ids as the files are named, without their ending.",
         )
-    left_out = set(table.left_out)
+    left_out = {matched.get(image_id, image_id) for image_id in table.left_out}
     # Files that the manifest leaves out on purpose are no news; neither are their missing partners.
     unmatched = {
         reason: [name for name in names if _id_of(name, left_out) not in left_out]
         for reason, names in unmatched.items()
     }
-    unmatched[NO_FILES] = sorted(set(table.entries) - set(by_id))
-    unmatched[NO_ENTRY] = sorted(set(by_id) - set(table.entries) - left_out)
+    unmatched[NO_FILES] = sorted(set(table.entries) - set(matched))
+    unmatched[NO_ENTRY] = sorted(set(by_id) - set(matched.values()) - left_out)
     logger.info(
         "%s: split from %s, diagnosis from %s, groups from %s; %d rows have no split and are left out.",
         manifest, table.split_column or "the folders", table.diagnosis_column or "nowhere",

@@ -1,6 +1,7 @@
 """Tables that come with images: a manifest of the user's own, and the labels of ISIC 2016 and PH2.
 
-A manifest may have any of these columns; others are passed over.
+A manifest may have any of these columns, whatever their case; others are named and passed over, but for one
+whose cells are splits: that is refused, since to pass it over would mix training and test.
 
 - ``image_id`` (also ``image``, ``image_name``, ``isic_id``): required; a file ending is cut off.
 - ``split``, or one column ending in ``_split``: train, val, test; rows where it is empty are left out.
@@ -12,14 +13,20 @@ A manifest may have any of these columns; others are passed over.
 from __future__ import annotations
 
 import csv
+import logging
 import re
-from dataclasses import dataclass
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dermdistill.core.errors import DataError, UsageError
-from dermdistill.core.files import read_csv
 from dermdistill.data.prepare.pairing import listed
-from dermdistill.imaging.find import SUFFIXES
+from dermdistill.data.prepare.people_tables import NOT_GIVEN, fold, read_people_table
+from dermdistill.imaging.find import SUFFIXES, printable
+
+logger = logging.getLogger(__name__)
 
 ID_COLUMNS = ("image_id", "image", "image_name", "isic_id")
 DIAGNOSIS_COLUMNS = ("diagnosis", "dx")
@@ -50,6 +57,7 @@ class Table:
     split_column: str | None
     diagnosis_column: str | None
     group_column: str | None
+    unused_columns: list[str] = field(default_factory=list)
 
 
 def read_table(path: Path, split_column: str | None = None, diagnosis_column: str | None = None) -> Table:
@@ -61,17 +69,18 @@ def read_table(path: Path, split_column: str | None = None, diagnosis_column: st
         diagnosis_column: Which one gives the diagnosis. By default ``diagnosis``, else the column that goes
             with the split's (``isic2016_split``, ``isic2016_diagnosis``), else the only one ending so.
 
+    Returns:
+        The entries. Cells such as NA, null and - are read as empty, which is logged with their number.
+
     Raises:
-        DataError: Not CSV, no ids, ids twice, or unknown split names (all of them listed).
-        UsageError: A named column is not there, or the choice between several is open.
+        DataError: Not CSV, no ids, ids twice, a split for no image, or unknown split names (all of them
+            listed).
+        UsageError: A named column is not there, the choice between several is open, or a column that is not
+            used holds splits.
     """
-    rows = read_csv(path)
-    if not rows:
-        raise DataError(
-            f"{path} has no rows.", "a header and one row per image", "Add the rows, or leave the table out."
-        )
-    columns = [column for column in rows[0] if column is not None]
-    id_column = next((column for column in ID_COLUMNS if column in columns), None)
+    columns, rows = read_people_table(path)
+    by_name = {fold(column): column for column in columns}
+    id_column = next((by_name[name] for name in ID_COLUMNS if name in by_name), None)
     if id_column is None:
         raise DataError(
             f"{path} has the columns {', '.join(columns)}.",
@@ -80,17 +89,24 @@ def read_table(path: Path, split_column: str | None = None, diagnosis_column: st
         )
     split_column = _choose(path, columns, split_column, ("split",), "_split", "--split-column")
     if diagnosis_column is None and split_column is not None:
-        twin = split_column.removesuffix("split") + "diagnosis"
-        diagnosis_column = twin if twin in columns else None
+        twin = fold(split_column).removesuffix("split") + "diagnosis"
+        diagnosis_column = by_name.get(twin)
     diagnosis_column = _choose(
         path, columns, diagnosis_column, DIAGNOSIS_COLUMNS, "_diagnosis", "--diagnosis-column"
     )
-    group_column = next((column for column in GROUP_COLUMNS if column in columns), None)
+    group_column = next((by_name[name] for name in GROUP_COLUMNS if name in by_name), None)
+    used = [id_column, split_column, diagnosis_column, group_column]
+    unused = [column for column in columns if column and column not in used]
+    _check_unused(path, rows, unused, split_column)
+    not_given = Counter[str]()
     entries: dict[str, Entry] = {}
     left_out, doubles, unknown = [], [], []
     for row in rows:
-        image_id = _bare(_cell(row, id_column))
-        split = _cell(row, split_column).lower()
+        image_id = _bare(row[id_column])
+        split, diagnosis, group = (
+            _value(row, column, not_given) for column in (split_column, diagnosis_column, group_column)
+        )
+        split = split.lower()
         if image_id in entries or not image_id:
             doubles.append(image_id or "(empty)")
         elif split_column is not None and not split:
@@ -98,9 +114,7 @@ def read_table(path: Path, split_column: str | None = None, diagnosis_column: st
         elif split and split not in SPLIT_NAMES:
             unknown.append(f"{image_id}: {split!r}")
         else:
-            entries[image_id] = Entry(
-                SPLIT_NAMES.get(split, ""), _cell(row, diagnosis_column), _cell(row, group_column)
-            )
+            entries[image_id] = Entry(SPLIT_NAMES.get(split, ""), diagnosis, group)
     if doubles:
         raise DataError(
             f"{path} has ids that are empty or stand there twice: {listed(doubles)}",
@@ -113,7 +127,18 @@ def read_table(path: Path, split_column: str | None = None, diagnosis_column: st
             "train, val, test, or empty to leave the image out",
             "Correct these cells, or name another column with --split-column.",
         )
-    return Table(entries, left_out, split_column, diagnosis_column, group_column)
+    if not entries:
+        raise DataError(
+            f"{path} has no split in any row: {split_column} is empty.",
+            "train, val or test in the rows that are to be used",
+            "Fill in the column, or name another one with --split-column.",
+        )
+    if not_given:
+        counts = ", ".join(f"{count} in {column}" for column, count in not_given.items())
+        logger.info("%s: cells such as NA are read as empty: %s.", path, counts)
+    if unused:
+        logger.info("%s: columns that are not used: %s.", path, ", ".join(map(printable, unused)))
+    return Table(entries, left_out, split_column, diagnosis_column, group_column, unused)
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -183,18 +208,19 @@ def _choose(
     path: Path, columns: list[str], named: str | None, usual: tuple[str, ...], ending: str, flag: str
 ) -> str | None:
     """The named column, else one of the usual ones, else the only one with the ending, else none."""
+    by_name = {fold(column): column for column in columns}
     if named is not None:
-        if named not in columns:
+        if fold(named) not in by_name:
             raise UsageError(
                 f"{path} has no column {named!r}.",
                 f"one of {', '.join(columns)}",
                 "Correct the name of the column.",
             )
-        return named
-    for column in usual:
-        if column in columns:
-            return column
-    candidates = [column for column in columns if column.endswith(ending)]
+        return by_name[fold(named)]
+    for name in usual:
+        if name in by_name:
+            return by_name[name]
+    candidates = [column for name, column in by_name.items() if name.endswith(ending)]
     if len(candidates) > 1:
         raise UsageError(
             f"{path} has several columns for one thing: {', '.join(candidates)}.",
@@ -204,9 +230,28 @@ def _choose(
     return candidates[0] if candidates else None
 
 
-def _cell(row: dict[str, str], column: str | None) -> str:
-    value = row.get(column) if column is not None else None
-    return value.strip() if isinstance(value, str) else ""
+def _check_unused(
+    path: Path, rows: Sequence[Mapping[str, str]], unused: Sequence[str], split_column: str | None
+) -> None:
+    """Refuse a table whose split would be passed over in silence."""
+    for column in unused:
+        values = {row[column].lower() for row in rows} - NOT_GIVEN
+        if split_column is None and values and values <= SPLIT_NAMES.keys():
+            raise UsageError(
+                f"{path} has a column {printable(column)!r} with the cells {', '.join(sorted(values))}, "
+                "which would not be used.",
+                "the split named, where there is one",
+                f"Add --split-column {shlex.quote(column)}, or take the column out of the table.",
+            )
+
+
+def _value(row: Mapping[str, str], column: str | None, not_given: Counter[str]) -> str:
+    """The cell, empty where it says that nothing is known (which is counted)."""
+    value = row[column] if column is not None else ""
+    if column is not None and value and value.lower() in NOT_GIVEN:
+        not_given[column] += 1
+        return ""
+    return value
 
 
 def _bare(image_id: str) -> str:
