@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import importlib.resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dermdistill._version import __version__
 from dermdistill.core import numbers
-from dermdistill.report import audits, records, tables, theme, verdict
+from dermdistill.report import records, tables, theme
 from dermdistill.report.figures import colour_places, figures
 from dermdistill.report.gallery import Gallery, sheet
 from dermdistill.report.model import Report
+from dermdistill.report.templating import render
 
 _MOST_FAILURES = 30
 
@@ -34,28 +33,21 @@ def to_html(report: Report, gallery: Gallery) -> str:
     contents += [("shared", "Settings")] if shared else []
     contents += [("audit-result", "Leak audit"), ("data", "Data and hashes"), ("repeat", "How to repeat it")]
     contents += [("versions", "Versions"), *([("missing", "Missing")] if missing else [])]
-    environment = Environment(
-        loader=PackageLoader("dermdistill.report", "templates"), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("report.html.jinja").render(
-        report=report,
+    return render(
+        "html",
+        report,
         created=numbers.moment(report.created),
-        headline=verdict.headline(report),
-        details=verdict.details(report),
         main=tables.main_table(report),
         tables=found,
         audit_pairs=records.audit_table(report),
         audit_sheet=sheet(report.audit.pictures) if report.audit and report.audit.pictures else "",
-        audit_headline=audits.headline(report.audit, report.data.name) if report.audit else "",
         shared=shared,
         places=colour_places(report),
         figures=drawn,
         gallery=gallery,
         failures=_failures(report),
-        facts=records.facts(report),
         contents=contents,
         missing=missing,
-        version=__version__,
         light=Markup(light),
         dark=Markup(dark),
         css=Markup(css),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dermdistill._version import __version__
-from dermdistill.report import records, verdict
+from dermdistill.report import records
 from dermdistill.report.figures import Drawn
 from dermdistill.report.model import Report
-from dermdistill.report.tables import Table
+from dermdistill.report.templating import render
 
 _SIGNS = {
     "\\": r"\textbackslash{}",
@@ -47,51 +46,16 @@ _SIGNS = {
     "α": r"\ensuremath{\alpha}",
     "σ": r"\ensuremath{\sigma}",
 }
-_WANTED = ("main", "comparisons", "scores", "strata", "elsewhere")
+_TABLES = ("main", "comparisons", "scores", "strata", "elsewhere")
 
 
 def to_latex(report: Report, figures: Sequence[Drawn]) -> str:
-    """A document with verdict, tables and figures; what stands between the two marks can be pasted."""
-    body = [f"\\noindent {text(report.question)} {text(verdict.headline(report))}"]
-    body += [text(sentence) for sentence in verdict.details(report)]
-    body += [table_of(t) for t in records.all_tables(report) if t.name in _WANTED]
-    body += [figure_of(figure) for figure in figures]
-    return "\n\n".join(
-        [
-            f"% Made by dermdistill {__version__}.",
-            "\\documentclass[a4paper,10pt]{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[utf8]{inputenc}\n"
-            "\\usepackage{textcomp}\n\\usepackage{booktabs}\n\\usepackage{graphicx}\n"
-            "\\usepackage[margin=20mm]{geometry}\n\\begin{document}",
-            "% ---- from here",
-            *body,
-            "% ---- to here",
-            "\\end{document}\n",
-        ]
-    )
+    """A document with verdict, tables and figures; what stands between the two marks can be pasted.
 
-
-def table_of(table: Table) -> str:
-    """One floating table; a wide one is scaled to the line's width, never beyond its own size."""
-    columns = "".join("r" if numeric else "l" for numeric in table.numeric)
-    head = " & ".join(text(cell) for cell in table.head)
-    rows = "\n".join("  " + " & ".join(text(cell) for cell in row) + r" \\" for row in table.rows)
-    caption = text(f"{table.title}. {table.note}" if table.note else f"{table.title}.")
-    return (
-        f"\\begin{{table}}[htbp]\n\\centering\n\\caption{{{caption}}}\n\\label{{tab:{table.name}}}\n"
-        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n  {head} \\\\\n\\midrule\n{rows}\n\\bottomrule\n"
-        "\\end{tabular}}\n\\end{table}"
-    )
-
-
-def figure_of(figure: Drawn) -> str:
-    """One floating figure; its PDF lies in figures/."""
-    picture = f"\\includegraphics[width=.72\\linewidth]{{figures/{figure.name}.pdf}}"
-    caption = text(f"{figure.title}. {figure.caption}")
-    return (
-        f"\\begin{{figure}}[htbp]\n\\centering\n{picture}\n"
-        f"\\caption{{{caption}}}\n\\label{{fig:{figure.name}}}\n\\end{{figure}}"
-    )
+    A wide table is scaled to the line's width, never beyond its own size; a figure's PDF lies in figures/.
+    """
+    tables = [table for table in records.all_tables(report) if table.name in _TABLES]
+    return render("tex", report, filters={"tex": text}, tables=tables, figures=figures)
 
 
 def text(value: str) -> str:
