@@ -1,7 +1,8 @@
 """The report's templates: one for each format, filled with the same content.
 
 HTML goes through jinja2's autoescape; Markdown and LaTeX have none, so their templates send every text
-through a filter (`md`, `tex`). LaTeX is full of braces and percent signs: its templates have ``<% %>`` and ``<< >>``.
+through a filter (`md`, `tex`). LaTeX is full of braces and percent signs: its template has ``<% %>`` and
+``<< >>``.
 """
 
 from __future__ import annotations
