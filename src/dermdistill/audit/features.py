@@ -22,7 +22,7 @@ from dermdistill.imaging import UInt8Array
 
 Float32Array = NDArray[np.float32]
 
-METHOD = "sift-192-300-v2"
+METHOD = "sift-192-300-v3"
 """Changes whenever fingerprints of an older version must not be used any more."""
 SIDE = 256
 """Side in pixels of the squares that images are squashed to, as prepare does it."""
@@ -51,7 +51,7 @@ class Fingerprint:
     """float32 [n, 4]: x, y and diameter in pixels of the working image (the photograph at its true
     proportions, the longer side 256), orientation in degrees."""
     descriptors: UInt8Array
-    """SIFT, uint8 [n, 128]."""
+    """SIFT, uint8 [n, 128], the strongest first."""
     grey: UInt8Array
     """The working image at half its size, uint8 [h, w], the longer side 128."""
 
@@ -132,7 +132,8 @@ def fingerprint(square: UInt8Array, aspect: float = 1.0) -> Fingerprint:
     found, descriptors = cv2.SIFT_create(MOST_FEATURES, contrastThreshold=CONTRAST).detectAndCompute(
         cv2.resize(grey, size, interpolation=cv2.INTER_AREA), None
     )
-    points = np.array([(*p.pt, p.size, p.angle) for p in found], np.float32).reshape(-1, 4)
+    order = np.argsort([-point.response for point in found], kind="stable")
+    points = np.array([(*p.pt, p.size, p.angle) for p in found], np.float32).reshape(-1, 4)[order]
     points[:, :2] = (points[:, :2] + 0.5) / share - 0.5  # the middle of a pixel stays in the middle
     points[:, 2] /= share
     if descriptors is None:
@@ -141,7 +142,7 @@ def fingerprint(square: UInt8Array, aspect: float = 1.0) -> Fingerprint:
     return Fingerprint(
         hashlib.sha256(square.tobytes()).hexdigest(),
         points[:MOST_FEATURES],
-        descriptors[:MOST_FEATURES].astype(np.uint8),
+        descriptors[order][:MOST_FEATURES].astype(np.uint8),
         cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA),
     )
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 CHUNK = 64
 """Images between two transactions: what a kill costs."""
-NEIGHBOURS, MIRRORED_NEIGHBOURS = 8, 3
+NEIGHBOURS, MIRRORED_NEIGHBOURS = 8, 2
 """How many of an image's nearest in each vocabulary are verified. Mirrored images are copies, and those come
 first or not at all; other photographs of a lesion need the longer list."""
 FEW = 48
@@ -105,7 +105,10 @@ def look_up(keys: Sequence[str], store: Store, *, progress: bool = True) -> list
         return [(a, b, m) for i, a in enumerate(keys) for b in keys[i + 1 :] for m in (False, True)]
     chosen = np.sort(np.random.default_rng(0).permutation(len(keys))[:SAMPLE])
     sample = [store.get(keys[i]).roots for i in chosen]
-    encoders = [learn_encoder(sample, words, whitening) for words, whitening in VOCABULARIES]
+    encoders = [
+        learn_encoder([roots[:strongest] for roots in sample], words, whitening)
+        for words, whitening, strongest in VOCABULARIES
+    ]
     # For each encoder the images as they are, then mirrored.
     vectors = [np.empty((len(keys), e.components.shape[1]), np.float32) for e in encoders for _ in range(2)]
     bar = tqdm(total=len(keys), desc="vectors", unit="image", disable=not progress, leave=False)
@@ -113,7 +116,11 @@ def look_up(keys: Sequence[str], store: Store, *, progress: bool = True) -> list
         for begin in range(0, len(keys), 2 * CHUNK):
             prints = [store.get(key) for key in keys[begin : begin + 2 * CHUNK]]
             plain, turned = [f.roots for f in prints], [f.mirrored().roots for f in prints]
-            parts = [pool.submit(encoder, side) for encoder in encoders for side in (plain, turned)]
+            parts = [
+                pool.submit(encoder, [roots[:strongest] for roots in side])
+                for encoder, (*_, strongest) in zip(encoders, VOCABULARIES, strict=True)
+                for side in (plain, turned)
+            ]
             for whole, part in zip(vectors, parts, strict=True):
                 whole[begin : begin + len(prints)] = part.result()
             bar.update(len(prints))

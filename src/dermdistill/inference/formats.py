@@ -109,7 +109,7 @@ def _rounded(ring: Float64Array) -> list[list[float]]:
 def _segmentation(polygon: Polygon, mask: UInt8Array) -> list[list[float]] | dict[str, Any]:
     if not polygon.holes:
         return [[value for point in _rounded(polygon.exterior[:-1]) for value in point]]
-    return {"size": list(mask.shape), "counts": _run_lengths(_pixels(polygon, mask))}
+    return {"size": list(mask.shape), "counts": run_lengths(_pixels(polygon, mask))}
 
 
 def _pixels(polygon: Polygon, mask: UInt8Array) -> UInt8Array:
@@ -131,7 +131,7 @@ def _pixels(polygon: Polygon, mask: UInt8Array) -> UInt8Array:
     return inside
 
 
-def _run_lengths(mask: UInt8Array) -> list[int]:
+def run_lengths(mask: UInt8Array) -> list[int]:
     """COCO's uncompressed code: lengths of runs down the columns, the first of zeros."""
     flat = mask.ravel(order="F")
     ends = np.flatnonzero(np.diff(flat)) + 1

@@ -13,10 +13,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from dermdistill.artifacts.card import ModelCard
-from dermdistill.core.errors import DataError, UsageError, WeightsError
+from dermdistill.core.errors import DataError, MissingExtraError, UsageError, WeightsError
 
 INPUT, OUTPUT = "image", "logits"
 """Names that `dermdistill export` gives."""
+_CUDA = "CUDAExecutionProvider"
 
 
 class OnnxBackend:
@@ -26,6 +27,7 @@ class OnnxBackend:
         path: As `dermdistill export` writes it: input ``image`` float32 [n, 3, s, s], RGB in [0, 1]; output
             ``logits`` float32 [n, 1, s, s]; a model card in the metadata.
         threads: Within one operation; by default ONNX Runtime's choice, one per core.
+        gpu: Run it on the GPU, which needs onnxruntime-gpu.
 
     Attributes:
         card: Out of the file's metadata.
@@ -35,9 +37,10 @@ class OnnxBackend:
         WeightsError: There is no such file, it is no ONNX, keeps weights in other files, has no model card,
             or another input or output.
         UsageError: Fewer than one thread.
+        MissingExtraError: A GPU is asked for, and this onnxruntime knows none.
     """
 
-    def __init__(self, path: Path | str, threads: int | None = None) -> None:
+    def __init__(self, path: Path | str, threads: int | None = None, *, gpu: bool = False) -> None:
         if threads is not None and threads < 1:
             raise UsageError(
                 f"{threads} threads are asked for.",
@@ -45,7 +48,7 @@ class OnnxBackend:
                 "Set --threads to 1 or more, or leave it out: one per core.",
             )
         self.path, self.threads = Path(path), threads
-        self._session = open_session(self.path, threads)
+        self._session = open_session(self.path, threads, gpu=gpu)
         self.card = _read_card(self._session, self.path)
         _check_face(self._session, self.path, self.card)
 
@@ -63,12 +66,19 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return prob
 
 
-def open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
-    """Read an ONNX file as a whole and open it on the CPU; its threads sleep while they wait.
+def open_session(path: Path, threads: int | None, *, gpu: bool = False) -> onnxruntime.InferenceSession:
+    """Read an ONNX file as a whole and open it on the CPU or GPU; its threads sleep while they wait.
 
     Raises:
+        MissingExtraError: A GPU is asked for, and this onnxruntime knows none.
         WeightsError: There is no such file, it is no ONNX, or keeps weights in other files.
     """
+    if gpu and _CUDA not in onnxruntime.get_available_providers():
+        raise MissingExtraError(
+            f"This onnxruntime {onnxruntime.__version__} cannot use a GPU.",
+            "the package onnxruntime-gpu in place of onnxruntime",
+            "pip uninstall onnxruntime && pip install onnxruntime-gpu",
+        )
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -83,9 +93,10 @@ def open_session(path: Path, threads: int | None) -> onnxruntime.InferenceSessio
         options.intra_op_num_threads = threads
     # Threads that spin between two images steal the cores of everything else on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = [_CUDA, "CPUExecutionProvider"] if gpu else ["CPUExecutionProvider"]
     try:
         # From memory: a file's graph can then name no other file on this machine as its weights.
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
         if "external data" in str(error).lower():
             raise WeightsError(
