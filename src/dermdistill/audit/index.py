@@ -3,10 +3,10 @@
 VLAD (Jégou et al. 2010) sums up an image's local features, principal components make it short, and FAISS's
 inverted file (Jégou et al. 2011) gives the nearest neighbours without comparing all pairs. Vocabulary and
 components are learnt from the audited images themselves, by a seeded choice that does not depend on their
-order. Three vectors are compared, of coarse and fine vocabularies, the fine whitened (Jégou & Chum 2012), of an
-image's strongest features or all: among the eight nearest of any stand 55 or 56 of 60 known pairs of photographs
-of the same lesion, of the best single one 51. Vectors of the whole picture hold fewer: the student's encoder 18
-of the 60, low frequencies of the cosine transform 27.
+order. Three vectors are compared, of coarse and fine vocabularies, the fine whitened (Jégou & Chum 2012), of
+an image's strongest features or all: among the eight nearest of any stand 55 or 56 of 60 known pairs of
+photographs of the same lesion, of the best single one 51. Vectors of the whole picture hold fewer: the
+student's encoder 18 of the 60, low frequencies of the cosine transform 27.
 """
 
 from __future__ import annotations

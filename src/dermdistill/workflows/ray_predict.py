@@ -1,7 +1,7 @@
 """Predict an archive on a Ray cluster: Ray Data hands units of work to actors, each with its own network.
 
-An actor writes the partition of its unit itself, so only a line about it travels, and memory stays flat. Where
-a worker dies, Ray starts another and gives it the unit again; its partition was not there yet, or is replaced.
+An actor writes the partition of its unit itself, so only a line about it travels, and memory stays flat. If a
+worker dies, Ray starts another and gives it the unit again: its partition is not there yet, or is replaced.
 """
 
 from __future__ import annotations
