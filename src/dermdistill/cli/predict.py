@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 from dermdistill.cli.common import need_positive, show_progress
 from dermdistill.core.errors import DataError, UsageError
@@ -27,6 +28,10 @@ def predict(
     threads: int | None = None,
     workers: str = "auto",
     resume: bool = False,
+    engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
+    table: str | None = None,
+    table_masks: bool = False,
 ) -> int:
     """Segment images: a mask and an overlay for each, and one JSON line on standard output.
 
@@ -48,7 +53,20 @@ def predict(
         workers: Images, or batches of them, at the same time: a number, or auto for one per core (for a run
             folder: 1). Order and results do not depend on it.
         resume: Leave out the images whose results are in --out already, by its predictions.jsonl.
+        engine: ray segments an archive on many machines into --table; PATHs may then be tars, Parquet files
+            and addresses (s3://…) too, and no other file is written (dermdistill[cluster]).
+        ray_address: Of a Ray cluster that runs, or auto (default: one is started on this machine).
+        table: Folder for Parquet partitions, a path or an address; the same command goes on where it stopped.
+        table_masks: A column with each mask as a PNG; its run lengths are always there.
     """
+    if engine == "ray" or table is not None:
+        if tta or strict or mm_per_pixel is not None:
+            raise UsageError(
+                "--engine ray has no --tta, --strict or --mm-per-pixel.",
+                "paths, --table, --model, --workers, --ray-address and --table-masks",
+                "Leave them out: warnings and pixels are columns of the table.",
+            )
+        return _predict_archive(paths, engine, ray_address, table, table_masks, model, workers)
     from dermdistill.imaging.find import find_images
     from dermdistill.inference.folder import choose_workers, predict_files
     from dermdistill.inference.predictor import Predictor
@@ -98,6 +116,41 @@ def predict(
             print(f"{line['path']}: {warning['code']}: {warning['message']}", file=sys.stderr)
     print(_summary(len(images), done, failed, warned, out), file=sys.stderr)
     return 1 if failed or (strict and warned) else 0
+
+
+def _predict_archive(
+    paths: list[str],
+    engine: str,
+    address: str | None,
+    table: str | None,
+    masks: bool,
+    model: Path | None,
+    workers: str,
+) -> int:
+    from tqdm import tqdm
+
+    from dermdistill.workflows.ray_predict import Progress, check_installed, predict_archive
+
+    if engine != "ray" or table is None or not paths:
+        raise UsageError(
+            "An archive needs --engine ray, a --table and something to read.",
+            "dermdistill predict PATH… --engine ray --table results.parquet",
+            "Give all of them, or leave --engine and --table out for one machine's files.",
+        )
+    check_installed()
+    progress = Progress(0, 0, 0, 0)
+    with tqdm(unit="partition", disable=not show_progress(), leave=False) as bar:
+        for progress in predict_archive(
+            paths, table, model=model, masks=masks, workers=_read_workers(workers), address=address
+        ):
+            bar.total, bar.n = progress.total, progress.complete
+            bar.set_postfix(rows=progress.rows, errors=progress.errors)
+    print(
+        f"{progress.rows} pictures segmented into {table}, {progress.errors} of them with an error; "
+        f"{progress.complete} partitions",
+        file=sys.stderr,
+    )
+    return 1 if progress.errors else 0
 
 
 def _read_workers(text: str) -> int | None:

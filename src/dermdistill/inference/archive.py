@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import io
 import json
 import posixpath
 import re
@@ -21,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from dermdistill.core.errors import DataError, MissingExtraError, UsageError
-from dermdistill.imaging import UInt8Array
 from dermdistill.imaging.find import SUFFIXES
+from dermdistill.imaging.images import encode_png
 from dermdistill.inference.formats import run_lengths
 from dermdistill.inference.prediction import Prediction
 from dermdistill.inference.predictor import Predictor
@@ -308,13 +306,7 @@ def _numbers(prediction: Prediction, masks: bool) -> dict[str, Any]:
         "confidence": prediction.confidence, "probability_mean": float(prob.mean()),
         "probability_max": float(prob.max()), "warnings": [warning.code for warning in prediction.warnings],
     }  # fmt: skip
-    return {**found, "mask": _png(mask)} if masks else found
-
-
-def _png(mask: UInt8Array) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(mask * np.uint8(255)).save(stream, "PNG")
-    return stream.getvalue()
+    return {**found, "mask": encode_png(mask)} if masks else found
 
 
 def _address(unit: Unit, path: str) -> str:

@@ -31,9 +31,10 @@ _MOST_BLOCKS = 4096
 class Progress:
     """How far an archive is."""
 
-    units: int
+    complete: int
     """Partitions that are complete, those of an earlier run among them."""
-    of: int
+    total: int
+    """Partitions that there will be."""
     rows: int
     """Pictures of this run."""
     errors: int
