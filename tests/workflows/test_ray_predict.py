@@ -59,7 +59,7 @@ def test_a_killed_worker_loses_no_row_and_the_command_goes_on(tmp_path: Path) ->
     images.mkdir()
     phantom(0).save(images / "0000.png")
     (images / "0001.png").write_bytes(b"no picture")
-    for number in range(2, 4000):
+    for number in range(2, 1500):
         os.link(images / "0000.png", images / f"{number:04d}.png")
     environment = {**os.environ, "RAY_DATA_LOG_LEVEL": "ERROR"}
     with subprocess.Popen(command(str(images), "--table", str(table)), env=environment) as run:
@@ -75,27 +75,27 @@ def test_a_killed_worker_loses_no_row_and_the_command_goes_on(tmp_path: Path) ->
         workers[0].kill()
         assert run.wait(300) == 1  # one picture is broken
     found = parquet.read_table(table).to_pydict()
-    assert sorted(Path(path).name for path in found["path"]) == [f"{n:04d}.png" for n in range(4000)]
-    assert [Path(p).name for p, error in zip(found["path"], found["error"], strict=True) if error] == [
-        "0001.png"
-    ]
+    assert sorted(Path(path).name for path in found["path"]) == [f"{n:04d}.png" for n in range(1500)]
+    failed = [path for path, error in zip(found["path"], found["error"], strict=True) if error]
+    assert [Path(path).name for path in failed] == ["0001.png"]
 
-    # Two partitions gone, as if it had been stopped: the same command makes these and leaves the others.
+    # A partition gone, as if it had been stopped: the same command makes it anew and leaves the others.
     partitions = {path: path.stat().st_mtime_ns for path in table.glob(PARTITION)}
-    gone = sorted(partitions)[:1]
-    for path in gone:
-        path.unlink()
-    assert subprocess.run(command(str(images), "--table", str(table)), env=environment).returncode in (0, 1)
-    again = {path: path.stat().st_mtime_ns for path in table.glob(PARTITION)}
-    assert again.keys() == partitions.keys()
-    assert {path for path in again if again[path] != partitions[path]} == set(gone)
+    gone = sorted(partitions)[0]
+    gone.unlink()
+    again = subprocess.run(command(str(images), "--table", str(table)), env=environment, check=False)
+    assert again.returncode in (0, 1)
+    now = {path: path.stat().st_mtime_ns for path in table.glob(PARTITION)}
+    assert now.keys() == partitions.keys()
+    assert [path for path in now if now[path] != partitions[path]] == [gone]
 
     # Other pictures do not mix with these.
     shutil.rmtree(images)
     images.mkdir()
     phantom(1).save(images / "other.png")
     refused = subprocess.run(
-        command(str(images), "--table", str(table)), env=environment, capture_output=True, text=True
-    )
+        command(str(images), "--table", str(table)),
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert refused.returncode == 2
     assert "of other pictures" in refused.stderr
