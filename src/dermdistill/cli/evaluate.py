@@ -3,43 +3,85 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dermdistill.cli.common import need_positive, need_train_extra, print_json, show_progress
+from dermdistill.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from dermdistill.inference.predictor import Predictor
 
 
 def evaluate(
-    run: Path,
+    what: Path | None = None,
     /,
+    images: Path | None = None,
+    masks: Path | None = None,
+    predictions: Path | None = None,
+    manifest: Path | None = None,
     data: str | None = None,
     split: Literal["train", "val", "test"] = "test",
     root: Path | None = None,
     out: Path | None = None,
+    strict: bool = False,
+    mm_per_pixel: float | None = None,
+    threshold: float = 0.5,
+    input_size: int | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    activation: Literal["sigmoid", "none"] | None = None,
     teacher: Path | None = None,
     human: str | None = None,
     batch_size: int = 16,
+    workers: int | None = None,
     json: bool = False,
 ) -> int:
-    """Score a run by the official ISIC protocol: per image, at native size, mean over images.
+    """Score a model, or masks that any tool made: per image, at native size, mean over images.
+
+    On your own pictures: evaluate [WHAT] --images DIR --masks DIR. On prepared data: evaluate WHAT --data
+    NAME.
 
     Args:
-        run: Run folder, or a weights file with its card.json beside it.
-        data: Prepared data set (default: the one it was trained on).
+        what: The model: an ONNX file, a run folder or a weights file with its card.json beside it (default:
+            the student that is shipped; a run alone is scored on the data it was trained on).
+        images: Folder of pictures; with --predictions it may be left out.
+        masks: Folder of their true masks, called like them; with several for each picture (masks/a, masks/b)
+            each is scored, and their majority.
+        predictions: Folder of masks or probability maps (PNG, npy) to score in place of a model.
+        manifest: CSV with an id column; its other columns become subgroups.
+        data: Prepared data set (default: the one that the run was trained on).
         split: Which of its splits.
-        root: Folder that holds prepared data sets (default: the run's).
-        out: Where the results go (default: RUN/evaluation/DATA-SPLIT).
+        root: Folder that holds prepared data sets (default: the run's, else data).
+        out: Where the results go (default: RUN/evaluation/DATA-SPLIT for a run on prepared data, else
+            evaluation/WHAT-DATA).
+        strict: Refuse predictions that are missing or of another size than the true mask.
+        mm_per_pixel: Side of a pixel in millimetres: distances are then given in mm too.
+        threshold: A pixel of a probability map is lesion above this; a model has its own.
+        input_size: Of an ONNX file without our card: side of the square that it takes (default: as it says).
+        mean: Of such a file: taken off RGB in [0, 1] (default: nothing).
+        std: Of such a file: what is left is divided by it (default: nothing).
+        activation: Of such a file: sigmoid where it gives logits (default), none where probabilities.
         teacher: Run to measure agreement with (default: the one that taught it, where it is found).
-        human: Human agreement to show beside: isic2016 (published), a CSV, a folder with several masks
-            per image, or none (default: the published figure of a catalogue's data set, if any).
-        batch_size: Images at once.
+        human: Human agreement to show beside a run on prepared data: isic2016 (published), a CSV, a folder
+            with several masks per image, or none (default: the published figure of a catalogue's data set).
+        batch_size: Images that a network gets at once.
+        workers: Processes that score files (default: one per core).
         json: Print the summary as JSON.
     """
     need_positive("--batch-size", batch_size)
-    need_train_extra("evaluate")
+    if masks is not None or predictions is not None or not _is_run(what):
+        foreign = {"input_size": input_size, "mean": mean, "std": std, "activation": activation}
+        return _folders(
+            what, images, masks, predictions, manifest, data, split, root or Path("data"), out, strict,
+            mm_per_pixel, threshold, {k: v for k, v in foreign.items() if v is not None}, batch_size, workers,
+            json,
+        )  # fmt: skip
+    need_train_extra("evaluate of a run on prepared data")
     from dermdistill.evaluation.evaluate import evaluate as stage
 
+    assert what is not None
     summary = stage(
-        run, data=data, split=split, root=root, out=out, teacher=teacher, human=human,
+        what, data=data, split=split, root=root, out=out, teacher=teacher, human=human,
         batch_size=batch_size, progress=show_progress(),
     )  # fmt: skip
     if json:
@@ -47,3 +89,93 @@ def evaluate(
         return 0
     print(summary.to_text())
     return 0
+
+
+def _folders(
+    what: Path | None,
+    images: Path | None,
+    masks: Path | None,
+    predictions: Path | None,
+    manifest: Path | None,
+    data: str | None,
+    split: str,
+    root: Path,
+    out: Path | None,
+    strict: bool,
+    mm_per_pixel: float | None,
+    threshold: float,
+    foreign: dict[str, object],
+    batch_size: int,
+    workers: int | None,
+    json: bool,
+) -> int:
+    if what is not None and predictions is not None:
+        raise UsageError(
+            f"Both a model ({what}) and --predictions are named.", "one of them", "Leave one of them out."
+        )
+    if masks is None and data is None:
+        raise UsageError(
+            "It is not said on which pictures.",
+            "--images DIR --masks DIR, or --data NAME",
+            "Name the folders of pictures and of their masks, or a prepared data set.",
+        )
+    if predictions is None and masks is not None and images is None:
+        raise UsageError(
+            "A model needs pictures.",
+            "--images DIR",
+            "Name their folder, or --predictions DIR for masks that exist.",
+        )
+    from dermdistill.evaluation.matching import match
+    from dermdistill.evaluation.score_folders import match_prepared, score_folders
+
+    if masks is not None:
+        matched = match(masks, images=images, predictions=predictions, manifest=manifest)
+        name = masks.resolve().name if images is None else images.resolve().name
+        if name.lower() in ("images", "masks"):
+            name = masks.resolve().parent.name
+        part = "all"
+    else:
+        assert data is not None
+        matched, name, part = match_prepared(data, root, split, predictions), data, split
+    model = None if predictions is not None else _open(what, foreign)
+    title = _title(what, predictions)
+    folder = out or Path("evaluation") / f"{title.replace(' ', '-')}-{name}"
+    found = score_folders(
+        model, matched, name=title, data=name, out=folder, split=part, mm_per_pixel=mm_per_pixel,
+        threshold=threshold, strict=strict, batch_size=batch_size, workers=workers, progress=show_progress(),
+    )  # fmt: skip
+    if json:
+        print_json(found.to_json())
+    else:
+        print(found.to_text())
+    return 1 if found.unscored else 0
+
+
+def _open(what: Path | None, foreign: dict[str, object]) -> Predictor:
+    from dermdistill.core.errors import WeightsError
+    from dermdistill.inference.predictor import Predictor
+
+    if what is None or what.suffix.lower() != ".onnx":
+        return Predictor(what)
+    if not foreign:
+        try:
+            return Predictor(what)
+        except WeightsError as error:
+            if "card" not in error.found:
+                raise
+    from dermdistill.evaluation.foreign_onnx import ForeignOnnx
+
+    backend = ForeignOnnx(what, **foreign)  # type: ignore[arg-type]
+    return Predictor.from_backend(backend.card, backend)
+
+
+def _title(what: Path | None, predictions: Path | None) -> str:
+    if predictions is not None:
+        return predictions.resolve().name
+    if what is None:
+        return "the shipped student"
+    return what.stem if what.suffix else what.resolve().name
+
+
+def _is_run(what: Path | None) -> bool:
+    return what is not None and (what.is_dir() or what.suffix == ".pth" or not what.suffix)

@@ -22,7 +22,7 @@ from dermdistill.metrics.intervals import Interval, mean_interval
 from dermdistill.metrics.overlap import Counts, count, scores
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-_SEVERAL = re.compile(r"^(?P<image>.+?)_(?:segmentation|mask|annotator)_?(?P<person>[^_]+)$", re.IGNORECASE)
+SEVERAL = re.compile(r"^(?P<image>.+?)_(?:segmentation|mask|annotator)_?(?P<person>[^_]+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def agreement_of_masks(folder: Path) -> InterRaterAgreement:
     """
     by_image: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
-        if match := _SEVERAL.match(path.stem):
+        if match := SEVERAL.match(path.stem):
             by_image[match["image"]].append(path)
     several = {name: paths for name, paths in by_image.items() if len(paths) > 1}
     if not several:

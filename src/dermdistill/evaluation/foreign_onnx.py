@@ -1,0 +1,112 @@
+"""Another maker's ONNX file as a backend: what its card would say is told by the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermdistill.artifacts.card import ModelCard, make_card
+from dermdistill.core.errors import UsageError, WeightsError
+from dermdistill.core.files import hash_file
+from dermdistill.inference.onnx_backend import open_session, sigmoid
+
+Activation = Literal["sigmoid", "none"]
+
+
+class ForeignOnnx:
+    """Probabilities from an ONNX file of one input [n, 3, h, w] and one output [n, 1, h, w] or [n, h, w].
+
+    Args:
+        path: The file.
+        input_size: Side of the square that pictures are resized to; None: as the file says.
+        mean: Per channel of RGB in [0, 1]; it is taken off.
+        std: Likewise; what is left is divided by it.
+        activation: sigmoid where the file's output is logits, none where it is probabilities.
+        threads: For the network.
+
+    Attributes:
+        card: What was told, as a model card.
+
+    Raises:
+        WeightsError: There is no such file, or its input or output is another.
+        UsageError: The input size is not told, and the file does not fix it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        input_size: int | None = None,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        activation: Activation = "sigmoid",
+        threads: int | None = None,
+    ) -> None:
+        self._session = open_session(path, threads)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        takes, gives = _shape(inputs), _shape(outputs)
+        one_by_one = len(takes) == 4 and takes[0] == 1
+        if len(inputs) != 1 or len(takes) != 4 or takes[1] not in (3, None):
+            raise _refused(path, "input", inputs, "one input [n, 3, h, w]")
+        if isinstance(takes[0], int) and not one_by_one:
+            raise _refused(path, "input", inputs, "a batch that is free, or 1")
+        if len(outputs) != 1 or len(gives) not in (3, 4) or (len(gives) == 4 and gives[1] not in (1, None)):
+            raise _refused(path, "output", outputs, "one output [n, 1, h, w], one channel for the lesion")
+        side = input_size or (takes[2] if takes[2] == takes[3] else None)
+        if side is None:
+            raise UsageError(
+                f"{path} does not say how large its input is.",
+                "--input-size SIDE",
+                "Name the side of the square it was trained on, such as --input-size 256.",
+            )
+        if any(fixed not in (side, None) for fixed in takes[2:]):
+            raise UsageError(
+                f"--input-size is {side}, and {path} takes {takes[3]}×{takes[2]}.",
+                "the size in the file",
+                "Leave --input-size out.",
+            )
+        self._one_by_one, self._activation = one_by_one, activation
+        self._input, self._output = inputs[0].name, outputs[0].name
+        self._mean = np.asarray(mean, np.float32).reshape(1, -1, 1, 1)
+        self._std = np.asarray(std, np.float32).reshape(1, -1, 1, 1)
+        self.card: ModelCard = make_card(
+            role="student", model={"arch": "onnx"}, input_size=side, mean=list(mean), std=list(std),
+            weights=path.name, recipe=path.stem, seed=0, dataset={"name": "unknown", "fingerprint": ""},
+            parameters=0,
+        ).model_copy(update={"weights_sha256": hash_file(path)})  # fmt: skip
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [n, 3, s, s], RGB in [0, 1] → probability float32 [n, 1, s, s].
+
+        Raises:
+            WeightsError: The file's output holds values outside [0, 1] although no activation was named.
+        """
+        batch = np.ascontiguousarray((batch - self._mean) / self._std, dtype=np.float32)
+        parts = [batch[i : i + 1] for i in range(len(batch))] if self._one_by_one else [batch]
+        found = np.concatenate([self._session.run([self._output], {self._input: part})[0] for part in parts])
+        found = found.astype(np.float32).reshape(len(batch), 1, *found.shape[-2:])
+        if self._activation == "sigmoid":
+            return sigmoid(found)
+        if found.min() < -1e-6 or found.max() > 1 + 1e-6:
+            raise WeightsError(
+                f"The network's output reaches from {found.min():.3g} to {found.max():.3g}.",
+                "probabilities in [0, 1]",
+                "Name --activation sigmoid: its output is logits.",
+            )
+        return np.clip(found, 0, 1)
+
+
+def _shape(places: Sequence[object]) -> list[int | None]:
+    shape = getattr(places[0], "shape", []) if places else []
+    return [side if isinstance(side, int) else None for side in shape]
+
+
+def _refused(path: Path, role: str, places: Sequence[object], expected: str) -> WeightsError:
+    found = ", ".join(f"{getattr(p, 'name', p)} {getattr(p, 'shape', '')}" for p in places) or "nothing"
+    return WeightsError(
+        f"{path} has the {role} {found}.", expected, "Export it with one channel and a free batch."
+    )

@@ -1,0 +1,483 @@
+"""Score anything on one's own pictures: the shipped student, a model file, or masks that any tool wrote.
+
+Without PyTorch and scipy; one picture is held at a time, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dermdistill import imaging
+from dermdistill.artifacts.card import versions
+from dermdistill.core.errors import DataError, UsageError
+from dermdistill.core.files import write_json, write_text
+from dermdistill.data.dataset import read_info, read_manifest
+from dermdistill.data.prepare.pairing import listed
+from dermdistill.evaluation.inter_rater import InterRaterAgreement
+from dermdistill.evaluation.matching import ONE, Matched, Sample, predictions_by_name
+from dermdistill.evaluation.per_image import PerImage
+from dermdistill.evaluation.score_pair import (
+    Scored,
+    Unscored,
+    read_prediction,
+    read_true_masks,
+    score_arrays,
+    score_files,
+)
+from dermdistill.evaluation.subgroups import SUBGROUPS, Subgroup, by_subgroup
+from dermdistill.imaging import UInt8Array
+from dermdistill.inference.predictor import Predictor
+from dermdistill.metrics import calibration
+from dermdistill.metrics.boundary import TOLERANCE
+from dermdistill.metrics.intervals import METHOD, Interval, mean_interval
+from dermdistill.metrics.overlap import SCORES, THRESHOLD_JACCARD, Counts, pooled_dice
+
+logger = logging.getLogger(__name__)
+
+PROTOCOL = (
+    "per image, at the size of the true mask, mean over images; a prediction of another size is "
+    "brought to it by "
+    "bilinear interpolation; a map is thresholded; a missing prediction counts as a Dice of 0; "
+    "threshold Jaccard "
+    f"counts as 0 below {THRESHOLD_JACCARD}; a ratio 0/0 counts as 1; boundary F-score with a tolerance of "
+    f"{TOLERANCE} % of the diagonal; 95 % Hausdorff distance; area ratio: predicted over true area; {METHOD}"
+)
+IN_SUBGROUPS = ("dice", "jaccard")
+WITHOUT_PICTURES = ("lesion_size", "border")
+"""Subgroups that follow from the true masks alone."""
+MOST_LEVELS = 12
+"""A manifest's column with more values than this is no grouping."""
+ALONE = 200
+"""Fewer predictions are scored in this process: starting others takes longer."""
+
+Masks = Callable[[str], tuple[UInt8Array | None, UInt8Array, UInt8Array]]
+"""(picture or None, true mask, predicted mask) of an image id, to be drawn."""
+
+
+@dataclass(frozen=True, eq=False)
+class FolderEvaluation:
+    """The scores of one thing on one set of pictures."""
+
+    images: PerImage
+    scores: dict[str, Interval]
+    """By full name (``dice_per_image_mean`` …)."""
+    by_subgroup: dict[str, Any]
+    calibration: dict[str, Any] | None
+    raters: dict[str, Interval]
+    """Mean Dice against each rater by name; empty with one mask a picture."""
+    inter_rater_agreement: InterRaterAgreement | None
+    missing: dict[str, str]
+    """Pictures without a prediction that could be read, and why; they count as a Dice of 0."""
+    unscored: dict[str, str]
+    """Pictures that could not be scored, and why; they count nowhere."""
+    resampled: list[str]
+    partnerless: dict[str, list[str]]
+    about: dict[str, Any]
+    warnings: list[str]
+    folder: Path
+    draw: Masks | None = field(default=None, repr=False)
+
+    @property
+    def failures(self) -> list[str]:
+        """Ids of the images below the threshold Jaccard, the worst first."""
+        jaccard = self.images["jaccard"]
+        order = np.argsort(jaccard, kind="stable").tolist()
+        return [self.images.image_id[i] for i in order if jaccard[i] < THRESHOLD_JACCARD]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the layout of a run's summary.json, and what only folders have."""
+        people, where = self.inter_rater_agreement, self.images.image_id
+        failed = [where.index(name) for name in self.failures]
+        return {
+            "protocol": PROTOCOL,
+            **self.about,
+            "scores": {name: dataclasses.asdict(value) for name, value in self.scores.items()},
+            "dice_pooled": pooled_dice(self.images.counts),
+            "by_stratum": self.by_subgroup,
+            "calibration": self.calibration,
+            "agreement": None,
+            "failures": {
+                "rule": f"Jaccard < {THRESHOLD_JACCARD}",
+                "count": len(failed),
+                "images": [
+                    {
+                        "image_id": where[i],
+                        "jaccard": float(self.images["jaccard"][i]),
+                        "dice": float(self.images["dice"][i]),
+                    }
+                    for i in failed
+                ],
+            },
+            "human": people and people.to_json(),
+            "raters": {name: dataclasses.asdict(value) for name, value in self.raters.items()},
+            "missing": self.missing,
+            "unscored": self.unscored,
+            "resampled": {"count": len(self.resampled), "images": self.resampled},
+            "partnerless": self.partnerless,
+            "warnings": self.warnings,
+        }
+
+    def to_text(self) -> str:
+        """A small table for a terminal."""
+        lines = [f"{self.about['run']} on {self.about['data']['name']}, {len(self.images)} images"]
+        for name, s in self.scores.items():
+            key = name.removesuffix("_per_image_mean")
+            unit, title = presentation(key)
+            text = f"  {title:<26}{unit * s.mean:8.2f}   95 % CI {unit * s.low:.2f} to {unit * s.high:.2f}"
+            lines.append(text + ("" if s.n == len(self.images) else f"   (n {s.n})"))
+        if self.calibration:
+            lines.append(f"  {'calibration (ECE)':<26}{100 * self.calibration['ece']:8.2f} %")
+        for rater, s in self.raters.items():
+            lines.append(
+                f"  {'Dice against ' + rater:<26}{100 * s.mean:8.2f}   95 % CI {100 * s.low:.2f} to "
+                f"{100 * s.high:.2f}   (n {s.n})"
+            )
+        if people := self.inter_rater_agreement:
+            lines.append(
+                f"  {'human, human':<26}{100 * people.mean:8.2f}   95 % CI {100 * people.low:.2f} to "
+                f"{100 * people.high:.2f}   (n {people.n})"
+            )
+        lines.append(f"  Jaccard < {THRESHOLD_JACCARD}: {len(self.failures)} images")
+        lines += [f"  {note}" for note in self.notes()]
+        lines.append(f"  written to {self.folder} (index.html)")
+        return "\n".join(lines)
+
+    def notes(self) -> list[str]:
+        """What a reader must know of the count, in sentences."""
+        found = []
+        if self.missing:
+            found.append(
+                f"{len(self.missing)} without a prediction count as a Dice of 0: "
+                f"{listed(list(self.missing), 5)}"
+            )
+        if self.unscored:
+            found.append(f"{len(self.unscored)} could not be scored: {listed(list(self.unscored), 5)}")
+        if self.resampled:
+            found.append(f"{len(self.resampled)} predictions had another size than the truth: resampled")
+        found += [f"{len(names)} {reason}: {listed(names, 3)}" for reason, names in self.partnerless.items()]
+        return [*found, *self.warnings]
+
+
+def presentation(measure: str) -> tuple[float, str]:
+    """What a measure's value is multiplied by to be shown, and its title."""
+    titles = {
+        "hd95": (1.0, "HD95 (% of the diagonal)"),
+        "hd95_px": (1.0, "HD95 (pixels)"),
+        "hd95_mm": (1.0, "HD95 (mm)"),
+        "area_ratio": (1.0, "area ratio"),
+        "auc": (100.0, "AUC"),
+        "ece": (100.0, "ECE per image"),
+        "boundary_f": (100.0, "boundary F"),
+        "threshold_jaccard": (100.0, "threshold Jaccard"),
+        "jaccard": (100.0, "Jaccard"),
+        "dice": (100.0, "Dice"),
+    }
+    return titles.get(measure, (100.0, measure.replace("_", " ")))
+
+
+def score_folders(
+    model: Predictor | None,
+    matched: Matched,
+    *,
+    name: str,
+    data: str,
+    out: Path,
+    split: str = "all",
+    mm_per_pixel: float | None = None,
+    threshold: float = 0.5,
+    strict: bool = False,
+    batch_size: int = 8,
+    workers: int | None = None,
+    progress: bool = True,
+) -> FolderEvaluation:
+    """Score a model, or predictions that lie in files; write per_image.csv, summary.json and index.html.
+
+    Args:
+        model: What makes the predictions; None: the samples' prediction files.
+        matched: The samples.
+        name: Of what is scored.
+        data: Of the pictures.
+        out: Folder for the results.
+        split: Of the pictures, for the record.
+        mm_per_pixel: Side of a pixel in millimetres; None: unknown, or in the manifest's column.
+        threshold: For prediction files that are maps; a model has its own.
+        strict: Refuse predictions that are missing, or of another size than the truth.
+        batch_size: Images that a network gets at once.
+        workers: Processes that score files; None: one per core.
+        progress: Show a bar.
+
+    Raises:
+        DataError: There is nothing to score; or, where it is strict, something is missing or resampled.
+    """
+    started = time.perf_counter()
+    results = (
+        _score_files(matched.samples, threshold, mm_per_pixel, workers)
+        if model is None
+        else _score_model(model, matched.samples, mm_per_pixel, batch_size)
+    )
+    scored: list[Scored] = []
+    unscored: dict[str, str] = {}
+    parts = []
+    with tqdm(results, total=len(matched.samples), desc=data, unit="image", disable=not progress) as bar:
+        for result in bar:
+            if isinstance(result, Unscored):
+                unscored[result.image_id] = result.reason
+                logger.warning("%s: %s", result.image_id, result.reason)
+                continue
+            if result.reliability is not None:
+                parts.append(result.reliability)
+            scored.append(dataclasses.replace(result, reliability=None))
+    if not scored:
+        reasons = "; ".join(list(unscored.values())[:3]) or "there are none"
+        raise DataError(
+            f"No picture could be scored: {reasons}.", "at least one", "Check the files named here."
+        )
+    missing = {one.image_id: one.note for one in scored if one.missing}
+    resampled = [one.image_id for one in scored if one.resampled]
+    if strict and (missing or resampled or unscored):
+        what = listed([*missing, *unscored, *resampled], 3)
+        raise DataError(
+            f"{len(missing) + len(unscored)} predictions are missing and {len(resampled)} have "
+            "another size than "
+            f"the truth: {what}.",
+            "a prediction for each picture, of its truth's size",
+            "Make them so, or leave --strict out.",
+        )
+    images = _table(scored, {sample.image_id: sample for sample in matched.samples})
+    evaluation = FolderEvaluation(
+        images=images,
+        scores=_means(images),
+        by_subgroup=_by_subgroup(images, pictures=matched.samples[0].image is not None),
+        calibration=calibration.add_up(parts).to_json() if parts else None,
+        raters={
+            column.removeprefix("dice_vs_"): mean_interval(values[np.isfinite(values)])
+            for column, values in images.columns.items()
+            if column.startswith("dice_vs_")
+        },
+        inter_rater_agreement=_agreement(images),
+        missing=missing,
+        unscored=unscored,
+        resampled=resampled,
+        partnerless=matched.partnerless(),
+        about=_about(model, images, name, data, split, threshold, time.perf_counter() - started),
+        warnings=_warnings(images),
+        folder=out,
+        draw=functools.partial(_draw, model, {s.image_id: s for s in matched.samples}, threshold),
+    )
+    write(evaluation)
+    return evaluation
+
+
+def write(evaluation: FolderEvaluation) -> None:
+    """Write per_image.csv, index.html and, last, summary.json."""
+    from dermdistill.evaluation.page import to_html
+
+    out = evaluation.folder
+    evaluation.images.write(out / "per_image.csv")
+    write_text(out / "index.html", to_html(evaluation))
+    write_json(out / "summary.json", evaluation.to_json())
+
+
+def match_prepared(name: str, root: Path, split: str, predictions: Path | None) -> Matched:
+    """The samples of one split of a prepared data set, from the files that it was prepared from.
+
+    Raises:
+        DataError: There is no such data set, or its split is empty or has no masks.
+    """
+    folder = root / name
+    read_info(folder)
+    rows = [row for row in read_manifest(folder / "manifest.csv") if row.split == split and row.mask]
+    if not rows:
+        raise DataError(
+            f"{name} has no {split} images with masks.", "a split with images", "Choose another --split."
+        )
+    samples = [
+        Sample(row.image_id, {ONE: folder / row.mask}, folder / row.image, None, {"diagnosis": row.diagnosis})
+        for row in rows
+    ]
+    if predictions is None:
+        return Matched(samples, [], [], [])
+    files = predictions_by_name(predictions)
+    samples = [dataclasses.replace(s, prediction=files.get(s.image_id.lower())) for s in samples]
+    return Matched(samples, [], [], sorted(files.keys() - {s.image_id.lower() for s in samples}))
+
+
+def _score_files(
+    samples: Sequence[Sample], threshold: float, mm_per_pixel: float | None, workers: int | None
+) -> Iterator[Scored | Unscored]:
+    work = functools.partial(score_files, threshold=threshold, mm_per_pixel=mm_per_pixel)
+    workers = workers or os.cpu_count() or 1
+    if workers == 1 or len(samples) < ALONE:
+        yield from map(work, samples)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(work, samples, chunksize=min(50, 1 + len(samples) // (4 * workers)))
+
+
+def _score_model(
+    model: Predictor, samples: Sequence[Sample], mm_per_pixel: float | None, batch_size: int
+) -> Iterator[Scored | Unscored]:
+    if any(sample.image is None for sample in samples):
+        raise UsageError(
+            "A model needs pictures.",
+            "--images DIR",
+            "Name the folder of the pictures, or --predictions DIR for masks that exist.",
+        )
+    paths = [sample.image for sample in samples if sample.image is not None]
+    predictions = model.predict_many(paths, batch_size)
+    for sample, (path, prediction) in zip(samples, predictions, strict=True):
+        if isinstance(prediction, DataError):
+            yield Unscored(sample.image_id, prediction.found)
+            continue
+        try:
+            masks = read_true_masks(sample)
+            image = imaging.read_image(path, near=256)
+        except DataError as error:
+            yield Unscored(sample.image_id, error.found)
+            continue
+        yield score_arrays(sample, masks, prediction.prob, model.card.threshold, image, mm_per_pixel)
+
+
+def _draw(
+    model: Predictor | None, samples: dict[str, Sample], threshold: float, image_id: str
+) -> tuple[UInt8Array | None, UInt8Array, UInt8Array]:
+    """The picture, the true mask of the majority and the prediction, at the truth's size."""
+    from dermdistill.evaluation.score_pair import majority
+
+    sample = samples[image_id]
+    true_mask = majority(list(read_true_masks(sample).values()))
+    image = None if sample.image is None else imaging.read_image(sample.image)
+    if model is not None and sample.image is not None:
+        prob = imaging.restore_prob(model(sample.image).prob, *true_mask.shape)
+        return image, true_mask, imaging.to_mask(prob, model.card.threshold)
+    try:
+        if sample.prediction is None:
+            raise DataError("No prediction.", "a file", "Make one.")
+        made = read_prediction(sample.prediction).astype(np.float32)
+    except DataError:
+        return image, true_mask, np.zeros_like(true_mask)
+    return image, true_mask, imaging.to_mask(imaging.restore_prob(made, *true_mask.shape), threshold)
+
+
+def _table(scored: Sequence[Scored], samples: dict[str, Sample]) -> PerImage:
+    measured = {key: np.array([one.measured[key] for one in scored]) for key in scored[0].measured}
+    raters = sorted({rater for one in scored for rater in one.rater_dice})
+    for rater in raters:
+        measured[f"dice_vs_{rater}"] = np.array([one.rater_dice.get(rater, np.nan) for one in scored])
+    if raters:
+        measured["human_dice"] = np.array([one.human_dice for one in scored])
+    measured = {
+        key: values
+        for key, values in measured.items()
+        if np.isfinite(values).any() or key in ("contrast", "ita", "hair")
+    }
+    measured["missing"] = np.array([float(one.missing) for one in scored])
+    measured["resampled"] = np.array([float(one.resampled) for one in scored])
+    columns = list(samples[scored[0].image_id].labels)
+    labels = {
+        column: [samples[one.image_id].labels.get(column, "") for one in scored]
+        for column in columns
+        if column not in measured
+    }
+    labels["truth"] = [one.truth for one in scored]
+    counts = Counts(*np.array([one.counts for one in scored], dtype=np.int64).T)
+    return PerImage.from_counts([one.image_id for one in scored], counts, measured=measured, labels=labels)
+
+
+def bounds_in(images: PerImage, measure: str) -> tuple[float, float]:
+    """The smallest and the largest value of a measure on these images."""
+    if measure == "hd95":
+        return 0.0, 100.0
+    if measure in ("hd95_px", "hd95_mm"):
+        diagonal = np.hypot(images["height"], images["width"])
+        return 0.0, float(np.nanmax(diagonal * (images["mm_per_pixel"] if measure == "hd95_mm" else 1)))
+    return (0.0, float(max(4.0, np.nanmax(images[measure])))) if measure == "area_ratio" else (0.0, 1.0)
+
+
+def _means(images: PerImage) -> dict[str, Interval]:
+    found = {}
+    more = ("precision", "area_ratio", "boundary_f", "hd95", "hd95_px", "hd95_mm", "auc", "ece")
+    for measure in (*SCORES, *more):
+        if measure not in images:
+            continue
+        values = images[measure]
+        values = values[np.isfinite(values)]
+        found[f"{measure}_per_image_mean"] = mean_interval(values, bounds=bounds_in(images, measure))
+    return found
+
+
+def _by_subgroup(images: PerImage, *, pictures: bool) -> dict[str, Any]:
+    ours = [one for one in SUBGROUPS if pictures or one.name in WITHOUT_PICTURES]
+    chosen = [one for one in ours if one.column in images or one.column in images.labels]
+    for column, values in images.labels.items():
+        levels = {value for value in values if value}
+        if column not in ("truth", "diagnosis") and 1 < len(levels) <= MOST_LEVELS:
+            chosen.append(Subgroup(column, column, column.replace("_", " "), "as the manifest gives it"))
+    return by_subgroup(images, {f"{name}_per_image_mean": images[name] for name in IN_SUBGROUPS}, chosen)
+
+
+def _agreement(images: PerImage) -> InterRaterAgreement | None:
+    if "human_dice" not in images:
+        return None
+    values = images["human_dice"]
+    s = mean_interval(values[np.isfinite(values)])
+    return InterRaterAgreement(
+        "human against human", s.mean, s.low, s.high, s.n, "the masks of these pictures"
+    )
+
+
+def _warnings(images: PerImage) -> list[str]:
+    if float(np.mean(images["border"] > 0.9)) > 0.5:
+        return [
+            "The true masks look inverted: lesion all along the picture's frame in more than half of them. "
+            "White is lesion, black is skin"
+        ]
+    return []
+
+
+def _about(
+    model: Predictor | None,
+    images: PerImage,
+    name: str,
+    data: str,
+    split: str,
+    threshold: float,
+    seconds: float,
+) -> dict[str, Any]:
+    truths = "".join(f"{i} {t}" for i, t in zip(images.image_id, images.labels["truth"], strict=True))
+    card = None if model is None else model.card
+    return {
+        "data": {
+            "name": data,
+            "fingerprint": hashlib.sha256(truths.encode()).hexdigest(),
+            "title": data,
+        },
+        "split": split,
+        "images": len(images),
+        "run": name,
+        "weights_sha256": "" if card is None else card.weights_sha256,
+        "threshold": threshold if card is None else card.threshold,
+        "model": None
+        if card is None
+        else {
+            "arch": card.model.get("arch"),
+            "role": card.role,
+            "parameters": card.parameters,
+            "input_size": card.input_size,
+        },
+        "versions": versions(),
+        "seconds": round(seconds, 2),
+    }
