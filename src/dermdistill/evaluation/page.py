@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dermdistill._version import __version__
 from dermdistill.core.errors import DataError
+from dermdistill.evaluation.folder_evaluation import FolderEvaluation, presentation
 from dermdistill.evaluation.svg import (
     PRED_COLOUR,
     TRUE_COLOUR,
@@ -20,9 +21,6 @@ from dermdistill.evaluation.svg import (
     table,
 )
 from dermdistill.metrics.overlap import THRESHOLD_JACCARD
-
-if TYPE_CHECKING:
-    from dermdistill.evaluation.score_folders import FolderEvaluation
 
 WORST = 12
 """Pictures that are drawn."""
@@ -141,8 +139,6 @@ def _worst(evaluation: FolderEvaluation) -> str:
 
 
 def _measures(evaluation: FolderEvaluation) -> str:
-    from dermdistill.evaluation.score_folders import presentation
-
     rows = []
     for name, s in evaluation.scores.items():
         key = name.removesuffix("_per_image_mean")

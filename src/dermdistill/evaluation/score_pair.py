@@ -128,11 +128,14 @@ def read_prediction(path: Path) -> Float32Array | Mask:
         ) from None
     if values is not None and (floats or grey16):
         return _as_probability(values / (1.0 if floats else 65535.0), path)
-    if values is not None and grey8 and np.count_nonzero(np.bincount(values.ravel())) > MAP_LEVELS:
+    if values is None or not grey8:
+        return imaging.read_mask(path)[0]
+    greys = values[(values > 0) & (values < 255)]
+    if greys.size and len(np.unique(greys)) + 2 > MAP_LEVELS:
         return (values / 255).astype(np.float32)
-    if values is not None and values.max(initial=0) == 1:
+    if greys.size and values.max() == 1:
         return (values > 0).astype(np.uint8)  # written as 0 and 1
-    return imaging.read_mask(path)[0]
+    return _threshold(values)
 
 
 def score_arrays(

@@ -90,10 +90,12 @@ def compare_outlines(pred_mask: Mask, true_mask: Mask, *, tolerance: float = TOL
 
 def outline_pixels(mask: Mask) -> NDArray[np.int64]:
     """(y, x) of a mask's outline, int64 [n, 2]; n is 0 only for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
+    columns = np.flatnonzero(np.bitwise_or.reduce(mask, axis=0))
+    if not len(columns):
         return np.zeros((0, 2), np.int64)
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    rows = np.flatnonzero(mask[:, left:right].any(axis=1))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
     height, width = mask.shape
     inside = np.zeros((bottom - top + 2, right - left + 2), dtype=bool)
     inside[1:-1, 1:-1] = mask[top:bottom, left:right]
@@ -106,7 +108,8 @@ def outline_pixels(mask: Mask) -> NDArray[np.int64]:
     edge = _edge(framed)
     if not edge.any():
         edge = _edge(inside)
-    return np.argwhere(edge) + np.array([top, left])
+    y, x = np.divmod(np.flatnonzero(edge), edge.shape[1])
+    return np.stack([y + top, x + left], axis=1)
 
 
 def nearest_distances(points: NDArray[np.int64], others: NDArray[np.int64]) -> Floats:
