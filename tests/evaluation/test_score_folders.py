@@ -13,7 +13,7 @@ import pytest
 
 from dermdistill.cli import main
 from dermdistill.evaluation.per_image import read_per_image
-from dermdistill.imaging import write_jpeg, write_png
+from dermdistill.imaging import encode_jpeg, write_png
 
 
 def lesion(i: int, side: int = 48) -> np.ndarray:
@@ -25,12 +25,13 @@ def lesion(i: int, side: int = 48) -> np.ndarray:
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Eight pictures of a disk, their masks, and predictions that are wider by some pixels."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
     rng = np.random.default_rng(0)
     rows = ["isic_id,site,mm_per_pixel"]
     for i in range(8):
         mask = lesion(i)
         picture = np.where(mask[..., None], (120, 70, 60), (220, 180, 160)) + rng.normal(0, 4, (48, 48, 3))
-        write_jpeg(tmp_path / "images" / f"L{i}.jpg", picture.clip(0, 255).astype(np.uint8))
+        (tmp_path / "images" / f"L{i}.jpg").write_bytes(encode_jpeg(picture.clip(0, 255).astype(np.uint8)))
         write_png(tmp_path / "masks" / f"L{i}_Segmentation.png", mask)
         write_png(tmp_path / "made" / f"l{i}_mask.png", lesion(i + 1 + i % 2))
         rows.append(f"L{i}.jpg,{'arm' if i % 2 else 'leg'},0.05")

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from dermdistill.core.errors import DataError
 from dermdistill.core.files import read_csv
-from dermdistill.data.prepare.pairing import IMAGE_SUFFIXES, listed, mask_stem
+from dermdistill.data.prepare.pairing import listed, mask_stem
 from dermdistill.data.prepare.tables import ID_COLUMNS
 from dermdistill.evaluation.inter_rater import SEVERAL
+from dermdistill.imaging.find import SUFFIXES, list_folder, name_key
 
 logger = logging.getLogger(__name__)
 
-PREDICTION_SUFFIXES = (*IMAGE_SUFFIXES, ".npy")
+PREDICTION_SUFFIXES = (*SUFFIXES, ".npy")
 PREDICTION_ENDINGS = ("_probability", "_prob", "_prediction", "_pred")
 """Endings of predictions' names, beside those of masks."""
 ONE = ""
@@ -74,7 +75,7 @@ def match(
         DataError: A folder is missing or empty, names are ambiguous, or nothing belongs together.
     """
     true = _true_masks(masks, apart=images is not None and images.resolve() == masks.resolve())
-    pictures = _by_name(images, IMAGE_SUFFIXES, (masks, predictions)) if images else None
+    pictures = _by_name(images, SUFFIXES, (masks, predictions)) if images else None
     if pictures is not None and images is not None and images.resolve() == masks.resolve():
         pictures = {name: path for name, path in pictures.items() if mask_stem(path.stem) == path.stem}
     made = _by_name(predictions, PREDICTION_SUFFIXES, (masks, images)) if predictions else None
@@ -108,18 +109,18 @@ def match(
 
 
 def predictions_by_name(folder: Path) -> dict[str, Path]:
-    """Return the predictions in a folder by the picture's name in lower case."""
+    """Return the predictions in a folder by the picture's name, as names are compared."""
     return _by_name(folder, PREDICTION_SUFFIXES, ())
 
 
 def name_of(stem: str) -> str:
-    """The picture's name, in lower case, that a mask's or a prediction's stem stands for.
+    """The picture's name, as names are compared, that a mask's or a prediction's stem stands for.
 
     Examples:
         >>> name_of("ISIC_0000001_Segmentation"), name_of("lesion7_prob")
         ('isic_0000001', 'lesion7')
     """
-    short = mask_stem(stem).lower()
+    short = name_key(mask_stem(stem))
     for ending in PREDICTION_ENDINGS:
         if short.endswith(ending):
             return short[: -len(ending)]
@@ -142,18 +143,16 @@ def _with_proper_names(samples: Sequence[Sample]) -> list[Sample]:
 def _true_masks(folder: Path, *, apart: bool) -> dict[str, dict[str, Path]]:
     """Masks by picture and rater; ``apart``: pictures lie among them, which have no ending."""
     by_name: dict[str, list[tuple[str, Path]]] = {}
-    for path in _files(folder, IMAGE_SUFFIXES):
+    for path in _files(folder, SUFFIXES):
         several = SEVERAL.match(path.stem)
         if apart and not several and mask_stem(path.stem) == path.stem:
             continue
-        name = several["image"].lower() if several else mask_stem(path.stem).lower()
+        name = name_key(several["image"] if several else mask_stem(path.stem))
         within = path.relative_to(folder).parts
         rater = several["person"] if several else within[0] if len(within) > 1 else ONE
         by_name.setdefault(name, []).append((rater, path))
     if not by_name:
-        raise DataError(
-            f"There are no masks in {folder}.", f"files {', '.join(IMAGE_SUFFIXES)}", "Check the path."
-        )
+        raise DataError(f"There are no masks in {folder}.", f"files {', '.join(SUFFIXES)}", "Check the path.")
     found: dict[str, dict[str, Path]] = {}
     problems = []
     for name, these in by_name.items():
@@ -182,7 +181,7 @@ def _by_name(folder: Path, suffixes: Sequence[str], others: Sequence[Path | None
     for path in _files(folder, suffixes):
         if any(path.resolve().is_relative_to(other) for other in nested):
             continue
-        name = name_of(path.stem) if is_prediction else path.stem.lower()
+        name = name_of(path.stem) if is_prediction else name_key(path.stem)
         if name not in found:
             found[name] = path
         elif is_prediction and {found[name].suffix.lower(), path.suffix.lower()} == {".png", ".npy"}:
@@ -207,15 +206,12 @@ def _rank(path: Path) -> int:
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder.", "a folder of images", "Check the path.")
+    if ".npy" in suffixes:
+        found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in suffixes and p.is_file()]
+    else:
+        found = list_folder(folder).images
     left_out = ("_superpixels", "_overlay", "_uncertainty")
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not path.name.startswith(".")
-        and not path.stem.lower().endswith(left_out)
-        and path.is_file()
-    )
+    return [p for p in found if not p.name.startswith(".") and not p.stem.lower().endswith(left_out)]
 
 
 def _inside(inner: Path, outer: Path) -> bool:
@@ -234,7 +230,7 @@ def _labels(manifest: Path, names: set[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for row in rows:
         given = (row[column] or "").strip()
-        name = given.lower() if given.lower() in names else Path(given).stem.lower()
+        name = name_key(given) if name_key(given) in names else name_key(Path(given).stem)
         found[name] = {key: (value or "").strip() for key, value in row.items() if key and key != column}
     if not (names & found.keys()):
         raise DataError(

@@ -40,6 +40,7 @@ from dermdistill.evaluation.score_pair import (
 )
 from dermdistill.evaluation.subgroups import SUBGROUPS, Subgroup, by_subgroup
 from dermdistill.imaging import UInt8Array
+from dermdistill.imaging.find import name_key
 from dermdistill.inference.predictor import Predictor
 from dermdistill.metrics import calibration
 from dermdistill.metrics.intervals import Interval, mean_interval
@@ -177,8 +178,8 @@ def match_prepared(name: str, root: Path, split: str, predictions: Path | None) 
     if predictions is None:
         return Matched(samples, [], [], [])
     files = predictions_by_name(predictions)
-    samples = [dataclasses.replace(s, prediction=files.get(s.image_id.lower())) for s in samples]
-    return Matched(samples, [], [], sorted(files.keys() - {s.image_id.lower() for s in samples}))
+    samples = [dataclasses.replace(s, prediction=files.get(name_key(s.image_id))) for s in samples]
+    return Matched(samples, [], [], sorted(files.keys() - {name_key(s.image_id) for s in samples}))
 
 
 def _score_files(
