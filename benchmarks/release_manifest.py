@@ -23,8 +23,8 @@ from pathlib import Path
 
 from dermdistill.core.errors import DataError
 from dermdistill.core.files import read_csv, write_csv
-from dermdistill.data.prepare.pairing import IMAGE_SUFFIXES
 from dermdistill.data.prepare.tables import read_labels
+from dermdistill.imaging.find import SUFFIXES
 
 NEAR_DUPLICATES = Path(__file__).with_name("release_near_duplicates.csv")
 
@@ -36,7 +36,7 @@ def read_ids(source: Path) -> set[str]:
         DataError: There are none.
     """
     if source.is_dir():
-        found = {path.stem for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+        found = {path.stem for path in source.iterdir() if path.suffix.lower() in SUFFIXES}
         ids = {name for name in found if not name.endswith("_superpixels")}
     elif source.is_file():
         ids = {line.strip() for line in source.read_text(encoding="utf-8").splitlines() if line.strip()}

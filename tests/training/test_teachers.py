@@ -112,23 +112,32 @@ def test_one_of_several_is_that_run(root: Path, runs: list[Path], tmp_path: Path
     assert torch.equal(one(image), same(image))
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["plain", "averaged"])
+@pytest.mark.parametrize("averaged", [False, True], ids=["plain", "of-an-earlier-version"])
 def test_the_last_weights_of_a_run_can_teach(
-    which: int, root: Path, runs: list[Path], tmp_path: Path
+    averaged: bool, root: Path, runs: list[Path], tmp_path: Path
 ) -> None:
-    more = {"teacher.run": str(runs[which]), "teacher.weights": "last"}
+    """A run of an earlier version may hold averaged weights: what it validated and saved."""
+    folder = tmp_path / "copy"
+    shutil.copytree(runs[0], folder)
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    expected = {
+        name.removeprefix("net.net."): value + averaged
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith("net.net.")
+    }
+    if averaged:
+        checkpoint["state_dict"] |= {f"averaged.module.net.{k}": value for k, value in expected.items()}
+        torch.save(checkpoint, folder / "last.ckpt")
+    more = {"teacher.run": str(folder), "teacher.weights": "last"}
     net, told = find(tiny("phantom", root, tmp_path, **more), root)
-    state = torch.load(runs[which] / "last.ckpt", weights_only=True)["state_dict"]
-    prefix = ("net.net.", "averaged.module.net.")[which]
+    assert net.net.state_dict().keys() == expected.keys()
     for name, value in net.net.state_dict().items():
-        assert torch.equal(value, state[prefix + name]), name
-    assert (told.weights, told.weights_sha256) == ("last", hash_file(runs[which] / "last.ckpt"))
+        assert torch.equal(value, expected[name]), name
+    assert (told.weights, told.weights_sha256) == ("last", hash_file(folder / "last.ckpt"))
     assert told.val is None  # the card's scores are those of the best epoch
-    copy = tmp_path / "copy"
-    shutil.copytree(runs[which], copy)
-    (copy / "last.ckpt").unlink()
+    (folder / "last.ckpt").unlink()
     with pytest.raises(WeightsError, match=r"last\.ckpt"):
-        find(tiny("phantom", root, tmp_path, **(more | {"teacher.run": str(copy)})), root)
+        find(tiny("phantom", root, tmp_path, **more), root)
 
 
 def test_each_of_several_teachers_is_checked(root: Path, runs: list[Path], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from dermdistill.artifacts.run_folder import read_config
 from dermdistill.config import Recipe
 from dermdistill.core.errors import Interrupted, MismatchError, UsageError
 from dermdistill.core.files import read_csv
@@ -28,15 +30,18 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: value for name, value in state.items() if value.is_floating_point()}
 
 
+@pytest.fixture(scope="module")
+def unbroken(root: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs that nobody has stopped."""
+    more = {"teacher.run": str(teacher), "trainer.epochs": 3, "kd.boundary": 0.1}
+    return training.distill(tiny("phantom", root, tmp_path_factory.mktemp("a"), **more), progress=False)
+
+
 @pytest.mark.parametrize("stop_at", [2, 5])
 def test_a_resumed_run_ends_with_the_same_weights(
-    stop_at: int, root: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stop_at: int, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def recipe(where: str) -> Recipe:
-        more = {"teacher.run": str(teacher), "trainer.epochs": 3, "kd.boundary": 0.1}
-        return tiny("phantom", root, tmp_path / where, **more)
-
-    unbroken = training.distill(recipe("a"), progress=False)
+    recipe = read_config(unbroken).model_copy(update={"runs_root": tmp_path})
     original = Resumable.on_train_batch_start
 
     def stop(self: Resumable, trainer: Any, *rest: Any) -> None:
@@ -47,8 +52,8 @@ def test_a_resumed_run_ends_with_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(Resumable, "on_train_batch_start", stop)
         with pytest.raises(Interrupted, match="--resume"):
-            training.distill(recipe("b"), progress=False)
-    broken = training.distill(recipe("b"), resume=True, progress=False)
+            training.distill(recipe, progress=False)
+    broken = training.distill(recipe, resume=True, progress=False)
     expected, found = weights(unbroken), weights(broken)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
@@ -59,6 +64,19 @@ def test_a_resumed_run_ends_with_the_same_weights(
         "the clock was started"
     )
     assert tables[0] == tables[1]
+
+
+def test_a_checkpoint_with_averaged_weights_is_refused(unbroken: Path, tmp_path: Path) -> None:
+    """Of an earlier version: its optimiser holds what is trained no more."""
+    recipe = read_config(unbroken).model_copy(update={"runs_root": tmp_path})
+    folder = tmp_path / recipe.name
+    shutil.copytree(unbroken, folder)
+    (folder / "finished").unlink()
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    checkpoint["state_dict"]["averaged.n_averaged"] = torch.tensor(3)
+    torch.save(checkpoint, folder / "last.ckpt")
+    with pytest.raises(MismatchError, match=r"(?s)averaged weights.*--overwrite"):
+        training.distill(recipe, resume=True, progress=False)
 
 
 def test_plateau_resumes_with_its_decisions(
