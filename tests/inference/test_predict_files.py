@@ -361,12 +361,29 @@ def test_a_file_in_the_folders_place_is_told(tmp_path: Path) -> None:
         list(predict_files(Predictor.from_backend(CARD, Darkness()), [path], path / "out"))
 
 
-def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert choose_workers(100, None, None) == (8, 1)
-    assert choose_workers(1, None, None) == (1, 8)
-    assert choose_workers(3, None, None) == (3, 2)
-    assert choose_workers(100, 2, 3) == (2, 3)
+    many = [tmp_path / str(number) for number in range(1000)]
+    assert choose_workers(many, None, None) == (8, 1)
+    assert choose_workers(many[:1], None, None) == (1, 8)
+    assert choose_workers(many[:20], None, None) == (1, 8)  # done before a second process has begun
+    for path in many[:3]:
+        path.write_bytes(bytes(20_000_000))
+    assert choose_workers(many[:3], None, None) == (3, 2)
+    assert choose_workers(many, 2, 3) == (2, 3)
+
+
+def test_processes_write_what_one_alone_writes(tmp_path: Path, tiny_onnx: Path) -> None:
+    paths = [save(tmp_path / "in" / f"{i}.png", picture(4 * i, 90 + i)) for i in range(6)]
+    paths[2].write_bytes(b"no image")
+    predictor = Predictor(tiny_onnx, threads=1)
+    found = []
+    for workers in (1, 2):
+        lines = list(predict_files(predictor, paths, tmp_path / "out", workers=workers))
+        assert [isinstance(line, DataError) for line in lines] == [False, False, True, False, False, False]
+        found.append(snapshot(tmp_path / "out"))
+        (tmp_path / "out").rename(tmp_path / f"done{workers}")
+    assert found[0] == found[1]
 
 
 def test_the_mask_is_that_of_the_whole_map_bit_by_bit() -> None:

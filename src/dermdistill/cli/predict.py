@@ -50,8 +50,8 @@ def predict(
             masks of your own: dermdistill calibrate.
         batch_size: Images that the network gets at once (default: 1; 8 for a run folder).
         threads: Of the network, for each worker (default: the cores over the workers).
-        workers: Images, or batches of them, at the same time: a number, or auto for one per core (for a run
-            folder: 1). Order and results do not depend on it.
+        workers: Processes that predict at the same time: a number, or auto for one per core where there is
+            work for some seconds (for a run folder: threads, and auto is 1). Results do not depend on it.
         resume: Leave out the images whose results are in --out already, by its predictions.jsonl.
         engine: ray segments an archive on many machines into --table; PATHs may then be tars, Parquet files
             and addresses (s3://…) too, and no other file is written (dermdistill[cluster]).
@@ -91,7 +91,7 @@ def predict(
     images = find_images(paths)
     is_run = model is not None and (model.is_dir() or model.suffix == ".pth")
     # torch's threads are the whole process's, and a GPU is one: a run gets larger batches instead.
-    at_once, per_worker = (asked or 1, threads) if is_run else choose_workers(len(images), asked, threads)
+    at_once, per_worker = (asked or 1, threads) if is_run else choose_workers(images, asked, threads)
     lines = predict_files(
         Predictor(model, threads=per_worker, tta=tta, outline=_read_outline(outline)),
         images,

@@ -5,22 +5,26 @@ from __future__ import annotations
 import collections
 import contextlib
 import csv
-import functools
 import itertools
 import json
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from dermdistill.core.errors import DataError, UsageError
+from dermdistill.core.errors import DataError, DermDistillError, UsageError
 from dermdistill.core.files import atomic_path, disk_error
 from dermdistill.imaging.find import LINES
 from dermdistill.inference import formats
+from dermdistill.inference.onnx_backend import OnnxBackend
 from dermdistill.inference.predictor import Input, Predictor
 from dermdistill.inference.shape import check_scale
 from dermdistill.inference.writers import (
@@ -35,6 +39,10 @@ from dermdistill.inference.writers import (
 
 _COCO_LINES = "coco.jsonl"  # what coco.json is made of: an image a line
 _AHEAD = 2  # batches that wait for each worker
+_WORTH_IT = 3.0  # seconds of work: less is done before a second process has begun
+
+Batch = list[tuple[Path, str]]
+"""Paths of images, each with what the names of its files begin with."""
 
 
 def predict_files(
@@ -60,7 +68,7 @@ def predict_files(
     ``resume``.
 
     Args:
-        predictor: Called by several threads at once.
+        predictor: Copied into each worker: a process where it runs an ONNX file, else a thread.
         paths: The image files.
         folder: Made where it is missing; not one that inputs lie in, whose masks would be overwritten.
         outputs: Which of them.
@@ -84,14 +92,15 @@ def predict_files(
     writer = OutputWriter(folder, outputs, mm_per_pixel)
     try:
         kept = _resumed(writer, predictor) if resume else {}
-        job = functools.partial(_predict_batch, predictor, writer)
         batches = _batches(_named(paths, kept), batch_size)
         with contextlib.ExitStack() as stack:
             lines = stack.enter_context(_opened(folder / LINES, resume))
             parts = stack.enter_context(_opened(folder / _COCO_LINES, resume)) if "coco" in outputs else None
             bar = stack.enter_context(tqdm(total=len(paths), unit="image", disable=not progress, leave=False))
             bar.update(sum(str(path) in kept for path in paths))
-            for done in stack.enter_context(contextlib.closing(_in_order(job, batches, workers))):
+            for done in stack.enter_context(
+                contextlib.closing(_in_order(predictor, writer, batches, workers))
+            ):
                 if isinstance(done, Done):
                     if parts is not None:
                         parts.write(done.coco + "\n")
@@ -105,18 +114,25 @@ def predict_files(
         raise disk_error(error, Path(error.filename or folder)) from error
 
 
-def choose_workers(images: int, workers: int | None, threads: int | None) -> tuple[int, int | None]:
+def choose_workers(
+    images: Sequence[Path], workers: int | None, threads: int | None
+) -> tuple[int, int | None]:
     """How many images at a time, and threads of the network for each.
 
     One thread for each of many images is quicker than many threads for one: decoding and drawing use one.
 
     Args:
-        images: How many there are.
-        workers: As asked for; None: one for each core that this process may use.
+        images: What is to be predicted.
+        workers: As asked for; None: one for each core that this process may use, where the images are enough
+            to make up for starting them.
         threads: As asked for; None: the cores over the workers.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = max(1, min(images, cores if workers is None else workers))
+    if workers is None:
+        size = sum(path.stat().st_size for path in images if path.is_file())
+        seconds = len(images) / 100 + size / 12e6  # as measured on one core (docs/how-to/scale.md)
+        workers = cores if seconds > _WORTH_IT else 1
+    workers = max(1, min(len(images), workers))
     return workers, max(1, cores // workers) if threads is None else threads
 
 
@@ -130,9 +146,7 @@ class Done:
     """Its part of the COCO file, as a line of JSON; empty where there is none."""
 
 
-def _predict_batch(
-    predictor: Predictor, writer: OutputWriter, batch: Sequence[tuple[Path, str]]
-) -> list[Done | DataError]:
+def _predict_batch(predictor: Predictor, writer: OutputWriter, batch: Batch) -> list[Done | DataError]:
     """Read, segment and write some images (path and name each)."""
     inputs: list[Input | DataError] = []
     for path, _ in batch:
@@ -162,27 +176,63 @@ def _predict_batch(
 
 
 def _in_order(
-    job: functools.partial[list[Done | DataError]], batches: Iterable[list[tuple[Path, str]]], workers: int
+    predictor: Predictor, writer: OutputWriter, batches: Iterable[Batch], workers: int
 ) -> Generator[Done | DataError]:
     """What the batches come to, in their order; few of them wait, so that memory is bounded."""
     if workers == 1:
         for batch in batches:
-            yield from job(batch)
+            yield from _predict_batch(predictor, writer, batch)
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="predict") as executor:
-        waiting: collections.deque[Future[list[Done | DataError]]] = collections.deque()
-        try:
-            for batch in batches:
-                waiting.append(executor.submit(job, batch))
-                if len(waiting) > _AHEAD * workers:
-                    yield from waiting.popleft().result()
-            while waiting:
+    executor = _executor(predictor, writer, workers)
+    waiting: collections.deque[Future[list[Done | DataError]]] = collections.deque()
+    try:
+        for batch in batches:
+            waiting.append(executor.submit(_work, batch))
+            if len(waiting) > _AHEAD * workers:
                 yield from waiting.popleft().result()
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+        while waiting:
+            yield from waiting.popleft().result()
+    except BrokenProcessPool:
+        raise DermDistillError(
+            "A worker process was ended by the system, perhaps for want of memory.",
+            "workers that live until all is done",
+            "The same command with --resume goes on; fewer --workers take less memory.",
+        ) from None
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _batches(named: Iterator[tuple[Path, str]], size: int) -> Iterator[list[tuple[Path, str]]]:
+def _executor(predictor: Predictor, writer: OutputWriter, workers: int) -> Executor:
+    """Processes for an ONNX file, as half of a small picture's time holds the interpreter; threads else."""
+    if not isinstance(predictor.backend, OnnxBackend):
+        return ThreadPoolExecutor(workers, initializer=_begin_thread, initargs=(predictor, writer))
+    kinds = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
+    if "forkserver" in kinds:  # modules are imported once for all workers
+        context.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_begin_process, initargs=(predictor, writer)
+    )
+
+
+_here = threading.local()  # of each worker: what it predicts and writes with
+
+
+def _begin_thread(predictor: Predictor, writer: OutputWriter) -> None:
+    _here.tools = predictor, writer
+
+
+def _begin_process(predictor: Predictor, writer: OutputWriter) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the calling process's to answer
+    _begin_thread(predictor, writer)
+
+
+def _work(batch: Batch) -> list[Done | DataError]:
+    predictor, writer = _here.tools
+    return _predict_batch(predictor, writer, batch)
+
+
+def _batches(named: Iterator[tuple[Path, str]], size: int) -> Iterator[Batch]:
     while batch := list(itertools.islice(named, size)):
         yield batch
 

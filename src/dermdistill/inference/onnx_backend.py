@@ -52,6 +52,10 @@ class OnnxBackend:
         self.card = _read_card(self._session, self.path)
         _check_face(self._session, self.path, self.card)
 
+    def __reduce__(self) -> tuple[type[OnnxBackend], tuple[Path, int | None]]:
+        """A copy in another process opens the file there."""
+        return OnnxBackend, (self.path, self.threads)
+
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [n, 3, s, s] in [0, 1] → probability float32 [n, 1, s, s]."""
         (logits,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(batch, dtype=np.float32)})
