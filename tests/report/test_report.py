@@ -38,7 +38,7 @@ def cells(written: dict[str, Any], names: tuple[str, ...]) -> list[str]:
 
 def test_all_formats_print_the_same_numbers(written: dict[str, Any]) -> None:
     page = Page(written["html"])
-    shown = cells(written, ("main", "comparisons", "scores", "strata"))
+    shown = cells(written, ("main", "comparisons", "scores", "subgroups"))
     assert len(shown) > 100
     for cell in shown:
         assert cell in page.text
@@ -76,7 +76,7 @@ def test_the_page_says_everything_it_should(written: dict[str, Any]) -> None:
         "figures",
         "pictures",
         "comparisons",
-        "strata",
+        "subgroups",
         "runs",
         "settings",
         "audit-result",
@@ -86,7 +86,7 @@ def test_the_page_says_everything_it_should(written: dict[str, Any]) -> None:
         "missing",
     ):
         assert part in page.ids, part
-    for name in ("val-dice", "val-agreement", "distribution", "teacher-student", "reliability", "strata"):
+    for name in ("val-dice", "val-agreement", "distribution", "teacher-student", "reliability", "subgroups"):
         assert any(i.startswith(f"{name}-") for i in page.ids), name
     assert "human against human (other images)" in page.text
     assert "human–human 86.85" in page.text

@@ -41,7 +41,7 @@ def test_a_run_has_its_teacher_beside_it(study: Path, tmp_path: Path) -> None:
     assert any("trained alone" in line for line in found["missing"])
     source = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page(source)
-    assert {"figures", "pictures", "strata"} <= set(page.ids)
+    assert {"figures", "pictures", "subgroups"} <= set(page.ids)
     assert any(line.startswith("dermdistill distill ") for line in found["commands"])
 
 

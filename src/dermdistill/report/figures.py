@@ -131,9 +131,9 @@ def _forest(report: Report, places: dict[str, int]) -> Drawn:
     levels = [s for s in report.subgroups if s.arm in named]
     what = f"Paired difference to {report.baseline}" if paired else "Mean Dice"
     return Drawn(
-        "strata",
-        "Strata",
-        f"{what} with 95 % interval; hollow: few images. No correction for the number of strata.",
+        "subgroups",
+        "Subgroups",
+        f"{what} with 95 % interval; hollow: few images. No correction for the number of subgroups.",
         lambda palette: forest.forest(levels, named, [places[n] for n in named], palette),
     )
 

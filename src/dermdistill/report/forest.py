@@ -1,4 +1,4 @@
-"""The forest plot of the strata: in which images the difference (or the score) is made."""
+"""The forest plot of the subgroups: in which images the difference (or the score) is made."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def forest(strata: Sequence[Level], arms: Sequence[str], places: Sequence[int], palette: Palette) -> Figure:
-    """Difference to the baseline (without one: Dice) and interval of each stratum; small ones hollow."""
-    paired = any(s.difference is not None for s in strata)
-    rows = list(dict.fromkeys((s.name, s.level) for s in strata))
+def forest(levels: Sequence[Level], arms: Sequence[str], places: Sequence[int], palette: Palette) -> Figure:
+    """Difference to the baseline (without one: Dice) and interval of each level; small ones hollow."""
+    paired = any(s.difference is not None for s in levels)
+    rows = list(dict.fromkeys((s.name, s.level) for s in levels))
     names = list(dict.fromkeys(name for name, _ in rows))
     lines = len(rows) + len(names)
     figure, axis = new_figure(0.9 + (0.23 + 0.1 * min(len(arms), 5)) * lines)
-    found = {(s.name, s.level, s.arm): s for s in strata}
+    found = {(s.name, s.level, s.arm): s for s in levels}
     place_y, y = {}, 0.0
     for name in names:
         axis.text(
@@ -40,16 +40,16 @@ def forest(strata: Sequence[Level], arms: Sequence[str], places: Sequence[int], 
             place_y[row] = y
             y += 1
     spread = 0.62 / max(1, len(arms))
-    left, right = _range(strata, paired)
+    left, right = _range(levels, paired)
     for index, (arm, place) in enumerate(zip(arms, places, strict=True)):
         colour = palette.of(place)
         for row, at in place_y.items():
-            stratum = found.get((*row, arm))
-            value = (stratum.difference if paired else stratum.dice) if stratum else None
-            if stratum is None or value is None:
+            level = found.get((*row, arm))
+            value = (level.difference if paired else level.dice) if level else None
+            if level is None or value is None:
                 continue
             height = at + (index - (len(arms) - 1) / 2) * spread
-            inside = palette.ground if stratum.small else colour
+            inside = palette.ground if level.small else colour
             low, mean, high = (100 * v for v in (value.low, value.mean, value.high))
             axis.plot(np.clip([low, high], left, right), [height, height], color=colour, lw=1.3)
             sign = "<" if mean < left else ">" if mean > right else "o"
@@ -57,7 +57,7 @@ def forest(strata: Sequence[Level], arms: Sequence[str], places: Sequence[int], 
         axis.plot([], [], "o-", color=colour, label=arm)
     margin = 0.04 * (right - left)
     axis.set_xlim(left - margin, right + margin)
-    counts = {row: next(s.n for s in strata if (s.name, s.level) == row) for row in rows}
+    counts = {row: next(s.n for s in levels if (s.name, s.level) == row) for row in rows}
     axis.set_yticks(list(place_y.values()), [shorten(level, 28) for _, level in place_y])
     for row, at in place_y.items():
         axis.text(
@@ -91,9 +91,9 @@ def forest(strata: Sequence[Level], arms: Sequence[str], places: Sequence[int], 
     return figure
 
 
-def _range(strata: Sequence[Level], paired: bool) -> tuple[float, float]:
+def _range(levels: Sequence[Level], paired: bool) -> tuple[float, float]:
     """Ends of the axis in percent: a handful of images must not squeeze the rest; arrows stand beyond."""
-    held = [(s, s.difference if paired else s.dice) for s in strata]
+    held = [(s, s.difference if paired else s.dice) for s in levels]
     values = [v for s, v in held if v and not s.small] or [v for _, v in held if v]
     low, high = min(v.low for v in values), max(v.high for v in values)
     room = 0.5 * (high - low) or 0.01

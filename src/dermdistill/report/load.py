@@ -69,7 +69,7 @@ def _run(folder: Path, audit: Path | None, on: str | None) -> Collected:
     key = evaluation.key if evaluation else None
     missing = [] if run.finished else ["The training is not finished: scores are of the best epoch so far."]
     if evaluation is None:
-        missing.append(f"Scores, pictures and strata: run dermdistill evaluate {folder}")
+        missing.append(f"Scores, pictures and subgroups: run dermdistill evaluate {folder}")
     found: list[tuple[Arm, RunFiles]] = [(make_arm(folder.name, [run], key), run)]
     if run.card and run.card.teacher:
         teacher = sections.teacher_of(run)

@@ -107,7 +107,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
 def all_tables(report: Report) -> list[Table]:
     """Every table that has something in it, in the report's order."""
     makers: list[Callable[[Report], Table | None]] = [
-        tables.main_table, tables.comparison_table, tables.score_table, tables.strata_table,
+        tables.main_table, tables.comparison_table, tables.score_table, tables.subgroup_table,
         tables.elsewhere_table, audit_table, difference_table, cell_table,
     ]  # fmt: skip
     return [table for make in makers if (table := make(report)) is not None]

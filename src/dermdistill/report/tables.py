@@ -78,7 +78,7 @@ def _main_note(report: Report, compared: bool) -> str:
 
 def comparison_table(report: Report) -> Table | None:
     """Each comparison in full: both tests, what could have been resolved, images made better and worse."""
-    head = ("arm", "measure", "difference (95 % CI)", "p bootstrap", "p Wilcoxon", "p Holm", "resolvable",
+    head = ("arm", "measure", "difference (95 % CI)", "p bootstrap", "p Wilcoxon", "p Holm", "detectable",
             "better", "worse", "verdict")  # fmt: skip
     rows = []
     for arm in report.arms:
@@ -100,7 +100,7 @@ def comparison_table(report: Report) -> Table | None:
         return None
     numeric = (False, False, *(True,) * 7, False)
     note = (
-        f"In points, against {report.baseline}. Resolvable: the true difference that 4 of 5 such studies "
+        f"In points, against {report.baseline}. Detectable: the true difference that 4 of 5 such studies "
         f"would find. Better, worse: share of images. {_sentence(report.statistics)}"
     )
     return Table("comparisons", "Comparisons", head, tuple(rows), numeric, note.strip())
@@ -132,30 +132,32 @@ def score_table(report: Report) -> Table | None:
     return Table("scores", "More than overlap", tuple(head), tuple(rows), _all_but_first(head), note)
 
 
-def strata_table(report: Report) -> Table | None:
-    """Every level of every stratum: n, the baseline's Dice, the others' difference to it (or their Dice)."""
+def subgroup_table(report: Report) -> Table | None:
+    """Every level of every subgroup: n, the baseline's Dice, the others' difference to it (or their Dice)."""
     if not report.subgroups:
         return None
     arms = list(dict.fromkeys(s.arm for s in report.subgroups))
     paired = {s.arm for s in report.subgroups if s.difference}
-    head = ["stratum", "level", "n", *(f"{a}: {'Δ points' if a in paired else 'Dice %'}" for a in arms)]
+    head = ["subgroup", "level", "n", *(f"{a}: {'Δ points' if a in paired else 'Dice %'}" for a in arms)]
     found = {(s.name, s.level, s.arm): s for s in report.subgroups}
     rows = []
     for name, level in dict.fromkeys((s.name, s.level) for s in report.subgroups):
         first = next(s for s in report.subgroups if (s.name, s.level) == (name, level))
         row = [name, level + (" (few)" if first.small else ""), numbers.whole(first.n)]
         for arm in arms:
-            stratum = found.get((name, level, arm))
+            subgroup = found.get((name, level, arm))
             if arm in paired:
-                row.append(numbers.difference(stratum.difference if stratum else None))
+                row.append(numbers.difference(subgroup.difference if subgroup else None))
             else:
-                row.append(numbers.interval(stratum.dice if stratum else None, 1))
+                row.append(numbers.interval(subgroup.dice if subgroup else None, 1))
         rows.append(tuple(row))
     numeric = (False, False, *(True,) * (len(head) - 2))
-    note = "With 95 % intervals; (few): too few images to say much. No correction for the number of strata."
+    note = (
+        "With 95 % intervals; (few): too few images to say much. No correction for the number of subgroups."
+    )
     if paired:
         note = f"Δ: Dice minus that of {report.baseline}, paired by image. {note}"
-    return Table("strata", "Strata", tuple(head), tuple(rows), numeric, note)
+    return Table("subgroups", "Subgroups", tuple(head), tuple(rows), numeric, note)
 
 
 def elsewhere_table(report: Report) -> Table | None:

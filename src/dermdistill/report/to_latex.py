@@ -46,7 +46,7 @@ _SIGNS = {
     "α": r"\ensuremath{\alpha}",
     "σ": r"\ensuremath{\sigma}",
 }
-_TABLES = ("main", "comparisons", "scores", "strata", "elsewhere")
+_TABLES = ("main", "comparisons", "scores", "subgroups", "elsewhere")
 
 
 def to_latex(report: Report, figures: Sequence[Drawn]) -> str:

@@ -56,7 +56,7 @@ def to_markdown(
         _facts(card, file, size),
         _training(card, data, encoder_weights, licence),
         _results(card, summary) if summary else "## Results\n\nIt was not scored on a test split.",
-        _strata(summary) if summary else "",
+        _subgroups(summary) if summary else "",
         _exported(card),
         _latency(bench) if bench else "",
         _limits(card, data),
@@ -137,16 +137,16 @@ def _results(card: ModelCard, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _strata(summary: Mapping[str, Any]) -> str:
+def _subgroups(summary: Mapping[str, Any]) -> str:
     rows = [
         (
-            stratum.get("label", name) if place == 0 else "",
+            subgroup.get("label", name) if place == 0 else "",
             f"{level['level']}{' (few images)' if level.get('small') else ''}",
             str(level["n"]),
             *_percent(level["dice_per_image_mean"]),
         )
-        for name, stratum in summary.get("by_stratum", {}).items()
-        for place, level in enumerate(stratum["levels"])
+        for name, subgroup in summary.get("by_stratum", {}).items()
+        for place, level in enumerate(subgroup["levels"])
     ]
     if not rows:
         return ""
@@ -206,7 +206,7 @@ def _limits(card: ModelCard, data: Mapping[str, Any]) -> str:
             "decision about a patient.",
             "- It was trained on dermoscopy. Clinical photographs, several lesions in one picture, nails and "
             "mucosa were not scored.",
-            "- ISIC's images are mostly of light skin. The strata above show how few images there are of "
+            "- ISIC's images are mostly of light skin. The subgroups above show how few images there are of "
             "other skin, and on which kinds of image it does worse; a row with few images says little.",
             f"- It sees the whole picture squashed to {card.input_size}×{card.input_size} pixels: finer "
             "detail of the border is lost.",
