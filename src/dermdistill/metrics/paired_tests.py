@@ -24,9 +24,9 @@ METHOD = (
     + intervals.METHOD
     + ", paired; p: Wilcoxon signed-rank test on the images' differences (Pratt's zeros), "
     "Holm-corrected over the student arms within each measure; p_bootstrap: paired bootstrap of the mean; "
-    "over_seeds: t interval with images and seeds both random (Hillis 2007); minimum detectable difference: the "
-    "true mean difference that a paired t test at α 0.05 would have found with 80 % power, given the spread "
-    "found"
+    "over_seeds: t interval with images and seeds both random (Hillis 2007); minimum detectable difference: "
+    "the true mean difference that a paired t test at α 0.05 would have found with 80 % power, given the "
+    "spread found"
 )
 RESAMPLES = 9999
 TIE = 0.001
