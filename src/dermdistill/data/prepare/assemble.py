@@ -26,6 +26,7 @@ from dermdistill.data.dataset import (
     read_manifest,
     write_manifest,
 )
+from dermdistill.data.prepare.health import health_of, to_text
 from dermdistill.data.prepare.pack import Record, build_pack, drop_log, publish_pack
 from dermdistill.data.prepare.pairing import Pair, listed
 from dermdistill.data.prepare.settings import PrepareSettings
@@ -106,6 +107,7 @@ def assemble(job: Job, *, progress: bool) -> PreparedData:
         if names:
             logger.warning("%s: %d %s: %s", name, len(names), reason, listed(names))
     pack = build_pack(job.pairs, folder, size, allow_empty=job.allow_empty, progress=progress)
+    health = health_of(pack.records, job.pairs)
     rows = [_row(pair, record, folder) for pair, record in zip(job.pairs, pack.records, strict=True)]
     given = any(row.split == "val" for row in rows)
     masks = any(pair.mask is not None for pair in job.pairs)
@@ -134,6 +136,7 @@ def assemble(job: Job, *, progress: bool) -> PreparedData:
         "masks_thresholded": sum(record.thresholded for record in pack.records),
         "masks": masks,
         "masks_empty": sum(row.mask_fraction == 0 for row in rows) if masks else 0,
+        "health": health,
         "groups_across_splits": crossing,
         "unmatched": dict(job.unmatched),
         "settings": dict(job.identity),
@@ -147,8 +150,9 @@ def assemble(job: Job, *, progress: bool) -> PreparedData:
     drop_log(folder, size)
     data = open_dataset(name, job.settings.root, size)
     logger.info("%s is ready: %s.", folder, describe(data))
-    if info["masks_thresholded"]:
-        logger.info("%d masks held greys and were thresholded above 127.", info["masks_thresholded"])
+    if health:
+        log = logger.warning if health["inverted"] or health["fit_better_unturned"] else logger.info
+        log("Health of the masks:\n%s", to_text(health))
     return data
 
 

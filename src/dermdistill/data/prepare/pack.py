@@ -95,7 +95,7 @@ def _refuse(folder: Path, count: int, problems: list[str]) -> None:
         write_text(folder / "problems.txt", "\n".join(problems) + "\n")
         shown += f"\n    … and {len(problems) - LISTED} more; all are in {folder / 'problems.txt'}"
     empty = any(line.endswith("an empty mask") for line in problems)
-    hint = " Masks of 0 and 1 must be written as 0 and 255; images without a lesion need --allow-empty."
+    hint = " Images without a lesion need --allow-empty."
     raise DataError(
         f"{len(problems)} of {count} pairs cannot be used:\n{shown}",
         "an image and a mask of the same size that both decode, with a lesion in the mask",

@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from dermdistill.core.errors import DataError
 from dermdistill.core.files import hash_file, write_text
+from dermdistill.data.prepare.mask_checks import border_share, fits_unturned
 from dermdistill.data.prepare.pairing import Pair
-from dermdistill.imaging import image_size, read_image, read_mask, resize_image, resize_mask
+from dermdistill.imaging import decode_mask, image_size, orientation_of, read_image, resize_image, resize_mask
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,14 @@ class Record:
     mask_sha256: str
     stamp: str
     """Sizes and times of both files, to see whether they were changed since."""
+    written_as: str = "0/255"
+    """How the mask's file writes what is lesion (`imaging.decode_mask`)."""
+    border: float = 0.0
+    """Share of the mask's border that is lesion: nearly all of it where a mask is inverted."""
+    orientation: int = 1
+    """EXIF orientation of the image."""
+    fits_unturned: bool = False
+    """The mask lies on the darker part of the image only if the image is not turned as its EXIF says."""
 
 
 class PackWork:
@@ -106,19 +115,28 @@ class PackWork:
                 width, height = image_size(pair.image)
                 self.images[row] = resize_image(read_image(pair.image, near=self.size), self.size)
                 return Record(row, width, height, 0.0, False, hash_file(pair.image), "", stamp)
-            mask, greys = read_mask(pair.mask)
+            decoded = decode_mask(pair.mask)
+            mask = decoded.mask
             height, width = mask.shape
+            orientation = orientation_of(pair.image)
             image_width, image_height = image_size(pair.image)
             if (image_width, image_height) != (width, height):
                 return (
                     f"{pair.image} is {image_width}×{image_height}, "
                     f"but its mask {pair.mask} is {width}×{height}"
+                    + (
+                        f": the image is turned by its EXIF orientation ({orientation}), the mask is not"
+                        if orientation != 1 and (image_width, image_height) == (height, width)
+                        else ""
+                    )
                 )
             self.images[row] = resize_image(read_image(pair.image, near=self.size), self.size)
             self.masks[row] = resize_mask(mask, self.size)
             return Record(
-                row, width, height, round(float(mask.mean()), 8), greys,
-                hash_file(pair.image), hash_file(pair.mask), stamp,
+                row, width, height, round(float(mask.mean()), 8), decoded.greys,
+                hash_file(pair.image), hash_file(pair.mask), stamp, decoded.written_as,
+                border_share(mask), orientation,
+                orientation != 1 and fits_unturned(self.images[row], self.masks[row], orientation),
             )  # fmt: skip
         except DataError as error:
             return error.found
