@@ -252,7 +252,6 @@ def versions() -> dict[str, str]:
         "lightning",
         "segmentation-models-pytorch",
         "timm",
-        "kornia",
         "numpy",
         "onnx",
         "onnxruntime",

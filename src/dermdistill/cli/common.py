@@ -66,7 +66,7 @@ def show_progress() -> bool:
 
 def need_train_extra(verb: str) -> None:
     """Raise MissingExtraError where the training part is not installed."""
-    missing = [name for name in ("torch", "lightning", "kornia") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("torch", "lightning") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError(
             f"dermdistill {verb} needs {', '.join(missing)}, which is not installed.",

@@ -1,4 +1,4 @@
-"""Fold batch norm into the convolution before it: the same answers of a network in evaluation mode, sooner.
+"""Fold batch norm into the convolution before it: the same logits of a network in evaluation mode, sooner.
 
 In evaluation mode batch norm is one scale and one shift per channel, which the convolution's own weights can
 hold. A frozen teacher runs on every batch, so each map that is not read and written once more counts: for a
@@ -37,7 +37,7 @@ makes 1e-6 of it in the networks tried; a fold that is wrong makes as much as th
 def fold_batch_norm(net: LesionNet) -> LesionNet:
     """A copy of a network in evaluation mode, batch norm folded into the convolutions where that can be done.
 
-    A network without such pairs, or one whose answers would change by more than rounding, is copied as it is,
+    A network without such pairs, or one whose logits would change by more than rounding, is copied as it is,
     and the log says so.
 
     Args:
@@ -64,7 +64,7 @@ def fold_batch_norm(net: LesionNet) -> LesionNet:
         folded.set_submodule(norm_name, _rest_of(norm).eval())
     if (difference := _largest_difference(expected, folded(image))) > TOLERANCE:
         logger.warning(
-            "%s: folding batch norm would change its answers by %.1e of their size; it is used unfolded",
+            "%s: folding batch norm would change its logits by %.1e of their size; it is used unfolded",
             net.spec.arch,
             difference,
         )

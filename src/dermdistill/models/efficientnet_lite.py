@@ -51,7 +51,7 @@ class LiteEncoder(nn.Module):
             at stride 8 with 40 channels, ``(1, 2, 2, 3)`` at stride 16 with 80.
 
     Attributes:
-        channels, strides: Of the maps that `forward` answers: the deepest at each stride, fine to coarse.
+        channels, strides: Of the maps that `forward` returns: the deepest at each stride, fine to coarse.
 
     Raises:
         ValueError: More stages or blocks than there are.

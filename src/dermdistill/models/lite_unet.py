@@ -4,7 +4,7 @@ On a CPU the time goes into full-resolution maps and into the number of operator
 Hence three decisions, whose figures stand in docs/design/students.md:
 
 * **Nothing is computed at full resolution.** The image is averaged down by ``shrink`` before the first
-  convolution; the last one answers the logits of half the image's resolution, several per cell, which a
+  convolution; the last one computes the logits of half the image's resolution, several per cell, which a
   pixel shuffle lays out and a bilinear ×2 brings to full size. (Shuffled to full size at once, cells that
   know nothing of their neighbours left teeth of 4 pixels in the outline of blurred lesions.)
 * **Depth comes at low resolution**, where it costs next to nothing, and from ImageNet: `LiteEncoder`.

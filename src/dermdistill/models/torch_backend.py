@@ -1,4 +1,4 @@
-"""Run a trained network with torch: load it from its run folder, and answer batches for the predictor."""
+"""Run a trained network with torch: load it from its run folder, and compute the predictor's batches."""
 
 from __future__ import annotations
 

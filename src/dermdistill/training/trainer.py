@@ -108,10 +108,10 @@ def board_settings(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in flatten(to_tree(recipe)) if name not in left_out}
 
 
-def _precision(wanted: str, gpu: bool) -> Any:
+def _precision(precision: str, gpu: bool) -> Any:
     """bf16 where the device computes it in hardware; on a CPU only on request (small nets gain little)."""
-    if wanted != "auto":
-        return wanted
+    if precision != "auto":
+        return precision
     return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 

@@ -190,6 +190,17 @@ def test_colour_jitter_of_zero_is_the_identity():
     torch.testing.assert_close(augmentation.jitter_color(image, torch.zeros(4, 4)), image)
 
 
+@pytest.mark.parametrize("size", [(32, 32), (17, 40), (3, 5), (1, 1)])
+def test_blur_is_kornias(size):
+    image = torch.rand(5, 3, *size, generator=torch.Generator().manual_seed(0))
+    deviation, indices = torch.linspace(0.1, 1.5, 5), torch.tensor([0, 2, 3, 4])
+    sigma = deviation[indices].unsqueeze(1).expand(-1, 2)
+    expected = kornia.filters.gaussian_blur2d(image[indices], 9, sigma, border_type="replicate")
+    found = augmentation.blur(image, indices, deviation)
+    torch.testing.assert_close(found[indices], expected, atol=1e-6, rtol=0)
+    assert torch.equal(found[1], image[1])
+
+
 def test_blur_touches_the_chosen_only_and_smooths_them():
     image = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     out = augmentation.blur(image, torch.tensor([1]), torch.full((3,), 1.5))
