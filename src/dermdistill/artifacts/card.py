@@ -114,7 +114,7 @@ class TeacherRecord(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """One trained network.
+    """Everything that is needed to use the weights of one trained network, and what they scored.
 
     Attributes:
         format: Version of this layout.
@@ -140,6 +140,14 @@ class ModelCard(BaseModel):
         calibration: How the threshold was fitted to masks of one's own; None: it was not.
         versions: Of the packages that made it.
         created: When; UTC, ISO 8601.
+
+    Examples:
+        >>> import dermdistill
+        >>> card = dermdistill.Predictor().card  # of the student that comes with the package
+        >>> card.role, len(card.mean)
+        ('student', 3)
+        >>> dermdistill.ModelCard.from_metadata(card.to_metadata()) == card
+        True
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -173,16 +173,16 @@ def _picture(
 ) -> Picture:
     drawn = [(np.asarray(data.masks[row]), TRUTH)]
     drawn += [(kept[name], colour) for kept, colour in masks.values() if name in kept.place]
-    said = []
+    scores = []
     for arm in report.arms:
         if arm.name in masks and arm.per_image is not None and name in arm.per_image.image_id:
             dice = arm.per_image.columns["dice"][arm.per_image.image_id.index(name)]
-            said.append(
+            scores.append(
                 f"{arm.name} {numbers.percent(float(dice), 1)}"
                 if len(masks) > 1
                 else numbers.percent(float(dice), 1)
             )
-    return Picture(name, "Dice " + ", ".join(said), _webp(_outlined(np.asarray(data.images[row]), drawn)))
+    return Picture(name, "Dice " + ", ".join(scores), _webp(_outlined(np.asarray(data.images[row]), drawn)))
 
 
 def _outlined(

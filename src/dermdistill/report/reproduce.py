@@ -25,10 +25,10 @@ def commands_of_run(run: RunFiles, evaluation: Evaluation | None, data: Data) ->
     return tuple(line for line in lines if line)
 
 
-def commands_of_study(folder: Path, told: Sequence[str], data: Data) -> tuple[str, ...]:
+def commands_of_study(folder: Path, commands: Sequence[str], data: Data) -> tuple[str, ...]:
     """The study's own commands, after the one that prepares the data and before the report's."""
-    lines = [data.prepare_command, *told]
-    if not any("dermdistill report" in line for line in told):
+    lines = [data.prepare_command, *commands]
+    if not any("dermdistill report" in line for line in commands):
         lines.append(f"dermdistill report {_quoted(folder)}")
     return tuple(dict.fromkeys(line for line in lines if line))
 

@@ -21,9 +21,9 @@ _PHANTOM = "The images are generated: they show that the machinery works, and sa
 
 def teacher_of(run: RunFiles) -> RunFiles | None:
     """The teacher's run by the settings, else by its name among the run's neighbours."""
-    told = run.settings.get("teacher.run")
+    named = run.settings.get("teacher.run")
     name = run.card.teacher.run if run.card and run.card.teacher else None
-    places = [Path(str(told))] if told else []
+    places = [Path(str(named))] if named else []
     places += [run.folder.parent / str(name)] if name else []
     return next((run_files.read_run(place) for place in places if run_files.is_run(place)), None)
 
@@ -31,7 +31,7 @@ def teacher_of(run: RunFiles) -> RunFiles | None:
 def scored_data(evaluation: Evaluation | None, runs: Sequence[RunFiles]) -> Data:
     """What was scored; the prepared folder adds its source, counts and command where it is within reach."""
     about: dict[str, Any] = evaluation.summary if evaluation else {}
-    told: dict[str, Any] = about.get("data") or {}
+    known: dict[str, Any] = about.get("data") or {}
     # Students come last: the size and place of the data are theirs, a teacher may be older.
     card = next((run.card for run in reversed(runs) if run.card), None)
     settings = next((run.settings for run in reversed(runs) if run.settings), {})
@@ -42,10 +42,10 @@ def scored_data(evaluation: Evaluation | None, runs: Sequence[RunFiles]) -> Data
         name=name,
         split=evaluation.split if evaluation else "",
         images=about.get("images"),
-        title=str(told.get("title") or ""),
-        fingerprint=str((told or (card.dataset if card else {})).get("fingerprint") or ""),
+        title=str(known.get("title") or ""),
+        fingerprint=str((known or (card.dataset if card else {})).get("fingerprint") or ""),
         trained_on=str(card.dataset.get("name", "")) if card else "",
-        foreign=bool(card and told and told.get("fingerprint") != card.dataset.get("fingerprint")),
+        foreign=bool(card and known and known.get("fingerprint") != card.dataset.get("fingerprint")),
         root=root,
         size=size,
     )
@@ -104,22 +104,22 @@ def elsewhere(run: RunFiles, key: Key | None) -> tuple[Elsewhere, ...]:
 
 def caveats(data: Data, budget: str | None) -> tuple[str, ...]:
     """What a reader must know before he compares the numbers with others."""
-    said = [
+    sentences = [
         "Dice is the mean over images at native size; pooled Dice or other splits cannot be compared with it."
     ]
     if data.name.startswith("phantom"):
-        said.insert(0, _PHANTOM)
+        sentences.insert(0, _PHANTOM)
     if data.split in ("train", "val"):
-        said.insert(
+        sentences.insert(
             0, f"These are {data.split} images: the weights were chosen or fitted on them. Not a test result."
         )
     if data.foreign:
-        said.append(
+        sentences.append(
             f"The network was trained on {data.trained_on}: only an audit shows whether images are in both."
         )
     if budget == "wall-clock":
-        said.append("The arms had the same wall-clock time, not the same number of optimiser steps.")
-    return tuple(said)
+        sentences.append("The arms had the same wall-clock time, not the same number of optimiser steps.")
+    return tuple(sentences)
 
 
 def with_audit(report: Report, missing: list[str], path: Path | None) -> Report:

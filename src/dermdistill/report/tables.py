@@ -58,22 +58,22 @@ def main_table(report: Report) -> Table:
 
 def _main_note(report: Report, compared: bool) -> str:
     seeds = {len(arm.cells) for arm in report.arms if arm.role == "student"}
-    said = []
+    parts = []
     if report.data.images:
-        said.append(
+        parts.append(
             f"{report.data.images} {report.data.split} images of {report.data.title or report.data.name}"
         )
     if seeds and report.kind == "study":
         counts = "–".join(str(count) for count in sorted(seeds))
-        said.append(f"{counts} seed{'' if seeds == {1} else 's'} per student")
+        parts.append(f"{counts} seed{'' if seeds == {1} else 's'} per student")
     sizes = sorted({arm.input_size for arm in report.arms if arm.input_size})
     if sizes:
-        said.append(f"MACs for one image at {' and '.join(f'{s}×{s}' for s in sizes)}")
+        parts.append(f"MACs for one image at {' and '.join(f'{s}×{s}' for s in sizes)}")
     if any(arm.size_bytes for arm in report.arms):
-        said.append("size of the weights' file")
+        parts.append("size of the weights' file")
     if compared:
-        said.append(f"Δ against {report.baseline}, paired by image")
-    return "; ".join(said) + "." if said else ""
+        parts.append(f"Δ against {report.baseline}, paired by image")
+    return "; ".join(parts) + "." if parts else ""
 
 
 def comparison_table(report: Report) -> Table | None:
@@ -85,11 +85,11 @@ def comparison_table(report: Report) -> Table | None:
         for measure, d in arm.differences.items():
             scale = 0.01 if measure == "hd95" else 1.0  # it is in percent already
             mean, low, high = (numbers.signed(scale * value) for value in (d.mean, d.low, d.high))
-            said = f"{mean} ({low} to {high})"
+            difference = f"{mean} ({low} to {high})"
             row = [
                 arm.name,
                 _title(measure),
-                said,
+                difference,
                 *(numbers.p_value(p) for p in (d.p_bootstrap, d.p_wilcoxon, d.p_holm)),
             ]
             smallest = d.minimum_detectable_difference

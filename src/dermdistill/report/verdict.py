@@ -53,28 +53,30 @@ def _helped(gain: Difference) -> str:
 def details(report: Report) -> list[str]:
     """Further sentences: each comparison, what was kept of the teacher, what people agree on."""
     shown, teacher = report.shown, report.teacher
-    said = []
+    sentences = []
     if report.kind == "run" and shown and (dice := shown.scores.get("dice")):
         images = f"{dice.n} {report.data.split} images of {report.data.title or report.data.name}"
         low, high = numbers.percent(dice.low), numbers.percent(dice.high)
-        said.append(f"95 % interval {low} to {high} %, over {images}.")
+        sentences.append(f"95 % interval {low} to {high} %, over {images}.")
     against = sorted(
         (a for a in report.arms if "dice" in a.differences), key=lambda arm: arm.role == "teacher"
     )
-    said += [arm.verdict_text or _compared(report, arm) for arm in against]
+    sentences += [arm.verdict_text or _compared(report, arm) for arm in against]
     if shown and teacher and shown is not teacher:
-        said += _kept(shown, teacher)
+        sentences += _kept(shown, teacher)
     if shown and shown.agreement:
         agreed, true = numbers.interval(shown.agreement), numbers.interval(shown.scores.get("dice"))
-        said.append(
+        sentences.append(
             f"{shown.name} agrees with its teacher at a Dice of {agreed} %, with the truth at {true} %."
         )
     if report.inter_rater_agreement:
         human = report.inter_rater_agreement
         where = "" if human.comparable else " (other images than these: a landmark, not a comparison)"
         between = numbers.interval(human)
-        said.append(f"{human.label}: Dice {between} % on {human.n} images{where}. Source: {human.source}.")
-    return said
+        sentences.append(
+            f"{human.label}: Dice {between} % on {human.n} images{where}. Source: {human.source}."
+        )
+    return sentences
 
 
 def _compared(report: Report, arm: Arm) -> str:

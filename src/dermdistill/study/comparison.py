@@ -22,7 +22,20 @@ QUESTION = "Which run is better, image by image?"
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What a comparison of runs found: the same object that a study writes, and the Dice of each image."""
+    """What a comparison of runs found: the same object that a study writes, and the Dice of each image.
+
+    Examples:
+        >>> import numpy as np
+        >>> from dermdistill import Comparison
+        >>> from dermdistill.study.schema import ArmComparison, Difference, ScoredData, StudyResult
+        >>> dice = Difference(mean=0.01, low=0.004, high=0.016, n=300, p_wilcoxon=0.002, p_holm=0.004)
+        >>> kl = ArmComparison(arm="kl", n=300, metrics={"dice": dice}, verdict="gain", text="kl: a gain.")
+        >>> data = ScoredData(name="isic2016", split="test", images=300)
+        >>> result = StudyResult(name="two runs", baseline="alone", data=data, arms=(), comparisons=(kl,))
+        >>> found = Comparison(result, {"alone": np.full(300, 0.89), "kl": np.full(300, 0.90)})
+        >>> found.paired["kl"].verdict, found.paired["kl"].metrics["dice"].mean
+        ('gain', 0.01)
+    """
 
     result: StudyResult
     dice: dict[str, Values]
@@ -74,6 +87,16 @@ def compare_runs(
         UsageError: There is no such arm, or an arm shares no seed with the baseline.
         DataError: A run was not evaluated; the command is given.
         MismatchError: The runs were scored on different images, or an evaluation is of other weights.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from dermdistill import DermDistillError, compare_runs
+        >>> runs = {"alone": Path("runs/alone"), "kl": Path("runs/kl")}
+        >>> try:
+        ...     print(compare_runs(runs, baseline="alone").text)
+        ... except DermDistillError as error:  # there are no such runs here
+        ...     print(error)
+        runs/alone/card.json ...
     """
     for name in [baseline, *([teacher] if teacher else [])]:
         if name not in runs:

@@ -74,6 +74,14 @@ def outlined(
 
     Returns:
         uint8 [H, W, 3], a new array.
+
+    Examples:
+        >>> import numpy as np
+        >>> from dermdistill import outlined
+        >>> image, mask = np.zeros((60, 80, 3), np.uint8), np.zeros((60, 80), np.uint8)
+        >>> mask[20:40, 20:60] = 1
+        >>> outlined(image, [(mask, (255, 0, 0))], at_least=60).max()
+        np.uint8(255)
     """
     if min(image.shape[:2]) >= at_least:
         return overlay(image, masks)

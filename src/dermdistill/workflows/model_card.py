@@ -103,12 +103,12 @@ def _training(
     if card.teacher and (several := card.teacher.mean_of):
         each = "\n".join(f"- {_teacher(one)}" for one in several)
         group = f"{len(several)} teachers, fine-tuned on lesions"
-        told = (
+        sentence = (
             f"It was distilled from {group}, each training image by those that were trained without it:"
             if card.teacher.folds
             else f"It was distilled from the mean of {group}:"
         )
-        lines.append(f"{told}\n\n{each}")
+        lines.append(f"{sentence}\n\n{each}")
     elif card.teacher:
         tuned = "" if card.teacher.fine_tuned else ", which was not fine-tuned on lesions"
         lines.append(f"It was distilled from a teacher: {_teacher(card.teacher)}{tuned}.")
