@@ -62,7 +62,7 @@ def test_the_shipped_student_is_scored_on_pictures_of_ones_own(
     assert images["dice"].mean() == pytest.approx(told["scores"]["dice_per_image_mean"]["mean"])
     assert images["hd95_mm"] == pytest.approx(0.05 * images["hd95_px"], abs=1e-5)
     page = (lab / "e" / "index.html").read_text(encoding="utf-8")
-    assert f"mean Dice of {100 * images['dice'].mean():.1f} %" in page
+    assert f"mean Dice of {100 * images['dice'].mean():.1f}&nbsp;%" in page
     assert page.count("<figure>") == 8
     assert 'src="http' not in page and "href=" not in page  # noqa: PT018 - it fetches nothing
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from dermdistill.cli.common import need_positive, need_train_extra, print_json, show_progress
-from dermdistill.core.errors import UsageError
-
-if TYPE_CHECKING:
-    from dermdistill.inference.predictor import Predictor
 
 
 def evaluate(
@@ -70,12 +66,20 @@ def evaluate(
     """
     need_positive("--batch-size", batch_size)
     if masks is not None or predictions is not None or not _is_run(what):
+        from dermdistill.evaluation.score_anything import score_anything
+
         foreign = {"input_size": input_size, "mean": mean, "std": std, "activation": activation}
-        return _folders(
-            what, images, masks, predictions, manifest, data, split, root or Path("data"), out, strict,
-            mm_per_pixel, threshold, {k: v for k, v in foreign.items() if v is not None}, batch_size, workers,
-            json,
+        found = score_anything(
+            what, images=images, masks=masks, predictions=predictions, manifest=manifest, data=data,
+            split=split, root=root or Path("data"), out=out, strict=strict, mm_per_pixel=mm_per_pixel,
+            threshold=threshold, foreign={key: value for key, value in foreign.items() if value is not None},
+            workers=workers, batch_size=batch_size, progress=show_progress(),
         )  # fmt: skip
+        if json:
+            print_json(found.to_json())
+        else:
+            print(found.to_text())
+        return 1 if found.unscored else 0
     need_train_extra("evaluate of a run on prepared data")
     from dermdistill.evaluation.evaluate import evaluate as stage
 
@@ -89,92 +93,6 @@ def evaluate(
         return 0
     print(summary.to_text())
     return 0
-
-
-def _folders(
-    what: Path | None,
-    images: Path | None,
-    masks: Path | None,
-    predictions: Path | None,
-    manifest: Path | None,
-    data: str | None,
-    split: str,
-    root: Path,
-    out: Path | None,
-    strict: bool,
-    mm_per_pixel: float | None,
-    threshold: float,
-    foreign: dict[str, object],
-    batch_size: int,
-    workers: int | None,
-    json: bool,
-) -> int:
-    if what is not None and predictions is not None:
-        raise UsageError(
-            f"Both a model ({what}) and --predictions are named.", "one of them", "Leave one of them out."
-        )
-    if masks is None and data is None:
-        raise UsageError(
-            "It is not said on which pictures.",
-            "--images DIR --masks DIR, or --data NAME",
-            "Name the folders of pictures and of their masks, or a prepared data set.",
-        )
-    if predictions is None and masks is not None and images is None:
-        raise UsageError(
-            "A model needs pictures.",
-            "--images DIR",
-            "Name their folder, or --predictions DIR for masks that exist.",
-        )
-    from dermdistill.evaluation.matching import match
-    from dermdistill.evaluation.score_folders import match_prepared, score_folders
-
-    if masks is not None:
-        matched = match(masks, images=images, predictions=predictions, manifest=manifest)
-        name = masks.resolve().name if images is None else images.resolve().name
-        if name.lower() in ("images", "masks"):
-            name = masks.resolve().parent.name
-        part = "all"
-    else:
-        assert data is not None
-        matched, name, part = match_prepared(data, root, split, predictions), data, split
-    model = None if predictions is not None else _open(what, foreign)
-    title = _title(what, predictions)
-    folder = out or Path("evaluation") / f"{title.replace(' ', '-')}-{name}"
-    found = score_folders(
-        model, matched, name=title, data=name, out=folder, split=part, mm_per_pixel=mm_per_pixel,
-        threshold=threshold, strict=strict, batch_size=batch_size, workers=workers, progress=show_progress(),
-    )  # fmt: skip
-    if json:
-        print_json(found.to_json())
-    else:
-        print(found.to_text())
-    return 1 if found.unscored else 0
-
-
-def _open(what: Path | None, foreign: dict[str, object]) -> Predictor:
-    from dermdistill.core.errors import WeightsError
-    from dermdistill.inference.predictor import Predictor
-
-    if what is None or what.suffix.lower() != ".onnx":
-        return Predictor(what)
-    if not foreign:
-        try:
-            return Predictor(what)
-        except WeightsError as error:
-            if "card" not in error.found:
-                raise
-    from dermdistill.evaluation.foreign_onnx import ForeignOnnx
-
-    backend = ForeignOnnx(what, **foreign)  # type: ignore[arg-type]
-    return Predictor.from_backend(backend.card, backend)
-
-
-def _title(what: Path | None, predictions: Path | None) -> str:
-    if predictions is not None:
-        return predictions.resolve().name
-    if what is None:
-        return "the shipped student"
-    return what.stem if what.suffix else what.resolve().name
 
 
 def _is_run(what: Path | None) -> bool:

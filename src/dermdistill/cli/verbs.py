@@ -15,6 +15,7 @@ VERBS = {
     "train": "fine-tune a teacher, or train a student alone, by a recipe",
     "distill": "distil a teacher into a student, by a recipe",
     "evaluate": "score a model, or masks that any tool made, by the official ISIC protocol",
+    "compare": "two or more on the same pictures: paired differences, with intervals and pictures",
     "study": "arms × seeds as one job: student alone, distilled, teacher; paired tests",
     "report": "one page of a run or study: verdict, table, figures, pictures",
     "export": "write a run as ONNX (float32, int8, float16) and hold it against PyTorch",

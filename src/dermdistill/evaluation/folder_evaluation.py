@@ -26,7 +26,7 @@ PROTOCOL = (
     f"counts as 0 below {THRESHOLD_JACCARD}; a ratio 0/0 counts as 1; boundary F-score with a tolerance of "
     f"{TOLERANCE} % of the diagonal; 95 % Hausdorff distance; area ratio: predicted over true area; {METHOD}"
 )
-Masks = Callable[[str], tuple[UInt8Array | None, UInt8Array, UInt8Array]]
+Draw = Callable[[str], tuple[UInt8Array | None, UInt8Array, UInt8Array]]
 """(picture or None, true mask, predicted mask) of an image id, to be drawn."""
 
 
@@ -51,7 +51,7 @@ class FolderEvaluation:
     about: dict[str, Any]
     warnings: list[str]
     folder: Path
-    draw: Masks | None = field(default=None, repr=False)
+    draw: Draw | None = field(default=None, repr=False)
 
     @property
     def failures(self) -> list[str]:

@@ -52,7 +52,7 @@ def to_html(evaluation: FolderEvaluation) -> str:
         few = f" With {dice.n} pictures the interval is wide; more of them would narrow it."
     sentence = (
         f"The outlines of {escape(about['run'])} overlap the true ones with a mean Dice of "
-        f"{100 * dice.mean:.1f} % (95 % interval {100 * dice.low:.1f} to {100 * dice.high:.1f}, "
+        f"{100 * dice.mean:.1f}&nbsp;% (95&nbsp;% interval {100 * dice.low:.1f} to {100 * dice.high:.1f}, "
         f"{dice.n} picture{'s' if dice.n != 1 else ''})."
     )
     failed = len(evaluation.failures)

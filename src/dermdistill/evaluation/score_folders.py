@@ -25,7 +25,7 @@ from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import write_json, write_text
 from dermdistill.data.dataset import read_info, read_manifest
 from dermdistill.data.prepare.pairing import listed
-from dermdistill.evaluation.folder_evaluation import FolderEvaluation
+from dermdistill.evaluation.folder_evaluation import Draw, FolderEvaluation
 from dermdistill.evaluation.inter_rater import InterRaterAgreement
 from dermdistill.evaluation.matching import ONE, Matched, Sample, predictions_by_name
 from dermdistill.evaluation.page import to_html
@@ -65,6 +65,7 @@ def score_folders(
     data: str,
     out: Path,
     split: str = "all",
+    source: dict[str, Any] | None = None,
     mm_per_pixel: float | None = None,
     threshold: float = 0.5,
     strict: bool = False,
@@ -81,6 +82,7 @@ def score_folders(
         data: Of the pictures.
         out: Folder for the results.
         split: Of the pictures, for the record.
+        source: Where model and files lie, for the record: `compare` draws from it.
         mm_per_pixel: Side of a pixel in millimetres; None: unknown, or in the manifest's column.
         threshold: For prediction files that are maps; a model has its own.
         strict: Refuse predictions that are missing, or of another size than the truth.
@@ -141,10 +143,13 @@ def score_folders(
         unscored=unscored,
         resampled=resampled,
         partnerless=matched.partnerless(),
-        about=_about(model, images, name, data, split, threshold, time.perf_counter() - started),
+        about={
+            **_about(model, images, name, data, split, threshold, time.perf_counter() - started),
+            "source": source,
+        },
         warnings=_warnings(images),
         folder=out,
-        draw=functools.partial(_draw, model, {s.image_id: s for s in matched.samples}, threshold),
+        draw=drawer(model, matched, threshold),
     )
     write(evaluation)
     return evaluation
@@ -180,6 +185,11 @@ def match_prepared(name: str, root: Path, split: str, predictions: Path | None) 
     files = predictions_by_name(predictions)
     samples = [dataclasses.replace(s, prediction=files.get(name_key(s.image_id))) for s in samples]
     return Matched(samples, [], [], sorted(files.keys() - {name_key(s.image_id) for s in samples}))
+
+
+def drawer(model: Predictor | None, matched: Matched, threshold: float) -> Draw:
+    """Return a function that makes picture, true mask and prediction of an image id anew, to be drawn."""
+    return functools.partial(_draw, model, {s.image_id: s for s in matched.samples}, threshold)
 
 
 def _score_files(

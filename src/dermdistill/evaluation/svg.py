@@ -38,6 +38,7 @@ h2 { font-size: 1.15rem; margin: 36px 0 12px; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 18px; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 14px; }
 .pictures.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); }
+.pictures .pictures { grid-template-columns: repeat(auto-fit, minmax(84px, 1fr)); gap: 8px; }
 figure { margin: 0; } figure img { width: 100%; display: block; border-radius: 6px; background: #ddd; }
 figcaption { font-size: .82rem; color: var(--soft); overflow-wrap: anywhere; padding-top: 4px; }
 figcaption b { color: var(--ink); }
@@ -72,8 +73,8 @@ def page(title: str, body: str) -> str:
 
 
 def escape(text: object) -> str:
-    """Return text as it may stand in HTML."""
-    return html.escape(str(text))
+    """Return text as it may stand in HTML; a percent sign keeps to its number."""
+    return html.escape(str(text)).replace(" %", "&nbsp;%")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> str:
