@@ -90,6 +90,9 @@ HOW: dict[str, How] = {
         (*SMALL, *STUDENT, "--teacher.recipe", "teacher-phantom")
     ),
     "dermdistill evaluate": Parse(README_DOES),
+    "dermdistill evaluate --images": Run(),
+    "dermdistill evaluate --predictions": Parse("its own tests run it"),
+    "dermdistill compare": Parse("its own tests run it"),
     "dermdistill evaluate runs/ours-distilled": Run(),
     "dermdistill export runs/ours-distilled": Run(("--precisions", "fp32")),
     "dermdistill export runs/isic2016-student-distilled": Run(("--precisions", "fp32")),
