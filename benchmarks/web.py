@@ -27,9 +27,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dermdistill.benchmark.latency import open_session
 from dermdistill.core.errors import DermDistillError, UsageError
 from dermdistill.data.prepare.phantom import make_phantom
+from dermdistill.inference.onnx_backend import open_session
 from dermdistill.models import onnx_graph
 
 HERE = Path(__file__).parent / "web"
@@ -145,7 +145,9 @@ def differences(folder: Path, found: Found, side: int) -> dict[str, float]:
     image = np.fromfile(folder / "image.f32", np.float32).reshape(1, 3, side, side)
     told = {}
     for name, (_, logits) in found.items():
-        wanted = open_session(folder / f"{name}.onnx").run(None, {onnx_graph.INPUT: image})[0].ravel()
+        wanted = (
+            open_session(folder / f"{name}.onnx", threads=1).run(None, {onnx_graph.INPUT: image})[0].ravel()
+        )
         told[name] = float(np.abs(logits - wanted).max() / max(1.0, np.abs(wanted).max()))
     return told
 

@@ -16,14 +16,14 @@ import numpy as np
 
 from dermdistill import imaging
 from dermdistill.artifacts.card import ModelCard
-from dermdistill.benchmark.latency import SETTINGS, Runner, cold_start, interleave, onnx_runner, open_session
+from dermdistill.benchmark.latency import SETTINGS, Runner, cold_start, interleave, onnx_runner
 from dermdistill.benchmark.results import Candidate, Row, machine
 from dermdistill.core.errors import DataError, MissingExtraError, UsageError, WeightsError
 from dermdistill.core.files import write_json
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.prepare import ensure_prepared
 from dermdistill.inference.backends import SHIPPED
-from dermdistill.inference.onnx_backend import sigmoid
+from dermdistill.inference.onnx_backend import open_session, sigmoid
 from dermdistill.metrics.intervals import Values, mean_interval
 from dermdistill.metrics.overlap import Counts, count, scores
 
@@ -172,7 +172,7 @@ def _open_onnx(path: Path, size: int | None) -> Candidate:
             "Check the path; dermdistill export RUN makes ONNX files.",
         )
     try:
-        session = open_session(path)
+        session = open_session(path, threads=1)
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
         raise WeightsError(
             f"{path} cannot be opened: {str(error).splitlines()[0]}",

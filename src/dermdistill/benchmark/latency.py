@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dermdistill.core.errors import DermDistillError
+from dermdistill.inference.onnx_backend import open_session
 
 Image = NDArray[np.float32]
 Runner = Callable[[Image], Any]
@@ -172,27 +173,9 @@ def cold_start(arguments: Sequence[str], *, repeats: int = 3, timeout: float = 3
 
 def onnx_runner(path: Path, threads: int, spin: bool = False) -> Runner:
     """What runs an ONNX file's first input → all outputs."""
-    session = open_session(path, threads, spin)
+    session = open_session(path, threads, spin=spin)
     name = session.get_inputs()[0].name
     return lambda image: session.run(None, {name: image})
-
-
-def open_session(path: Path, threads: int = 1, spin: bool = False) -> Any:
-    """An ONNX Runtime session on the CPU that does not talk.
-
-    Args:
-        path: ONNX file.
-        threads: Within one operator.
-        spin: Threads that wait keep the processor, as is ONNX Runtime's default: quicker for one session,
-            slower for all where several are alive. The predictor's do not.
-    """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _turn(run: Runner, image: Image, warm_ups: int, repeats: int, clock: Callable[[], float]) -> list[float]:

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from dermdistill.inference.onnx_backend import open_session
+
 Activations = dict[str, NDArray[np.float32]]
 """Tensors by name, in the order in which they are computed."""
 
@@ -18,8 +20,6 @@ _AROUND_WEIGHTS = ("DequantizeLinear", "QuantizeLinear", "Cast", "Identity")
 
 def activations(path: Path, image: NDArray[np.float32]) -> Activations:
     """Every float tensor that a file computes for a batch, in order, the output last; nothing is fused."""
-    import onnxruntime as ort
-
     model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
     known = {value.name: value for value in model.graph.value_info}
     last = model.graph.output[0].name
@@ -30,10 +30,7 @@ def activations(path: Path, image: NDArray[np.float32]) -> Activations:
         if name in known and known[name].type.tensor_type.elem_type in _FLOATS
     ]
     model.graph.output.extend(known[name] for name in names)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(model.SerializeToString(), optimize=False)
     values = session.run([*names, last], {model.graph.input[0].name: image})
     return {name: value.astype(np.float32) for name, value in zip([*names, last], values, strict=True)}
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from dermdistill import imaging
 from dermdistill.data.dataset import PreparedData
 from dermdistill.imaging import UInt8Array
-from dermdistill.inference.onnx_backend import sigmoid
+from dermdistill.inference.onnx_backend import open_session, sigmoid
 from dermdistill.metrics.intervals import Interval, Values, difference_interval
 from dermdistill.metrics.overlap import Counts, count, scores
 
@@ -152,14 +152,7 @@ class OnnxLogits:
     """Logits of an ONNX file, on the CPU, with one thread; spinning is off, so that sessions do not fight."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what goes wrong is told by the exceptions
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.session = open_session(path, threads)
 
     def __call__(self, batch: NDArray[np.float32]) -> Logits:
         """float32 [n, 3, s, s] → logits float32 [n, 1, s, s]."""

@@ -5,6 +5,8 @@ The file explains itself: preprocessing, threshold, scores and hashes are the `M
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ class OnnxBackend:
     Attributes:
         card: Out of the file's metadata.
         threads: As given; None: ONNX Runtime's choice.
+        gpu: As given.
 
     Raises:
         WeightsError: There is no such file, it is no ONNX, keeps weights in other files, has no model card,
@@ -47,14 +50,14 @@ class OnnxBackend:
                 "1 or more",
                 "Set --threads to 1 or more, or leave it out: one per core.",
             )
-        self.path, self.threads = Path(path), threads
+        self.path, self.threads, self.gpu = Path(path), threads, gpu
         self._session = open_session(self.path, threads, gpu=gpu)
         self.card = _read_card(self._session, self.path)
         _check_face(self._session, self.path, self.card)
 
-    def __reduce__(self) -> tuple[type[OnnxBackend], tuple[Path, int | None]]:
+    def __reduce__(self) -> tuple[Callable[..., OnnxBackend], tuple[Path, int | None]]:
         """A copy in another process opens the file there."""
-        return OnnxBackend, (self.path, self.threads)
+        return functools.partial(OnnxBackend, gpu=self.gpu), (self.path, self.threads)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [n, 3, s, s] in [0, 1] → probability float32 [n, 1, s, s]."""
@@ -70,8 +73,23 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return prob
 
 
-def open_session(path: Path, threads: int | None, *, gpu: bool = False) -> onnxruntime.InferenceSession:
-    """Read an ONNX file as a whole and open it on the CPU or GPU; its threads sleep while they wait.
+def open_session(
+    model: Path | bytes,
+    threads: int | None = None,
+    *,
+    gpu: bool = False,
+    spin: bool = False,
+    optimize: bool = True,
+) -> onnxruntime.InferenceSession:
+    """Open an ONNX model, for all of this package.
+
+    Args:
+        model: A file, which is read as a whole, or its bytes.
+        threads: Within one operator; None: ONNX Runtime's choice, one per core.
+        gpu: On the GPU, with the CPU for what that cannot compute.
+        spin: Threads that wait keep the processor, as is ONNX Runtime's default: quicker for one session
+            alone, slower for everything else on the machine.
+        optimize: Join and rewrite operators; without, every tensor of the file is computed as it stands.
 
     Raises:
         MissingExtraError: A GPU is asked for, and this onnxruntime knows none.
@@ -83,8 +101,9 @@ def open_session(path: Path, threads: int | None, *, gpu: bool = False) -> onnxr
             "the package onnxruntime-gpu in place of onnxruntime",
             "pip uninstall onnxruntime && pip install onnxruntime-gpu",
         )
+    path = model if isinstance(model, Path) else "The model"
     try:
-        content = path.read_bytes()
+        content = model.read_bytes() if isinstance(model, Path) else model
     except OSError as error:
         raise WeightsError(
             f"{path} cannot be read: {error.strerror}.",
@@ -93,10 +112,12 @@ def open_session(path: Path, threads: int | None, *, gpu: bool = False) -> onnxr
         ) from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is told by the exceptions
+    options.inter_op_num_threads = 1
     if threads is not None:
         options.intra_op_num_threads = threads
-    # Threads that spin between two images steal the cores of everything else on the machine.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     providers = [_CUDA, "CPUExecutionProvider"] if gpu else ["CPUExecutionProvider"]
     try:
         # From memory: a file's graph can then name no other file on this machine as its weights.
