@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from delivery import REPOSITORY, lint, parse
+from delivery import REPOSITORY, WITHOUT_TRAINING, lint, parse
 from dermdistill._version import __version__
 
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
@@ -74,6 +75,19 @@ def test_what_workflows_run_is_there(path: Path, monkeypatch: pytest.MonkeyPatch
             subprocess.run(["make", "-n", target], cwd=REPOSITORY, check=True, capture_output=True)
         for group in re.findall(r"--group ([\w-]+)", told):
             assert f"\n{group} = [" in (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_the_cores_tests_can_be_read_without_the_training_part(tmp_path: Path) -> None:
+    core = jobs(REPOSITORY / ".github" / "workflows" / "ci.yml")["core"]["steps"]
+    files = re.findall(r"tests/[\w/]+\.py", " ".join(step.get("run", "") for step in core))
+    assert len(files) > 20
+    (tmp_path / "without.py").write_text(WITHOUT_TRAINING, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(REPOSITORY / "src")])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "without", "-p", "no:cacheprovider", "-q", "--co", *files],
+        cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
 
 
 def test_the_release_is_published_only_from_what_was_tried() -> None:

@@ -12,22 +12,10 @@ from pathlib import Path
 import pytest
 
 import dermdistill
+from delivery import WITHOUT_TRAINING
 
 REPOSITORY = Path(__file__).parents[2]
-TRAINING = (
-    *("torch", "torchvision", "lightning", "segmentation_models_pytorch", "timm", "kornia"),
-    *("tensorboard", "matplotlib", "scipy", "jaxtyping"),
-)
-CORE_ONLY = f"""
-import importlib.machinery, sys
-
-class Absent(importlib.machinery.PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        hidden = name.partition(".")[0] in {TRAINING!r}
-        return None if hidden else super().find_spec(name, path, target)
-
-sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Absent
+CORE_ONLY = f"""{WITHOUT_TRAINING}
 from dermdistill.cli import main
 sys.exit(main(sys.argv[1:]))
 """

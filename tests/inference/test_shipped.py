@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
-from scipy import ndimage
 
 from dermdistill import imaging
 from dermdistill.core.files import read_csv
@@ -63,6 +62,7 @@ def test_it_finds_real_lesions_of_the_test_split(real_data: Path) -> None:
 
 def test_outlines_of_blurred_lesions_have_no_teeth() -> None:
     """Smoothing the probability hardly shortens an outline; a staircase would lose a fifth or more."""
+    ndimage = pytest.importorskip("scipy.ndimage", reason="the core is tested without scipy")
     predictor = Predictor(threads=1)
     ratios = []
     for index in range(8):
