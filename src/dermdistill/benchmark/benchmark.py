@@ -64,6 +64,12 @@ def bench_models(
     Raises:
         UsageError: A model is none of these, or two have one name.
         MissingExtraError: A run or module is named, and torch is not installed.
+
+    Examples:
+        >>> from dermdistill import bench_models
+        >>> (row,) = bench_models([], rounds=1, repeats=1, progress=False)  # the shipped student
+        >>> row.candidate.size
+        192
     """
     candidates = [open_candidate(model, size) for model in (models or [str(SHIPPED)])]
     names = _names(candidates)

@@ -66,6 +66,16 @@ def evaluate(
     Raises:
         DataError: The split is empty, or files are gone.
         MismatchError: The weights are not those of the card.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from dermdistill import evaluate, load_recipe, prepare_phantom, train
+        >>> data = prepare_phantom(Path("data"), count=10, size=32, progress=False)
+        >>> recipe = load_recipe("student-phantom", {"data.size": 32, "trainer.epochs": 1})
+        >>> run = train(recipe, progress=False)
+        >>> summary = evaluate(run, progress=False)
+        >>> (run / "evaluation" / "phantom-test" / "per_image.csv").exists()
+        True
     """
     started = time.perf_counter()
     loaded = run_predictions.load(run)

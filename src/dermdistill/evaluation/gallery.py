@@ -74,6 +74,15 @@ def figure_of_run(
     Raises:
         DataError: The split is empty.
         UsageError: An id is not in the split.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from dermdistill import figure_of_run, load_recipe, prepare_phantom, train
+        >>> data = prepare_phantom(Path("data"), count=10, size=32, progress=False)
+        >>> recipe = load_recipe("student-phantom", {"data.size": 32, "trainer.epochs": 1})
+        >>> run = train(recipe, progress=False)
+        >>> figure_of_run(run, count=1, progress=False).name
+        'val.png'
     """
     student = run_predictions.load(run)
     prepared = run_predictions.data_of(student, data, root, progress=progress)

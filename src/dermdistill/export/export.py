@@ -93,6 +93,16 @@ def export_run(
         ParityError: A file does not answer as the network does; no file is left.
         MissingExtraError: A target's library is not installed.
         DataError: There are no validation or training images.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from dermdistill import export_run, load_recipe, prepare_phantom, train
+        >>> data = prepare_phantom(Path("data"), count=10, size=32, progress=False)
+        >>> recipe = load_recipe("student-phantom", {"data.size": 32, "trainer.epochs": 1})
+        >>> run = train(recipe, progress=False)
+        >>> exported = export_run(run, precisions=("fp32",), progress=False)
+        >>> (run / "export" / "student.onnx").exists()
+        True
     """
     for target in also:
         targets.check_installed(target)
