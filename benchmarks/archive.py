@@ -65,21 +65,19 @@ def measure(folder: Path, table: Path, workers: int, count: int) -> dict[str, ob
     memory = Memory()
     memory.start()
     start = time.perf_counter()
-    ends: list[tuple[float, int]] = []
-    for progress in predict_archive([str(folder)], str(table), workers=workers):
-        if progress.rows:
-            ends.append((time.perf_counter() - start, progress.rows))
+    for _ in predict_archive([str(folder)], str(table), workers=workers):
+        pass
     wall = time.perf_counter() - start
     memory.over.set()
     found = pyarrow.dataset.dataset(table).to_table(columns=["path", "error"])
     paths = set(found["path"].to_pylist())
-    (first, first_rows), (last, last_rows) = ends[0], ends[-1]
+    written = sorted(path.stat().st_mtime for path in table.iterdir())
     tenth = max(1, len(memory.workers) // 10)
     return {
         "workers": workers, "rows": found.num_rows, "lost": count - len(paths),
         "twice": found.num_rows - len(paths), "errors": sum(map(bool, found["error"].to_pylist())),
-        "wall_seconds": wall, "first_partition_seconds": first,
-        "rows_per_second": (last_rows - first_rows) / max(last - first, 1e-9),
+        "wall_seconds": wall,
+        "rows_per_second": count * (1 - 1 / len(written)) / max(written[-1] - written[0], 1e-9),
         "worker_cpu_ms_per_row": 1000 * sum(memory.cpu.values()) / count,
         "workers_mib_after_a_tenth": memory.workers[tenth], "workers_mib_at_the_end": memory.workers[-1],
         "workers_mib_most": max(memory.workers), "driver_mib_after_a_tenth": memory.driver[tenth],

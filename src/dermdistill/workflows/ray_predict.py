@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -149,6 +150,7 @@ def _run(
     address: str | None,
 ) -> Iterator[tuple[int, int]]:
     """Rows and errors of each unit, in the order in which they end."""
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     import ray
 
     started = not ray.is_initialized()
