@@ -79,9 +79,9 @@ def measure(folder: Path, table: Path, workers: int, count: int) -> dict[str, ob
         "wall_seconds": wall,
         "rows_per_second": count * (1 - 1 / len(written)) / max(written[-1] - written[0], 1e-9),
         "worker_cpu_ms_per_row": 1000 * sum(memory.cpu.values()) / count,
-        "workers_mib_after_a_tenth": memory.workers[tenth], "workers_mib_at_the_end": memory.workers[-1],
+        "workers_mib_after_a_tenth": memory.workers[tenth], "workers_mib_after_nine": memory.workers[-1 - tenth],
         "workers_mib_most": max(memory.workers), "driver_mib_after_a_tenth": memory.driver[tenth],
-        "driver_mib_at_the_end": memory.driver[-1],
+        "driver_mib_after_nine": memory.driver[-1 - tenth],
         "table_bytes_per_row": sum(p.stat().st_size for p in table.iterdir()) / count,
     }  # fmt: skip
 
