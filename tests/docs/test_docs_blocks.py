@@ -82,6 +82,7 @@ HOW: dict[str, How] = {
     "curl": Elsewhere(_curl),
     # The shipped student calls a generated lesion strange, as it should: --strict then answers 1.
     "dermdistill predict new-pictures": Parse("with the file that calibrate would have written"),
+    "dermdistill predict /data/pictures --engine ray": Parse("its own tests run it"),
     "dermdistill predict photo.jpg --strict": Parse("a generated lesion is warned of"),
     "dermdistill train": Parse(README_DOES),
     "dermdistill train student-alone --student.encoder-weights package:": Run(SMALL),

@@ -34,6 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).write_bytes(jpeg(index))
     (root / "broken.png").write_bytes(b"no picture")
     (root / "notes.txt").write_text("not read")
+    for hidden in ("._a.jpg", "__MACOSX/a.jpg"):
+        (root / hidden).parent.mkdir(exist_ok=True)
+        (root / hidden).write_bytes(b"not read")
     with tarfile.open(root / "shard.tar", "w") as tar:
         for name, content in (("x.jpg", jpeg(3)), ("x.json", b"{}"), ("y.jpg", b"broken")):
             member = tarfile.TarInfo(name)

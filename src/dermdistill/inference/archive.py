@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from dermdistill.core.errors import DataError, MissingExtraError, UsageError
-from dermdistill.imaging.find import SUFFIXES
+from dermdistill.imaging.find import SKIPPED_FOLDERS, SUFFIXES
 from dermdistill.imaging.images import encode_png
 from dermdistill.inference.formats import run_lengths
 from dermdistill.inference.prediction import Prediction
@@ -208,6 +208,7 @@ def _files(system: Any, path: str, source: str) -> list[str]:
         suffixes = (*SUFFIXES, ".tar", ".parquet")
         infos = system.get_file_info(pa.fs.FileSelector(base, recursive=True))
         found = sorted(i.path for i in infos if i.is_file and i.path.lower().endswith(suffixes))
+        found = [p for p in found if not _is_passed_over(p[len(base) :])]
         if magic:
             pattern = re.compile(fnmatch.translate(path))
             found = [p for p in found if pattern.match(p)]
@@ -218,6 +219,12 @@ def _files(system: Any, path: str, source: str) -> list[str]:
             "Check the address; folders are searched to any depth.",
         )
     return found
+
+
+def _is_passed_over(inside: str) -> bool:
+    """Whether a path within a folder is hidden, or what systems and tools leave beside pictures."""
+    parts = inside.strip("/").lower().split("/")
+    return any(part.startswith(".") or part in SKIPPED_FOLDERS for part in parts)
 
 
 def _contents(unit: Unit) -> Iterator[tuple[str, bytes | str]]:
