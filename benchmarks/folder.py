@@ -56,22 +56,25 @@ OURS = """
 import json, resource, sys, time
 from pathlib import Path
 folder, out, outputs, workers = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3].split(","), int(sys.argv[4])
-from dermdistill.inference.predictor import Predictor
+from dermdistill import Predictor
 predictor = Predictor(threads=1)
 paths = sorted(folder.iterdir())
 try:
     from dermdistill.inference.folder import predict_files
     run = lambda: predict_files(predictor, paths, out, outputs=outputs, workers=workers)
 except ImportError:  # before 2026-11-29
-    from dermdistill.inference.predictor import write_outputs
+    from dermdistill.predict import write_outputs
     run = lambda: write_outputs(out, predictor.predict_many(paths), outputs=outputs, progress=False)
 if len(sys.argv) > 5:
     import cProfile, pstats
     profile = cProfile.Profile(); profile.enable()
-wall, cpu = time.perf_counter(), time.process_time()
+def used():
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+wall, cpu = time.perf_counter(), used()
 for line in run():
     print(json.dumps(line), file=sys.stderr)
-print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu,
+print(json.dumps([time.perf_counter() - wall, used() - cpu,
                   resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 if len(sys.argv) > 5:
     profile.disable()
