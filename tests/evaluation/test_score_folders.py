@@ -155,3 +155,18 @@ def test_the_core_install_is_enough_and_starts_quickly(lab: Path) -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
+
+
+def test_prepared_data_is_scored_without_a_run(lab: Path) -> None:
+    assert main(["prepare", "phantom", "--count", "12", "--size", "32"]) == 0
+    assert run("--data", "phantom", "--out", "e") == 0
+    told = summary(lab / "e")
+    assert (told["data"]["name"], told["split"]) == ("phantom", "test")
+    manifest = (lab / "data" / "phantom" / "manifest.csv").read_text(encoding="utf-8")
+    tests = [line for line in manifest.splitlines() if ",test," in line]
+    assert told["images"] == len(tests) > 0
+    masks = lab / "their"
+    for line in tests[1:]:
+        write_png(masks / f"{line.split(',')[0]}_pred.png", np.zeros((32, 32), np.uint8))
+    assert run("--predictions", "their", "--data", "phantom", "--out", "p") == 0
+    assert list(summary(lab / "p")["missing"]) == [tests[0].split(",")[0]]
