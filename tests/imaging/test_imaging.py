@@ -80,7 +80,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
 
 def test_size_is_bounded_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(Image.fromarray(RGB))
-    monkeypatch.setattr("dermdistill.imaging.images.MAX_PIXELS", 34)
+    monkeypatch.setattr("dermdistill.imaging.decode.MAX_PIXELS", 34)
     with pytest.raises(DataError, match="7 × 5"):
         imaging.read_image(data)
 

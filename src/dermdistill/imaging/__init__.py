@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from dermdistill.imaging.images import (
+from dermdistill.imaging.arrays import Float32Array, UInt8Array
+from dermdistill.imaging.decode import (
     MAX_PIXELS,
-    Float32Array,
-    MaskFile,
     Picture,
-    Region,
     Source,
-    UInt8Array,
-    decode_mask,
-    draw_outlines,
-    encode_jpeg,
-    encode_png,
     image_size,
     open_picture,
     orientation_of,
-    overlay,
     read_image,
-    read_mask,
+)
+from dermdistill.imaging.drawing import draw_outlines, overlay
+from dermdistill.imaging.encode import encode_jpeg, encode_png, write_bytes, write_png
+from dermdistill.imaging.masks import MaskFile, decode_mask, read_mask
+from dermdistill.imaging.resize import (
+    Region,
     region_of,
     resize_image,
     resize_mask,
     restore_prob,
     restore_region,
     to_mask,
-    write_bytes,
-    write_png,
 )
 
 __all__ = [

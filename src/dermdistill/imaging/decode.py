@@ -1,0 +1,227 @@
+"""Picture files as pixels: decoded, turned upright, as RGB."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from dermdistill.core.errors import DataError
+from dermdistill.imaging.arrays import UInt8Array
+
+Source = Path | bytes | BinaryIO
+
+MAX_PIXELS = 200_000_000
+"""Largest image that is decoded, in pixels: checked in the header, before any memory is taken."""
+
+# By their first bytes. `Image.open` would do it too, but it knows formats that start other programs, and its
+# guard against huge images is a warning, which cannot be made an error for one thread alone.
+_READERS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
+    (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    (b"BM", BmpImagePlugin.BmpImageFile),
+    (b"II*\0", TiffImagePlugin.TiffImageFile),
+    (b"MM\0*", TiffImagePlugin.TiffImageFile),
+    (b"RIFF", WebPImagePlugin.WebPImageFile),
+    (b"GIF8", GifImagePlugin.GifImageFile),  # its first frame
+)
+
+_ORIENTATION = 0x0112  # EXIF and TIFF
+
+_SWAPS_SIDES = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture, turned as its EXIF orientation says."""
+
+    image: Image.Image
+    """RGB."""
+    width: int
+    """Of the file's picture after turning, in pixels: ``image`` may have been shrunk by its decoder."""
+    height: int
+
+    @property
+    def is_native(self) -> bool:
+        """Whether ``image`` has all of the file's pixels."""
+        return self.image.size == (self.width, self.height)
+
+
+def open_picture(source: Source, *, near: int | None = None) -> Picture:
+    """Decode a picture as `read_image` does, without a copy of its pixels.
+
+    Args:
+        source: As for `read_image`.
+        near: As for `read_image`.
+
+    Raises:
+        DataError: As for `read_image`.
+    """
+    with opened(source) as image:
+        before = image.size
+        width, height = _turned_size(image)
+        if near is not None:
+            image.draft("RGB", (2 * near, 2 * near))
+        shrunk = image.size != before
+        turned = to_rgb(oriented(image), "white")
+        if not shrunk:  # a PNG may keep its orientation behind its pixels
+            width, height = turned.size
+        return Picture(turned, width, height)
+
+
+def read_image(source: Source, *, near: int | None = None) -> UInt8Array:
+    """Decode an image as RGB, turned as its EXIF orientation says.
+
+    Grey, palette, CMYK and 16-bit images are converted (16 bits keep their upper eight); transparent pixels
+    are laid on white.
+
+    Args:
+        source: A path, the bytes of a file, or an open binary file (read to its end, not closed).
+        near: Let the JPEG decoder shrink (by 2, 4 or 8) while both sides stay at least twice this; saves time
+            and memory on photographs, and leaves the antialiasing to `resize_image`.
+
+    Returns:
+        uint8 [h, w, 3], perhaps read-only.
+
+    Raises:
+        DataError: Not a JPEG, PNG, BMP, TIFF, WebP or GIF, truncated, broken, or larger than MAX_PIXELS.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (40, 30), "tan").save(file, "PNG")
+        >>> image = read_image(file.getvalue())
+        >>> image.shape, image.dtype, image[0, 0].tolist()
+        ((30, 40, 3), dtype('uint8'), [210, 180, 140])
+    """
+    return np.asarray(open_picture(source, near=near).image)
+
+
+def orientation_of(source: Source) -> int:
+    """The EXIF orientation of an image, 1 (upright) to 8.
+
+    Raises:
+        DataError: As for `read_image`.
+    """
+    with opened(source) as image:
+        return int(image.getexif().get(_ORIENTATION, 1) or 1)
+
+
+def image_size(source: Source) -> tuple[int, int]:
+    """(width, height) after orientation, from the header (a PNG may keep its orientation behind its pixels).
+
+    Raises:
+        DataError: Not an image, or larger than MAX_PIXELS.
+    """
+    with opened(source) as image:
+        return _turned_size(image)
+
+
+@contextlib.contextmanager
+def opened(source: Source) -> Iterator[ImageFile.ImageFile]:
+    """Open an image with its size checked, and turn every fault of a broken file into one error."""
+    name = str(source if isinstance(source, Path) else getattr(source, "name", "the image"))
+    try:
+        with source.open("rb") if isinstance(source, Path) else _in_memory(source) as stream:
+            image = _reader(stream, name)(stream)
+            _check_size(image, name)
+            yield image
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{name} does not exist.", "an image file", "Check the path.") from None
+    except Exception as error:  # decoders raise nearly every kind on broken bytes
+        reason = str(error) or type(error).__name__
+        raise DataError(
+            f"{name} cannot be read: {reason}.",
+            "a complete image file",
+            "Fetch or copy it again, or leave it out.",
+        ) from error
+
+
+def _in_memory(source: bytes | BinaryIO) -> io.BytesIO:
+    return io.BytesIO(source if isinstance(source, bytes) else source.read())
+
+
+def _reader(stream: BinaryIO | io.BytesIO, name: str) -> type[ImageFile.ImageFile]:
+    start = stream.read(8)
+    stream.seek(0)
+    for magic, reader in _READERS:
+        if start.startswith(magic):
+            return reader
+    found = f"starts with {start!r}" if start else "is empty"
+    raise DataError(
+        f"{name} is not an image that can be read: it {found}.",
+        "a JPEG, PNG, BMP, TIFF, WebP or GIF file",
+        "Convert it to one of these, or leave it out.",
+    )
+
+
+def _check_size(image: ImageFile.ImageFile, name: str) -> None:
+    width, height = image.size
+    most = MAX_PIXELS
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # its decoder warns beyond Pillow's own limit
+        most = min(most, Image.MAX_IMAGE_PIXELS or most)
+    if width * height > most:
+        raise DataError(
+            f"{name} has {width} × {height} pixels.",
+            f"at most {most:,} pixels",
+            "Make the picture smaller, or cut it to the lesion.",
+        )
+
+
+def _turned_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """(width, height) after orientation, from the header."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # Its `size` is turned already in newer versions of Pillow, not in older ones.
+        tags = image.tag_v2
+        width, height = int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH])
+        turned = tags.get(_ORIENTATION) in _SWAPS_SIDES
+    else:
+        width, height = image.size
+        turned = image.getexif().get(_ORIENTATION) in _SWAPS_SIDES
+    return (height, width) if turned else (width, height)
+
+
+def oriented(image: Image.Image) -> Image.Image:
+    """Turn an image upright in place, as its EXIF orientation says; it is returned, decoded."""
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)  # without: a copy, even where nothing is to be turned
+    return image
+
+
+def to_rgb(image: Image.Image, backdrop: str) -> Image.Image:
+    """Convert an image to RGB: 16 bits keep their upper eight, what is transparent shows the backdrop's colour.
+
+    Raises:
+        ValueError: It holds floating-point numbers, or values beyond 16 bits.
+    """
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.size and (values.min() < 0 or values.max() > 65535):
+            raise ValueError(f"its values reach from {values.min()} to {values.max()}, beyond 16 bits")
+        image = Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("it holds floating-point numbers, whose range is unknown")
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        behind = Image.new("RGBA", image.size, backdrop)
+        return Image.alpha_composite(behind, image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # `convert` copies in any case
