@@ -84,15 +84,15 @@ if len(sys.argv) > 5:
 STAGES = {
     "read and resize": ("predictor.py", "read"),
     "network": ("predictor.py", "_views"),
-    "mask": ("images.py", "restore_region"),
+    "mask": ("resize.py", "restore_region"),
     "outline": ("contours.py", "polygons"),
     "warnings": ("input_checks.py", "warnings"),
     "shape measures": ("shape.py", "measure"),
-    "picture again, whole": ("images.py", "open_picture"),
+    "picture again, whole": ("decode.py", "open_picture"),
     "drawing": ("drawing.py", "draw_outlines"),
-    "PNG": ("images.py", "encode_png"),
-    "JPEG": ("images.py", "encode_jpeg"),
-    "files": ("images.py", "write_bytes"),
+    "PNG": ("encode.py", "encode_png"),
+    "JPEG": ("encode.py", "encode_jpeg"),
+    "files": ("encode.py", "write_bytes"),
 }
 
 

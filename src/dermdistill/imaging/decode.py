@@ -208,7 +208,7 @@ def oriented(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, backdrop: str) -> Image.Image:
-    """Convert an image to RGB: 16 bits keep their upper eight, what is transparent shows the backdrop's colour.
+    """Convert an image to RGB: 16 bits keep their upper eight; what is transparent shows the backdrop.
 
     Raises:
         ValueError: It holds floating-point numbers, or values beyond 16 bits.

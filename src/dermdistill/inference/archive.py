@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from dermdistill.core.errors import DataError, MissingExtraError, UsageError
-from dermdistill.imaging.find import SKIPPED_FOLDERS, SUFFIXES
 from dermdistill.imaging import encode_png
+from dermdistill.imaging.find import SKIPPED_FOLDERS, SUFFIXES
 from dermdistill.inference.formats import run_lengths
 from dermdistill.inference.prediction import Prediction
 from dermdistill.inference.predictor import Predictor
