@@ -170,3 +170,11 @@ def test_prepared_data_is_scored_without_a_run(lab: Path) -> None:
         write_png(masks / f"{line.split(',')[0]}_pred.png", np.zeros((32, 32), np.uint8))
     assert run("--predictions", "their", "--data", "phantom", "--out", "p") == 0
     assert list(summary(lab / "p")["missing"]) == [tests[0].split(",")[0]]
+
+
+def test_several_processes_find_what_one_finds(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("--predictions", "made", "--masks", "masks", "--out", "one", "--workers", "1") == 0
+    monkeypatch.setattr("dermdistill.evaluation.score_folders.ALONE", 2)
+    assert run("--predictions", "made", "--masks", "masks", "--out", "two", "--workers", "2") == 0
+    one, two = ((lab / name / "per_image.csv").read_bytes() for name in ("one", "two"))
+    assert one == two

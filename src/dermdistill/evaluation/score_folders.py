@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import logging
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -200,7 +201,8 @@ def _score_files(
     if workers == 1 or len(samples) < ALONE:
         yield from map(work, samples)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    # Not forked: this process has threads already (the bar's, perhaps a network's).
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(work, samples, chunksize=min(50, 1 + len(samples) // (4 * workers)))
 
 

@@ -43,7 +43,7 @@ figure { margin: 0; } figure img { width: 100%; display: block; border-radius: 6
 figcaption { font-size: .82rem; color: var(--soft); overflow-wrap: anywhere; padding-top: 4px; }
 figcaption b { color: var(--ink); }
 h3 { font-size: .95rem; margin: 0 0 6px; }
-svg { width: 100%; height: auto; display: block; font: 12px system-ui, sans-serif; }
+svg { width: 100%; height: auto; display: block; font: 14px system-ui, sans-serif; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; padding: 6px 10px; border-bottom: 1px solid var(--line); vertical-align: top; }
