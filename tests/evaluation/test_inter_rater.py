@@ -69,6 +69,13 @@ def test_several_masks_per_image(tmp_path: Path) -> None:
         agreement_of_masks(tmp_path)
 
 
+def test_what_systems_leave_beside_masks_is_no_mask(tmp_path: Path) -> None:
+    for name in ("a_mask_1.png", "a_mask_2.png", ".a_mask_3.png", "__MACOSX/a_mask_4.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_png(tmp_path / name, np.ones((4, 4), np.uint8))
+    assert "2 masks of 1 images" in agreement_of_masks(tmp_path).source
+
+
 def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
     write_png(tmp_path / "ISIC_9_Segmentation.png", np.ones((4, 4), np.uint8))
     with pytest.raises(DataError, match="two masks"):

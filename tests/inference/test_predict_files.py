@@ -203,6 +203,23 @@ KEYS = {
 }  # fmt: skip
 
 
+def test_equal_names_in_two_folders_keep_their_paths(tmp_path: Path) -> None:
+    paths = [save(tmp_path / "in" / f / "x.png", picture(30 + i)) for i, f in enumerate(("a", "b", "b/c"))]
+    predictor, kinds, out = Predictor.from_backend(CARD, Darkness()), ("geojson", "coco"), tmp_path / "out"
+
+    def names() -> tuple[list[str], list[str]]:
+        collections = [read_json(out / f"x{end}.geojson") for end in ("", "-2", "-3")[: len(lines)]]
+        images = read_json(out / COCO)["images"]
+        return [one["image"]["name"] for one in collections], [one["file_name"] for one in images]
+
+    lines = list(predict_files(predictor, paths[:1], out, outputs=kinds))
+    assert names() == (["x.png"], ["x.png"])
+    lines += predict_files(predictor, paths, out, outputs=kinds, resume=True)
+    assert names()[1] == ["a/x.png", "b/x.png", "b/c/x.png"]  # the first, which was kept, too
+    list(predict_files(predictor, paths, out, outputs=kinds, workers=2))
+    assert names() == (["a/x.png", "b/x.png", "b/c/x.png"], ["a/x.png", "b/x.png", "b/c/x.png"])
+
+
 def test_kinds_are_read_from_text() -> None:
     assert read_kinds("mask, geojson,mask") == ("mask", "geojson")
     assert read_kinds("") == ()

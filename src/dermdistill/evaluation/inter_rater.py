@@ -18,10 +18,10 @@ import numpy as np
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import read_csv
 from dermdistill.imaging import read_mask
+from dermdistill.imaging.find import list_folder
 from dermdistill.metrics.intervals import Interval, mean_interval
 from dermdistill.metrics.overlap import Counts, count, scores
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 SEVERAL = re.compile(r"^(?P<image>.+?)_(?:segmentation|mask|annotator)_?(?P<person>[^_]+)$", re.IGNORECASE)
 
 
@@ -141,7 +141,7 @@ def agreement_of_masks(folder: Path) -> InterRaterAgreement:
         DataError: No image has two masks, or two masks of an image differ in size.
     """
     by_image: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+    for path in sorted(list_folder(folder).images):
         if match := SEVERAL.match(path.stem):
             by_image[match["image"]].append(path)
     several = {name: paths for name, paths in by_image.items() if len(paths) > 1}

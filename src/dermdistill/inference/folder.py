@@ -64,8 +64,8 @@ def predict_files(
     deviation of 0 to 0.5, which is the largest there can be), ``NAME.geojson``; per call
     ``predictions.csv``, ``coco.json`` (made of the lines of ``coco.jsonl``) and, always,
     ``predictions.jsonl``; files of lines grow image by image. Two inputs of one name get ``NAME``,
-    ``NAME-2`` …: nothing is overwritten within a call; what an earlier call left in the folder is, unless
-    ``resume``.
+    ``NAME-2`` …; COCO and GeoJSON name each by its path below the folder that all inputs lie in. Nothing is
+    overwritten within a call; what an earlier call left in the folder is, unless ``resume``.
 
     Args:
         predictor: Copied into each worker: a process where it runs an ONNX file, else a thread.
@@ -89,7 +89,7 @@ def predict_files(
     """
     check_scale(mm_per_pixel)
     _check_places(paths, folder)
-    writer = OutputWriter(folder, outputs, mm_per_pixel)
+    writer = OutputWriter(folder, outputs, mm_per_pixel, formats.find_common_folder(paths))
     try:
         kept = _resumed(writer, predictor) if resume else {}
         batches = _batches(_named(paths, kept), batch_size)
@@ -322,4 +322,15 @@ def _write_tables(folder: Path, outputs: Collection[Kind]) -> None:
             table.writeheader()
             table.writerows(map(formats.row, _read_lines(folder / LINES)))
     if "coco" in outputs:
-        write_compact(folder / COCO, formats.coco(_read_lines(folder / _COCO_LINES)))
+        write_compact(folder / COCO, formats.coco(_coco_images(folder / _COCO_LINES)))
+
+
+def _coco_images(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of ``coco.jsonl``, each image named by its path below the folder that all of them lie in.
+
+    That folder is known only at the end: a call that goes on with ``resume`` may have been given more inputs.
+    """
+    common = formats.find_common_folder(Path(part["path"]) for part in _read_lines(path))
+    for part in _read_lines(path):
+        name = formats.relative_name(Path(part["path"]), common)
+        yield {**part, "image": {**part["image"], "file_name": name}}

@@ -7,7 +7,9 @@ take its coordinates as pixels, and so are they meant here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ def geojson(prediction: Prediction, image: str, mm_per_pixel: float | None = Non
 
     Args:
         prediction: Of one image.
-        image: Its name, written into the collection.
+        image: Its name, written into the collection (see `relative_name`).
         mm_per_pixel: Side of a pixel; with it each region also gets ``area_mm2``.
     """
     features = []
@@ -92,6 +94,40 @@ def coco(images: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "annotations": annotations,
         "categories": [{"id": 1, "name": "lesion", "supercategory": "skin"}],
     }
+
+
+def find_common_folder(paths: Iterable[Path]) -> Path | None:
+    """Find the deepest folder that all files lie in, at any depth.
+
+    Args:
+        paths: Files, absolute or relative to the working folder; they need not be there.
+
+    Returns:
+        An absolute path; None without files, or where they lie on different drives.
+    """
+    folder: str | None = None
+    for path in paths:
+        parent = os.path.abspath(path.parent)  # noqa: PTH100 (links stay links, as in the paths given)
+        try:
+            folder = parent if folder is None else os.path.commonpath([folder, parent])
+        except ValueError:
+            return None
+    return None if folder is None else Path(folder)
+
+
+def relative_name(path: Path, folder: Path | None) -> str:
+    """Name an image so that equal file names in two folders can be told apart.
+
+    Args:
+        path: The image file.
+        folder: As `find_common_folder` returns it.
+
+    Returns:
+        The path below the folder, with forward slashes; the file's name alone where there is no folder.
+    """
+    if folder is None:
+        return path.name
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def row(line: Mapping[str, Any]) -> dict[str, Any]:

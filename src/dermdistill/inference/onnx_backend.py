@@ -99,7 +99,7 @@ def open_session(
         raise MissingExtraError(
             f"This onnxruntime {onnxruntime.__version__} cannot use a GPU.",
             "the package onnxruntime-gpu in place of onnxruntime",
-            "pip uninstall onnxruntime && pip install onnxruntime-gpu",
+            "Replace the package: pip uninstall onnxruntime && pip install onnxruntime-gpu",
         )
     path = model if isinstance(model, Path) else "The model"
     try:

@@ -64,6 +64,8 @@ class OutputWriter:
     outputs: Collection[Kind] = DEFAULT_KINDS
     mm_per_pixel: float | None = None
     """Side of a pixel in millimetres; None: unknown."""
+    common_folder: Path | None = None
+    """Where all images lie, at any depth: GeoJSON names them by their paths below it. None: by name alone."""
 
     def write(
         self, path: Path, name: str, prediction: Prediction, native: Image.Image | None = None
@@ -101,7 +103,8 @@ class OutputWriter:
                 case "uncertainty":
                     _write_map(file, _spread_of(prediction), 0.5)
                 case "geojson":
-                    write_compact(file, formats.geojson(prediction, path.name, self.mm_per_pixel))
+                    image = formats.relative_name(path, self.common_folder)
+                    write_compact(file, formats.geojson(prediction, image, self.mm_per_pixel))
         return {**line, **prediction.to_json(self.mm_per_pixel)}
 
     @staticmethod

@@ -76,6 +76,8 @@ def test_ph2(tmp_path: Path) -> None:
             inner / n / f"{n}_Dermoscopic_Image" / f"{n}.bmp", inner / n / f"{n}_roi" / f"{n}_R1_Label3.bmp"
         )
     _touch(inner / "IMD002" / "IMD002_lesion" / "IMD002_lesion.bmp")
+    left_behind = tmp_path / "__MACOSX" / "IMD004"  # by a system: passed over
+    _touch(left_behind / "IMD004_Dermoscopic_Image" / "IMD004.bmp")
     found = pair_ph2(tmp_path)
     assert [(p.image_id, p.mask.name, p.split) for p in found.pairs] == [
         ("IMD002", "IMD002_lesion.bmp", "test")

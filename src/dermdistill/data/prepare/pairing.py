@@ -121,13 +121,22 @@ def images_alone(folder: Path) -> list[Pair]:
 
 
 def pair_ph2(folder: Path) -> Pairing:
-    """Pairs of PH2 at any depth: IMDxxx_Dermoscopic_Image/IMDxxx.bmp and IMDxxx_lesion/IMDxxx_lesion.bmp.
+    """Pair PH2's files at any depth: IMDxxx_Dermoscopic_Image/IMDxxx.bmp, IMDxxx_lesion/IMDxxx_lesion.bmp.
+
+    What the folder holds, `imaging.find.list_folder` says.
+
+    Args:
+        folder: PH2 as it was unpacked.
+
+    Returns:
+        The pairs, all of them of the test split, and what has no partner.
 
     Raises:
         DataError: No image has its mask.
     """
+    files = sorted(list_folder(folder).images)
     pairs, lonely = [], []
-    for image in sorted(folder.rglob("IMD*_Dermoscopic_Image/IMD*.bmp")):
+    for image in (path for path in files if path.match("IMD*_Dermoscopic_Image/IMD*.bmp")):
         name = image.stem
         mask = image.parents[1] / f"{name}_lesion" / f"{name}_lesion.bmp"
         if mask.is_file():
@@ -135,7 +144,7 @@ def pair_ph2(folder: Path) -> Pairing:
         else:
             lonely.append(image)
     used = {pair.mask for pair in pairs}
-    masks = sorted(folder.rglob("IMD*_lesion/IMD*_lesion.bmp"))
+    masks = [path for path in files if path.match("IMD*_lesion/IMD*_lesion.bmp")]
     if not pairs:
         raise DataError(
             f"No image of PH2 below {folder} has its mask.",
