@@ -36,12 +36,12 @@ def activations(path: Path, image: NDArray[np.float32]) -> Activations:
 
 
 def module_path(tensor: str) -> str:
-    """The module that a tensor's name stands for: ``/up.1/up.1.0/Relu_output_0`` → ``up.1.0``.
+    """The module inside `LesionNet.net` of a tensor's name: ``/net/up.1/up.1.0/Relu_output_0`` → ``up.1.0``.
 
     The exporter writes a path of scopes, and repeats a container's name in those of its children.
     """
     scopes: list[str] = []
-    for scope in tensor.split("/")[1:-1]:
+    for scope in tensor.removeprefix("/net/").removeprefix("/").split("/")[:-1]:
         if scopes and scope.startswith(f"{scopes[-1]}."):
             scopes[-1] = scope
         else:
