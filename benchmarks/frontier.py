@@ -47,7 +47,7 @@ from dermdistill.benchmark.torch_models import torch_runner
 from dermdistill.core.errors import DermDistillError, UsageError
 from dermdistill.core.files import write_json
 from dermdistill.metrics.intervals import Interval, mean_interval
-from dermdistill.models.build import count_macs, count_parameters
+from dermdistill.models.complexity import count_macs, count_parameters
 
 OWN = "own"
 WORDS = {"val": "validation", "test": "test"}

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from dermdistill.benchmark.torch_models import from_factory
 from dermdistill.core.errors import MismatchError, UsageError
 from dermdistill.models import onnx_graph
-from dermdistill.models.build import LesionNet, build_model, load_weights
+from dermdistill.models.build import build_model
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.torch_backend import load_run
+from dermdistill.models.weights import load_weights
 
 
 class Seed(NamedTuple):

@@ -39,7 +39,8 @@ from dermdistill.config import Recipe, load_recipe
 from dermdistill.core.errors import TrainingError
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.prepare import ensure_prepared
-from dermdistill.models.build import build_model, count_parameters
+from dermdistill.models.build import build_model
+from dermdistill.models.complexity import count_parameters
 from dermdistill.training import distillation_task
 from dermdistill.training import run as training
 from dermdistill.training.acceleration import compile, onnx_teacher

@@ -21,8 +21,8 @@ from .inference.predictor import Predictor as Predictor
 from .losses import bernoulli_kl_loss as bernoulli_kl_loss
 from .losses import soft_dice_loss as soft_dice_loss
 from .models.build import build_model as build_model
-from .models.build import count_macs as count_macs
-from .models.build import count_parameters as count_parameters
+from .models.complexity import count_macs as count_macs
+from .models.complexity import count_parameters as count_parameters
 from .models.torch_backend import load_run as load_run
 from .study.comparison import Comparison as Comparison
 from .study.comparison import compare_runs as compare_runs

@@ -23,7 +23,8 @@ from dermdistill.data.prepare.prepare import prepare_phantom
 from dermdistill.export import quantization
 from dermdistill.export.onnx_tensors import graph_cost
 from dermdistill.models import onnx_graph
-from dermdistill.models.build import build_model, count_macs
+from dermdistill.models.build import build_model
+from dermdistill.models.complexity import count_macs
 
 FACTORY = """
 import torch

@@ -23,7 +23,7 @@ from dermdistill.export.parity import TOLERANCES, OnnxLogits, Tolerance
 from dermdistill.inference import reference_statistics
 from dermdistill.inference.onnx_backend import OnnxBackend
 from dermdistill.models import onnx_graph
-from dermdistill.models.build import LesionNet
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.torch_backend import load_run
 from dermdistill.workflows.release import release
 

@@ -14,7 +14,8 @@ from dermdistill.export import quantization
 from dermdistill.export.parity import Measured, OnnxLogits, Tolerance
 from dermdistill.metrics.intervals import Interval
 from dermdistill.models import onnx_graph
-from dermdistill.models.build import LesionNet, ModelSpec, build_model
+from dermdistill.models.build import build_model
+from dermdistill.models.lesion_net import LesionNet, ModelSpec
 from dermdistill.models.unet import UNet
 
 

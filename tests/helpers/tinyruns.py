@@ -13,7 +13,8 @@ from dermdistill.artifacts.card import make_card
 from dermdistill.config import Recipe, load_recipe
 from dermdistill.data.prepare.phantom import make_phantom
 from dermdistill.data.prepare.prepare import prepare_phantom
-from dermdistill.models.build import build_model, count_parameters
+from dermdistill.models.build import build_model
+from dermdistill.models.complexity import count_parameters
 from dermdistill.models.torch_backend import load_run
 
 SIZE = 48

@@ -8,7 +8,10 @@ import math
 import pytest
 import torch
 
-from dermdistill.models.build import LesionNet, build_model, count_macs, count_parameters, load_weights
+from dermdistill.models.build import build_model
+from dermdistill.models.complexity import count_macs, count_parameters
+from dermdistill.models.lesion_net import LesionNet
+from dermdistill.models.weights import load_weights
 
 # name → arguments, and mean and deviation of the logits of fixed images under `fix_weights`.
 CASES = {

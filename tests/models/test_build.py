@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from dermdistill.core.errors import ConfigError
 from dermdistill.models import teacher
-from dermdistill.models.build import build_model, count_macs, count_parameters
+from dermdistill.models.build import build_model
+from dermdistill.models.complexity import count_macs, count_parameters
 from dermdistill.models.unet import UNet
 
 LITE = "tu-tf_efficientnet_lite0"

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from dermdistill.models import batchnorm_folding
 from dermdistill.models.batchnorm_folding import fold_batch_norm
-from dermdistill.models.build import LesionNet, ModelSpec, build_model
+from dermdistill.models.build import build_model
+from dermdistill.models.lesion_net import LesionNet, ModelSpec
 from dermdistill.models.pretrained import IMAGENET
 
 

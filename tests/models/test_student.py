@@ -12,7 +12,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from dermdistill.core.errors import ConfigError, WeightsError
 from dermdistill.models import onnx_graph, pretrained, weights
-from dermdistill.models.build import build_model, count_macs, count_parameters
+from dermdistill.models.build import build_model
+from dermdistill.models.complexity import count_macs, count_parameters
 from dermdistill.models.efficientnet_lite import LITE0, LiteEncoder, SameConv2d, evenly_padded
 from dermdistill.models.lite_unet import STUDENTS, LiteUNet, RepBlock, merge_branches
 

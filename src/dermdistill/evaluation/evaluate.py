@@ -32,7 +32,7 @@ from dermdistill.imaging import Float32Array, UInt8Array
 from dermdistill.metrics import calibration
 from dermdistill.metrics.boundary import outline_scores
 from dermdistill.metrics.overlap import SCORES, THRESHOLD_JACCARD, Counts, count, scores
-from dermdistill.models.build import count_macs
+from dermdistill.models.complexity import count_macs
 from dermdistill.visualization import panels
 
 logger = logging.getLogger(__name__)

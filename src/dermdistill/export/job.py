@@ -19,7 +19,8 @@ from dermdistill.export import fit_reference, layer_diff, onnx_tensors, quantiza
 from dermdistill.export.parity import TOLERANCES, Logits, Measured, OnnxLogits, Precision, Reference, images
 from dermdistill.inference.onnx_backend import sigmoid
 from dermdistill.models import onnx_graph
-from dermdistill.models.build import LesionNet, count_macs
+from dermdistill.models.complexity import count_macs
+from dermdistill.models.lesion_net import LesionNet
 
 ENDINGS = {"fp32": ".onnx", "int8": ".int8.onnx", "fp16": ".fp16.onnx"}
 DYNAMIC_DIFFERENCE = 1e-3

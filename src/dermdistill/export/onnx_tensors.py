@@ -53,7 +53,7 @@ def graph_cost(path: Path, size: int) -> tuple[int, int]:
     """(parameters, MACs of one image of size × size) of a graph, quantised or not.
 
     Parameters are the values of the weights and biases of convolutions and matrix products; MACs are counted
-    as `models.build.count_macs` does. One image is computed to see every tensor's shape.
+    as `models.complexity.count_macs` does. One image is computed to see every tensor's shape.
     """
     model = onnx.load(str(path))
     shapes = {model.graph.input[0].name: (1, 3, size, size)} | {

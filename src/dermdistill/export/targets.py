@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dermdistill.core.errors import DermDistillError, MissingExtraError
 from dermdistill.export.parity import Logits, Run
-from dermdistill.models.build import LesionNet
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.onnx_graph import INPUT, OUTPUT, ExportNet
 
 Target = Literal["openvino", "executorch", "coreml"]

@@ -23,7 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dermdistill.models.build import LesionNet
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.lite_unet import merge_branches
 
 logger = logging.getLogger(__name__)

@@ -1,102 +1,22 @@
-"""Networks by name, behind one face: an RGB image in [0, 1] of any size in, one logit per pixel out."""
+"""Networks by name; each is a `lesion_net.LesionNet`, whatever library its layers come from."""
 
 from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from dermdistill.core.errors import ConfigError
 from dermdistill.models import pretrained, teacher
-from dermdistill.models.lite_unet import STUDENTS, LiteUNet, merge_branches
+from dermdistill.models.lesion_net import LesionNet, ModelSpec, Statistics
+from dermdistill.models.lite_unet import STUDENTS, LiteUNet
 from dermdistill.models.pretrained import normalisation
-from dermdistill.models.teacher import TORCHVISION, ComputeLogits, Head
+from dermdistill.models.teacher import TORCHVISION, Head
 from dermdistill.models.unet import WIDTHS, Norm, UNet
-from dermdistill.models.weights import load_encoder, load_weights
-
-__all__ = [
-    "LesionNet",
-    "ModelSpec",
-    "build_model",
-    "count_macs",
-    "count_parameters",
-    "load_weights",
-    "normalisation",
-]
+from dermdistill.models.weights import load_encoder
 
 logger = logging.getLogger(__name__)
-Statistics = tuple[Sequence[float], Sequence[float]]
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What `build_model` needs to build the same network again (with its weights loaded from a file)."""
-
-    arch: str
-    encoder: str | None = None
-    norm: Norm = "batch"
-    head: Head = "lesion"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for the model card."""
-        return asdict(self)
-
-
-class LesionNet(nn.Module):
-    """A network with all that surrounds it: normalisation, padding to its stride, logits at full size.
-
-    Args:
-        net: The network itself; its ``state_dict`` is what is saved (this wrapper has no state of its own).
-        compute_logits: Runs ``net`` on a normalised image and returns its logits, at any resolution.
-        stride: Height and width that ``net`` takes are multiples of it.
-        statistics: Mean and standard deviation per channel that ``net`` expects.
-        spec: How to build it again.
-
-    Attributes:
-        min_batch: Fewest images in a training step (2 where batch norm follows global pooling).
-        mean, std: ``[1, 3, 1, 1]``, not part of the state.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        net: nn.Module,
-        compute_logits: ComputeLogits,
-        stride: int,
-        statistics: Statistics,
-        spec: ModelSpec,
-    ) -> None:
-        super().__init__()
-        self.net, self.compute_logits, self.stride, self.spec = net, compute_logits, stride, spec
-        self.min_batch, self.min_cells = teacher.min_batch(spec.arch), teacher.min_cells(spec.arch)
-        for name, values in zip(("mean", "std"), statistics, strict=True):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1).float(), persistent=False)
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Logits of RGB images in [0, 1] of any height and width."""
-        height, width = image.shape[-2:]
-        padded = self._pad((image - self.mean) / self.std)
-        logits = self.compute_logits(self.net, padded)
-        if logits.shape[-2:] != padded.shape[-2:]:
-            logits = F.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)
-        return logits[..., :height, :width]
-
-    def _pad(self, x: Tensor) -> Tensor:
-        """Repeat the last row and column up to a multiple of the stride that the network can take."""
-        right, below = (
-            max(self.min_cells, -(-side // self.stride)) * self.stride - side
-            for side in (x.shape[-1], x.shape[-2])
-        )
-        return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
 
 
 def build_model(
@@ -252,35 +172,3 @@ def _build_smp(
             )
     found = statistics or normalisation(arch, encoder, encoder_weights)
     return LesionNet(net, teacher.smp_logits, net.encoder.output_stride, found, ModelSpec(arch, encoder))
-
-
-def count_parameters(net: nn.Module) -> int:
-    """Number of trainable values; our students' branches (`lite_unet.RepBlock`) count as they are trained.
-
-    Examples:
-        >>> from dermdistill import build_model, count_parameters
-        >>> count_parameters(build_model("nano"))
-        99028
-    """
-    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
-
-
-def count_macs(net: nn.Module, size: int) -> int:
-    """Multiply-accumulates of the convolutions and matrix products for one image of size × size, in use.
-
-    In use our students' branches are one convolution (`lite_unet.merge_branches`).
-
-    Examples:
-        >>> from dermdistill import build_model, count_macs
-        >>> round(count_macs(build_model("nano"), 256) / 1e9, 3)
-        0.057
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    device = next(net.parameters()).device
-    used = merge_branches(net)
-    training = used.training
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        used.eval()(torch.zeros(1, 3, size, size, device=device))
-    used.train(training)
-    return int(counter.get_total_flops()) // 2

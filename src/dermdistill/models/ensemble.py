@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dermdistill.models.build import LesionNet
+from dermdistill.models.lesion_net import LesionNet
 
 
 class Ensemble(nn.Module):

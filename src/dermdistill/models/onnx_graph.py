@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import DermDistillError, UsageError
 from dermdistill.core.files import atomic_path
-from dermdistill.models.build import LesionNet
 from dermdistill.models.efficientnet_lite import evenly_padded
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.lite_unet import LiteUNet, merge_branches
 
 OPSET = 17

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import MismatchError, WeightsError
 from dermdistill.core.files import hash_file
-from dermdistill.models.build import LesionNet, build_model, load_weights
-from dermdistill.models.weights import load_strictly, read_state
+from dermdistill.models.build import build_model
+from dermdistill.models.lesion_net import LesionNet
+from dermdistill.models.weights import load_strictly, load_weights, read_state
 
 
 class TorchBackend:

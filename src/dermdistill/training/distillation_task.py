@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dermdistill.models.batchnorm_folding import fold_batch_norm
-from dermdistill.models.build import LesionNet
 from dermdistill.models.ensemble import Ensemble
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.training.acceleration.compile import CompiledForward, Forward, plain_forward
 from dermdistill.training.acceleration.teacher_cache import TeacherLogitsCache
 from dermdistill.training.feed.batch import TrainingBatch

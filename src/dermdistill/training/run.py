@@ -23,7 +23,9 @@ from dermdistill.config.settings import OptimSettings
 from dermdistill.core.errors import ConfigError, TrainingError
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.prepare import ensure_prepared
-from dermdistill.models.build import LesionNet, build_model, count_parameters
+from dermdistill.models.build import build_model
+from dermdistill.models.complexity import count_parameters
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.training.acceleration import cuda_graphs, onnx_teacher
 from dermdistill.training.acceleration.compile import compiler_errors
 from dermdistill.training.checkpoints import save_checkpoint

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dermdistill.core.errors import MismatchError, TrainingError
-from dermdistill.models.build import LesionNet
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.training.acceleration.compile import CompiledForward, plain_forward
 from dermdistill.training.acceleration.cuda_graphs import CudaGraphStep
 from dermdistill.training.acceleration.epoch_means import EpochMeans

@@ -21,8 +21,9 @@ from dermdistill.config.settings import split_fold
 from dermdistill.core.errors import ConfigError, MismatchError
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.split import part_of
-from dermdistill.models.build import LesionNet, build_model
+from dermdistill.models.build import build_model
 from dermdistill.models.ensemble import Ensemble
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.torch_backend import load_last, load_run
 
 logger = logging.getLogger(__name__)

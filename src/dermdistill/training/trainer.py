@@ -14,7 +14,7 @@ from dermdistill.artifacts.card import ModelCard
 from dermdistill.artifacts.run_folder import RunFolder
 from dermdistill.config import Recipe, differences, flatten, to_tree
 from dermdistill.config.settings import AugmentSettings
-from dermdistill.models.build import LesionNet
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.training.callbacks import EpochLog, QuietBar, ValidationPanel
 from dermdistill.training.checkpoints import BestWeights, Resumable
 from dermdistill.training.feed.loader import EpochBatches, PackDataset

@@ -16,8 +16,9 @@ from dermdistill.config.settings import KDSettings, LossSettings
 from dermdistill.core.errors import Interrupted
 from dermdistill.data.dataset import PreparedData, open_dataset
 from dermdistill.losses import bernoulli_kl_loss
-from dermdistill.models.build import LesionNet, build_model
+from dermdistill.models.build import build_model
 from dermdistill.models.ensemble import Ensemble, mean_logits
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.report import arms, run_files
 from dermdistill.training import objective
 from dermdistill.training import run as training

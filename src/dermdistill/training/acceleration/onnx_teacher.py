@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from dermdistill.inference.onnx_backend import open_session
-from dermdistill.models.build import LesionNet
 from dermdistill.models.ensemble import Ensemble, logits_of_mean
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.onnx_graph import INPUT, OUTPUT, trace
 from dermdistill.training.acceleration.compile import Forward, plain_forward
 
