@@ -204,7 +204,7 @@ def test_cells_side_by_side_give_the_same_table(
     study.run_study(settings, only=["teacher"], progress=False)
     study.run_study(settings, share=study.Share(1, 2), progress=False)  # in this process
     partial = study.collect(settings)
-    assert partial["missing"] == ["kl-seed0", "kl-seed1"]
-    assert not partial["complete"]
+    assert partial.missing == ("kl-seed0", "kl-seed1")
+    assert not partial.complete
     result = study.run_study(settings, share=study.Share(2, 2), workers=2, progress=False)
     assert unequal(without_times(result), without_times(finished[1])) == []
