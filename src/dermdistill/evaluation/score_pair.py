@@ -88,17 +88,11 @@ def read_true_masks(sample: Sample) -> dict[str, Mask]:
     """The true masks by rater, {0, 1} uint8 [h, w], all of one size.
 
     Raises:
-        DataError: One cannot be read, holds 0 and 1 in place of black and white, or they differ in size.
+        DataError: One cannot be read, or they differ in size.
     """
     masks = {}
     for rater, path in sample.masks.items():
-        masks[rater], greys = imaging.read_mask(path)
-        if greys and not masks[rater].any() and _brightest(path) == 1:
-            raise DataError(
-                f"{path} holds 0 and 1 in place of 0 and 255.",
-                "a mask of black and white",
-                "Multiply by 255.",
-            )
+        masks[rater] = imaging.read_mask(path)[0]
     if len({mask.shape for mask in masks.values()}) > 1:
         sizes = ", ".join(f"{sample.masks[r].name} {m.shape[1]}×{m.shape[0]}" for r, m in masks.items())
         raise DataError(f"masks of {sample.image_id} differ in size: {sizes}", "one size", "Resize them.")
@@ -122,6 +116,7 @@ def read_prediction(path: Path) -> Float32Array | Mask:
             grey8 = picture.mode in ("L", "P") and picture.format in ("PNG", "TIFF", "BMP")
             floats = picture.mode == "F"
             values = np.asarray(picture) if grey16 or floats or picture.mode == "L" else None
+            levels = np.flatnonzero(picture.histogram()) if picture.mode == "L" else np.zeros(0, np.int64)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path} cannot be read: {error}.", "a complete image file", "Make it again."
@@ -130,10 +125,9 @@ def read_prediction(path: Path) -> Float32Array | Mask:
         return _as_probability(values / (1.0 if floats else 65535.0), path)
     if values is None or not grey8:
         return imaging.read_mask(path)[0]
-    greys = values[(values > 0) & (values < 255)]
-    if greys.size and len(np.unique(greys)) + 2 > MAP_LEVELS:
+    if len(levels) > MAP_LEVELS:
         return (values / 255).astype(np.float32)
-    if greys.size and values.max() == 1:
+    if levels.max(initial=0) == 1:
         return (values > 0).astype(np.uint8)  # written as 0 and 1
     return _threshold(values)
 
@@ -223,7 +217,7 @@ def _measures(
         "ece": float("nan") if prob is None else reliability(prob, true_mask).ece(),
         "height": float(true_mask.shape[0]),
         "width": float(true_mask.shape[1]),
-        "lesion_fraction": float(true_mask.mean()),
+        "lesion_fraction": (tp + fn) / true_mask.size,
         "contrast": float("nan"),
         "ita": float("nan"),
         "hair": float("nan"),
@@ -293,11 +287,6 @@ def _as_probability(values: NDArray, path: Path) -> Float32Array:
             "Apply the sigmoid to logits before they are written.",
         )
     return values.astype(np.float32)
-
-
-def _brightest(path: Path) -> int:
-    with Image.open(path) as picture:
-        return int(np.asarray(picture.convert("L")).max())
 
 
 def _number(text: str) -> float | None:
