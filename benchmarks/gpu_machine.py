@@ -69,7 +69,8 @@ def dataset(options: argparse.Namespace, size: int, name: str = NAME) -> Any:
         size: Side in pixels.
         name: `NAME` or ``release``: whose split.
     """
-    from dermdistill.data.prepare.prepare import prepare_folder, prepare_phantom
+    from dermdistill.data.prepare.folders import prepare_folder
+    from dermdistill.data.prepare.prepare import prepare_phantom
 
     root = options.work / "data"
     if options.tiny:

@@ -41,7 +41,7 @@ from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.prepare import ensure_prepared
 from dermdistill.models.build import build_model
 from dermdistill.models.complexity import count_parameters
-from dermdistill.training import distillation_task
+from dermdistill.training import distillation_task, fit
 from dermdistill.training import run as training
 from dermdistill.training.acceleration import compile, onnx_teacher
 from dermdistill.training.feed import training_data
@@ -52,7 +52,7 @@ def run_ours(
 ) -> StepClock:
     """Some steps of `training.distill` with the clock on them; each image ``repeat`` times in an epoch."""
     seen = StepClock(watch, warm_up, steps, recipe.data.batch_size)
-    make, rows_of = training.make_trainer, training_data.train_rows
+    make, rows_of = fit.make_trainer, training_data.train_rows
 
     def with_clock(*args: Any, **kwargs: Any) -> L.Trainer:
         trainer = make(*args, **kwargs)
@@ -60,7 +60,7 @@ def run_ours(
         return trainer
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(training, "make_trainer", with_clock))
+        stack.enter_context(mock.patch.object(fit, "make_trainer", with_clock))
         if repeat > 1:
             several = mock.patch.object(training_data, "train_rows", lambda *a: rows_of(*a).repeat(repeat))
             stack.enter_context(several)

@@ -7,8 +7,8 @@ from .config import Recipe as Recipe
 from .config import load_recipe as load_recipe
 from .core.errors import DermDistillError as DermDistillError
 from .data.dataset import PreparedData as PreparedData
+from .data.prepare.folders import prepare_folder as prepare_folder
 from .data.prepare.prepare import ensure_prepared as ensure_prepared
-from .data.prepare.prepare import prepare_folder as prepare_folder
 from .data.prepare.prepare import prepare_phantom as prepare_phantom
 from .data.prepare.prepare import prepare_source as prepare_source
 from .evaluation.evaluate import evaluate as evaluate

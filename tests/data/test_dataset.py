@@ -8,7 +8,8 @@ import pytest
 
 from dermdistill.core.errors import DataError, MismatchError
 from dermdistill.data.dataset import PreparedData, Row, open_dataset, read_manifest, write_manifest
-from dermdistill.data.prepare.prepare import ensure_prepared, prepare_folder, prepare_phantom
+from dermdistill.data.prepare.folders import prepare_folder
+from dermdistill.data.prepare.prepare import ensure_prepared, prepare_phantom
 from dermdistill.imaging import read_image, read_mask, resize_image, resize_mask
 from smallfiles import mask_bytes, write, write_pairs
 

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from dermdistill.data.dataset import PreparedData
-from dermdistill.data.prepare.prepare import prepare_folder, prepare_source
+from dermdistill.data.prepare.folders import prepare_folder
+from dermdistill.data.prepare.prepare import prepare_source
 
 
 def image_bytes(suffix: str = ".jpg", width: int = 40, height: int = 30, seed: int = 0) -> bytes:

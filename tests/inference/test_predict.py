@@ -17,7 +17,7 @@ from dermdistill.artifacts.card import ModelCard, make_card
 from dermdistill.config import load_recipe
 from dermdistill.core.errors import DataError, MismatchError, UsageError, WeightsError
 from dermdistill.core.files import read_json
-from dermdistill.data.prepare.prepare import prepare_folder
+from dermdistill.data.prepare.folders import prepare_folder
 from dermdistill.evaluation import evaluate as evaluation
 from dermdistill.imaging.find import find_images
 from dermdistill.inference.folder import predict_files

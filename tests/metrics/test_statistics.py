@@ -76,7 +76,7 @@ def test_equal_arms_show_no_difference() -> None:
     found = paired_tests.paired(arm, arm.copy())
     assert (found.mean, found.low, found.high, found.same) == (0, 0, 0, 1)
     assert found.p_wilcoxon == found.p_bootstrap == 1
-    assert found.resolvable == 0
+    assert found.minimum_detectable_difference == 0
 
 
 def test_a_constant_difference_is_certain_although_rounding_blurs_it() -> None:
@@ -92,7 +92,7 @@ def test_a_constant_difference_is_certain_although_rounding_blurs_it() -> None:
 def test_one_image_gives_a_difference_and_no_claim() -> None:
     found = paired_tests.paired(np.array([[0.9], [0.8]]), np.array([[0.7], [0.7]]))
     assert (found.mean, found.low, found.high) == (pytest.approx(0.15), -1, 1)
-    assert found.resolvable is None
+    assert found.minimum_detectable_difference is None
     assert found.over_seeds is None
     assert found.p_wilcoxon > 0.3
 

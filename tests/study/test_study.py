@@ -62,7 +62,7 @@ def test_what_is_done_is_skipped(
     finished: tuple[StudySettings, StudyResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, result = finished
-    monkeypatch.setattr("dermdistill.training.run._fit", None)  # would be called to train
+    monkeypatch.setattr("dermdistill.training.run.fit", None)  # would be called to train
     monkeypatch.setattr("dermdistill.evaluation.evaluate.evaluate", None)
     again = study.run_study(settings, progress=False)
     assert again.model_copy(update={"created": ""}) == result.model_copy(update={"created": ""})

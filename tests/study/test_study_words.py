@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dermdistill.study.schema import ArmComparison, Difference, ScoredData, StudyResult
+from dermdistill.study.schema import ScoredData, StudyResult
+from dermdistill.study.scores import ArmComparison, Difference
 from dermdistill.study.verdict import judge, verdict_of
 
 DICE: dict[str, Any] = {

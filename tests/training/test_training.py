@@ -17,10 +17,11 @@ from dermdistill.config import load_recipe
 from dermdistill.core.errors import Interrupted, TrainingError
 from dermdistill.core.files import read_csv
 from dermdistill.data.dataset import PreparedData
-from dermdistill.data.prepare.prepare import prepare_folder, prepare_phantom
+from dermdistill.data.prepare.folders import prepare_folder
+from dermdistill.data.prepare.prepare import prepare_phantom
 from dermdistill.models.build import build_model
 from dermdistill.models.torch_backend import load_run
-from dermdistill.training import callbacks, objective
+from dermdistill.training import callbacks, fit, objective
 from dermdistill.training import run as training
 from dermdistill.training.checkpoints import Resumable
 from dermdistill.training.distillation_task import DistillationTask, FrozenTeacher
@@ -108,7 +109,7 @@ def test_a_teacher_is_folded_but_on_a_gpu(
         raise Interrupted("seen", fix="nothing")
 
     monkeypatch.setattr(training, "on_gpu", lambda recipe: gpu)
-    monkeypatch.setattr(training, "_speed_up", look)
+    monkeypatch.setattr(fit, "speed_up", look)
     with pytest.raises(Interrupted):
         training.distill(tiny("phantom", root, tmp_path, **{"teacher.run": str(teacher)}), progress=False)
     assert (norms[0] > 0) == gpu

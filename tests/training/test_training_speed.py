@@ -12,8 +12,8 @@ import torch
 
 from dermdistill.core.errors import TrainingError
 from dermdistill.core.files import read_csv
-from dermdistill.data.prepare.prepare import open_dataset
-from dermdistill.training import distillation_task, objective
+from dermdistill.data.dataset import open_dataset
+from dermdistill.training import distillation_task, fit, objective
 from dermdistill.training import run as training
 from dermdistill.training.acceleration.nan_guard import NonFiniteLossGuard
 from dermdistill.training.feed.loader import ImageRows, PackDataset
@@ -163,7 +163,7 @@ def test_a_fused_optimiser_is_clipped_in_bf16(
         norms.append(float(torch.stack([p.grad.norm() for p in parameters]).norm()))
         return torch.tensor(0.0)
 
-    monkeypatch.setattr(training, "make_optimizer", fused)
+    monkeypatch.setattr(fit, "make_optimizer", fused)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", recorded)
     more = {"trainer.precision": "bf16-mixed", "trainer.grad_clip": 1e-3, "trainer.epochs": 1}
     training.train(tiny("student-phantom", root, tmp_path, **more), progress=False)

@@ -57,7 +57,6 @@ class Difference:
         """Plain values."""
         values = dataclasses.asdict(self.paired)
         del values["by_seed"], values["over_seeds"]
-        values["minimum_detectable_difference"] = values.pop("resolvable")
         return {
             "name": self.name,
             "measure": self.measure,
@@ -116,12 +115,12 @@ class EvaluationComparison:
         )
         if d.told_from_zero:
             return f"{name} is {'better' if p.mean > 0 else 'worse'} than {first}: {numbers}."
-        shown = (
-            ""
-            if p.resolvable is None
-            else f" So many pictures find a true difference of {100 * p.resolvable:.2f} points in 4 of 5 "
-            f"samples{'; smaller ones may be there' if p.resolvable else ''}."
-        )
+        detectable, shown = p.minimum_detectable_difference, ""
+        if detectable is not None:
+            shown = (
+                f" So many pictures find a true difference of {100 * detectable:.2f} points in 4 of 5 "
+                f"samples{'; smaller ones may be there' if detectable else ''}."
+            )
         return f"No difference between {name} and {first} could be told: {numbers}.{shown}"
 
     def to_text(self) -> str:

@@ -106,13 +106,14 @@ def _cells(
                 continue
             d = comparison.difference(entry.name, measure)
             difference = clean(_difference(d, unit))
+            detectable = d.paired.minimum_detectable_difference
             rows.append(
                 [
                     *(clean(cell) for cell in row),
                     bold.format(difference) if d.told_from_zero else difference,
                     clean(p_text(d.p_holm)),
                     clean(f"{100 * d.paired.better:.0f} % / {100 * d.paired.worse:.0f} %"),
-                    "" if d.paired.resolvable is None else f"{unit * d.paired.resolvable:.2f}",
+                    "" if detectable is None else f"{unit * detectable:.2f}",
                 ]
             )
     return head, rows

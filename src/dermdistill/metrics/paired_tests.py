@@ -58,7 +58,7 @@ class Paired:
     """Mean difference of each seed alone."""
     over_seeds: OverSeeds | None
     """None with fewer than two seeds."""
-    resolvable: float | None
+    minimum_detectable_difference: float | None
     """Smallest true difference that this many images could have shown; None for a single image."""
     better: float
     """Share of images that gained more than TIE; worse: that lost more; same: the rest."""
@@ -95,7 +95,7 @@ def paired(
         p_wilcoxon=wilcoxon_p(difference),
         by_seed=[float(v) for v in each.mean(axis=1)],
         over_seeds=over_seeds(each),
-        resolvable=minimum_detectable_difference(sd, difference.size),
+        minimum_detectable_difference=minimum_detectable_difference(sd, difference.size),
         better=better, worse=worse, same=1 - better - worse,
     )  # fmt: skip
 

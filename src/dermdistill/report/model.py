@@ -1,7 +1,7 @@
 """What a report says, before it takes any form: plain typed values, read-only.
 
 Scores and differences are fractions in 0 to 1 (a Dice of 0.87, not 87); only `core.numbers` turns them into
-percent. Statistics of a study are its own types (`dermdistill.study.schema`).
+percent. Statistics of a study are its own types (`dermdistill.study.scores`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from dermdistill.evaluation.inter_rater import InterRaterAgreement
 from dermdistill.evaluation.per_image import PerImage
 from dermdistill.metrics.intervals import Interval
-from dermdistill.study.schema import Calibration, Difference, LevelDifference, Verdict
+from dermdistill.study.scores import Calibration, Difference, LevelDifference, Verdict
 
 
 @dataclass(frozen=True)

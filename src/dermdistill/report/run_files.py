@@ -17,7 +17,7 @@ from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import read_csv, read_json
 from dermdistill.evaluation.per_image import PerImage, as_numbers, read_per_image
 from dermdistill.metrics.intervals import Interval
-from dermdistill.study.schema import Calibration
+from dermdistill.study.scores import Calibration
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ from dermdistill.metrics.intervals import Interval
 from dermdistill.report.arms import is_teacher, make_arm
 from dermdistill.report.model import Arm, Level
 from dermdistill.report.run_files import RunFiles, is_run, read_evaluation, read_run
-from dermdistill.study.schema import FILE, ArmComparison, ArmResult, CellScore, StudyResult
+from dermdistill.study.schema import FILE, ArmResult, CellScore, StudyResult
+from dermdistill.study.scores import ArmComparison
 
 
 def is_study(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from dermdistill.report import records, verdict
 from dermdistill.report.model import Report
 
 FORMAT = 2
-"""2: statistics are written as the types of `dermdistill.study.schema` have them."""
+"""2: statistics are written as the types of `dermdistill.study.scores` have them."""
 
 
 def to_json(report: Report) -> dict[str, Any]:

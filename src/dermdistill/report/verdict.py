@@ -6,7 +6,7 @@ from typing import Any
 
 from dermdistill.core import numbers
 from dermdistill.report.model import Arm, Report
-from dermdistill.study.schema import Difference
+from dermdistill.study.scores import Difference
 
 
 def headline(report: Report) -> str:

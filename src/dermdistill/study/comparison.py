@@ -13,8 +13,11 @@ from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.evaluation.inter_rater import InterRaterAgreement
 from dermdistill.metrics.intervals import Values
-from dermdistill.study import aggregate
-from dermdistill.study.schema import ArmComparison, ArmResult, ScoredData, StudyResult
+from dermdistill.study.aggregate import arm_result
+from dermdistill.study.arm_differences import compare
+from dermdistill.study.schema import ArmResult, ScoredData, StudyResult
+from dermdistill.study.scored_cells import PRIMARY, CellResult, check_together, read_cell, stack
+from dermdistill.study.scores import ArmComparison
 from dermdistill.study.verdict import to_text, verdict_of
 
 QUESTION = "Which run is better, image by image?"
@@ -27,7 +30,8 @@ class Comparison:
     Examples:
         >>> import numpy as np
         >>> from dermdistill import Comparison
-        >>> from dermdistill.study.schema import ArmComparison, Difference, ScoredData, StudyResult
+        >>> from dermdistill.study.schema import ScoredData, StudyResult
+        >>> from dermdistill.study.scores import ArmComparison, Difference
         >>> dice = Difference(mean=0.01, low=0.004, high=0.016, n=300, p_wilcoxon=0.002, p_holm=0.004)
         >>> kl = ArmComparison(arm="kl", n=300, metrics={"dice": dice}, verdict="gain", text="kl: a gain.")
         >>> data = ScoredData(name="isic2016", split="test", images=300)
@@ -104,7 +108,7 @@ def compare_runs(
                 f"There is no arm {name!r}.", f"one of {', '.join(runs)}", "Name one of them, or add it."
             )
     arms = {name: _cells([one] if isinstance(one, Path) else one, on) for name, one in runs.items()}
-    aggregate.check_together([cell for cells in arms.values() for cell in cells])
+    check_together([cell for cells in arms.values() for cell in cells])
     _need_common_seeds(arms, baseline, teacher)
     summary = arms[baseline][0].summary
     people = summary["human"]
@@ -116,22 +120,22 @@ def compare_runs(
         data=ScoredData(**{**summary["data"], "split": summary["split"], "images": summary["images"]}),
         inter_rater_agreement=InterRaterAgreement(**people) if people else None,
         arms=tuple(
-            aggregate.arm_result(name, "", "given" if name == teacher else "train", {}, cells)
+            arm_result(name, "", "given" if name == teacher else "train", {}, cells)
             for name, cells in arms.items()
         ),
-        comparisons=aggregate.compare(arms, baseline, teacher or "", {name: name for name in arms}),
+        comparisons=compare(arms, baseline, teacher or "", {name: name for name in arms}),
     )
     result = result.model_copy(update={"verdict": verdict_of(result)})
-    dice = {name: aggregate.stack(cells, aggregate.PRIMARY).mean(axis=0) for name, cells in arms.items()}
+    dice = {name: stack(cells, PRIMARY).mean(axis=0) for name, cells in arms.items()}
     return Comparison(result, dice)
 
 
-def _cells(folders: Sequence[Path], on: str | None) -> list[aggregate.CellResult]:
+def _cells(folders: Sequence[Path], on: str | None) -> list[CellResult]:
     cells = []
     for run in folders:
         card = ModelCard.read(run / "card.json")
         evaluation = run / "evaluation" / (on or f"{card.dataset['name']}-test")
-        cell = aggregate.read_cell(run.parent, card.seed, run, evaluation)
+        cell = read_cell(run.parent, card.seed, run, evaluation)
         if cell is None:
             raise DataError(
                 f"{evaluation} holds no scores.", "an evaluated run", f"Run: dermdistill evaluate {run}"
@@ -140,9 +144,7 @@ def _cells(folders: Sequence[Path], on: str | None) -> list[aggregate.CellResult
     return cells
 
 
-def _need_common_seeds(
-    arms: Mapping[str, Sequence[aggregate.CellResult]], baseline: str, teacher: str | None
-) -> None:
+def _need_common_seeds(arms: Mapping[str, Sequence[CellResult]], baseline: str, teacher: str | None) -> None:
     """Arms without a common seed would drop out of the comparison in silence."""
     wanted = {cell.seed for cell in arms[baseline]}
     for name, cells in arms.items():

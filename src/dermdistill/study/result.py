@@ -15,9 +15,11 @@ from dermdistill.data.dataset import command, read_info
 from dermdistill.evaluation.inter_rater import InterRaterAgreement, find_agreement
 from dermdistill.evaluation.summary import PROTOCOL
 from dermdistill.metrics.paired_tests import METHOD
-from dermdistill.study import aggregate
+from dermdistill.study.aggregate import arm_result
+from dermdistill.study.arm_differences import compare, differences_by_subgroup
 from dermdistill.study.cells import make_job, not_run_file
 from dermdistill.study.schema import ArmResult, NotRun, ScoredData, StudyResult
+from dermdistill.study.scored_cells import PRIMARY, CellResult, check_together, need_cells, read_cell
 from dermdistill.study.settings import TEACHER, StudySettings, base_recipe, student_cells, teacher_cells
 from dermdistill.study.verdict import verdict_of
 
@@ -32,24 +34,24 @@ def collect(settings: StudySettings) -> StudyResult:
         MismatchError: Cells do not belong together.
     """
     base = base_recipe(settings)
-    arms: dict[str, list[aggregate.CellResult]] = {}
+    arms: dict[str, list[CellResult]] = {}
     missing = []
     for cell in [*teacher_cells(settings), *student_cells(settings)]:
         job = make_job(settings, cell, recipe=False)
-        found = aggregate.read_cell(settings.folder, cell.seed, job.run, job.evaluation)
+        found = read_cell(settings.folder, cell.seed, job.run, job.evaluation)
         if found is not None:
             arms.setdefault(cell.arm, []).append(found)
         elif not not_run_file(settings, cell.name).exists():
             missing.append(cell.name)
-    aggregate.need_cells(arms)
-    aggregate.check_together([cell for cells in arms.values() for cell in cells])
+    need_cells(arms)
+    check_together([cell for cells in arms.values() for cell in cells])
     _check_one_teacher(settings, arms)
     result = _result(settings, base, arms, missing)
     result.write(settings.folder)
     return result
 
 
-def _check_one_teacher(settings: StudySettings, arms: dict[str, list[aggregate.CellResult]]) -> None:
+def _check_one_teacher(settings: StudySettings, arms: dict[str, list[CellResult]]) -> None:
     """Cells that were merged from several machines must have had the same teacher."""
     teachers = {cell.seed: cell.card.weights_sha256 for cell in arms.get(TEACHER, [])}
     if not teachers:
@@ -72,7 +74,7 @@ def _check_one_teacher(settings: StudySettings, arms: dict[str, list[aggregate.C
 def _result(
     settings: StudySettings,
     base: Recipe,
-    cells: dict[str, list[aggregate.CellResult]],
+    cells: dict[str, list[CellResult]],
     missing: list[str],
 ) -> StudyResult:
     arms = [_arm(settings, name, of_arm) for name, of_arm in cells.items()]
@@ -89,7 +91,7 @@ def _result(
         missing=tuple(missing),
         not_run=tuple(not_run),
         baseline=settings.baseline,
-        primary=aggregate.PRIMARY,
+        primary=PRIMARY,
         seeds=settings.seeds,
         budget=settings.budget,
         protocol=PROTOCOL,
@@ -100,18 +102,18 @@ def _result(
         commands=tuple(_commands(settings, base)),
         versions=versions(),
         arms=tuple(arms),
-        comparisons=aggregate.compare(cells, settings.baseline, TEACHER, titles),
-        subgroup_differences=aggregate.differences_by_subgroup(cells, settings.baseline, TEACHER),
+        comparisons=compare(cells, settings.baseline, TEACHER, titles),
+        subgroup_differences=differences_by_subgroup(cells, settings.baseline, TEACHER),
     )
     return result.model_copy(update={"verdict": verdict_of(result)})
 
 
-def _arm(settings: StudySettings, name: str, cells: list[aggregate.CellResult]) -> ArmResult:
+def _arm(settings: StudySettings, name: str, cells: list[CellResult]) -> ArmResult:
     if name == TEACHER:
         verb = "given" if settings.teacher.run else "train"
-        return aggregate.arm_result(name, "teacher", verb, settings.teacher.overrides, cells)
+        return arm_result(name, "teacher", verb, settings.teacher.overrides, cells)
     arm = settings.arms[name]
-    return aggregate.arm_result(name, arm.title, arm.verb, arm.overrides, cells)
+    return arm_result(name, arm.title, arm.verb, arm.overrides, cells)
 
 
 def _inter_rater_agreement(

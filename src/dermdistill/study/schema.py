@@ -1,173 +1,37 @@
 """The result of a study: one typed object that is aggregated, judged, printed, written and read.
 
-`dermdistill.study.aggregate` makes it, `dermdistill.study.verdict` says it in words, the report shows it.
-Scores and differences are fractions in 0 to 1 (a Dice of 0.87, not 87), but for hd95, in percent of the
-image's diagonal. In study.json some fields have the names that they had in the first version (`resolvable`,
-`human`, `by_stratum`, `strata_differences`, `words`, `set`): files of all versions stay alike.
+`dermdistill.study.aggregate` makes it of the measurements in `dermdistill.study.scores`,
+`dermdistill.study.verdict` says it in words, the report shows it. In study.json some fields have the names
+that they had in the first version (`resolvable`, `human`, `by_stratum`, `strata_differences`, `words`,
+`set`): files of all versions stay alike.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from dermdistill.core.errors import DataError
 from dermdistill.core.files import read_json, write_json
 from dermdistill.evaluation.inter_rater import InterRaterAgreement
-from dermdistill.metrics.intervals import Interval
+from dermdistill.study.scores import (
+    ArmComparison,
+    Calibration,
+    LevelDifference,
+    Part,
+    Score,
+    SubgroupScores,
+    TeacherAgreement,
+)
 
 FORMAT: Literal[1] = 1
 FILE = "study.json"
 """Name of the file in the study's folder."""
-Verdict = Literal["gain", "loss", "no gain", "mixed"]
 
 
-class _Part(BaseModel):
-    """A part of the result: read-only; what a later version adds to the file is left alone."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
-
-
-@dataclass(frozen=True)
-class Score(Interval):
-    """The mean of one measure over images and seeds, with its 95 % interval over images."""
-
-    by_seed: tuple[float, ...] = ()
-    """The mean of each seed alone."""
-
-
-class OverSeeds(_Part):
-    """The 95 % interval of a mean difference when the seeds count as a sample too, not the images alone."""
-
-    low: float
-    high: float
-    df: float | None = None
-    """Degrees of freedom (Hillis 2007)."""
-
-
-class Difference(_Part):
-    """An arm minus the baseline in one measure on the same images, paired, with its seeds averaged."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    """Images."""
-    sd: float | None = None
-    """Standard deviation of the images' differences."""
-    p_bootstrap: float | None = None
-    p_wilcoxon: float | None = None
-    by_seed: tuple[float, ...] = ()
-    """The mean difference of each seed alone."""
-    over_seeds: OverSeeds | None = None
-    """None with one training of each arm."""
-    minimum_detectable_difference: float | None = Field(None, alias="resolvable")
-    """The true difference that 4 of 5 such studies would have found; None for a single image."""
-    better: float | None = None
-    """Share of the images on which the arm is better by more than 0.1 points."""
-    worse: float | None = None
-    """Share of the images on which it is worse by more than 0.1 points."""
-    same: float | None = None
-    """Share of the other images."""
-    p_holm: float | None = None
-    """p_wilcoxon, corrected for the number of student arms (Holm 1979); None for the teacher."""
-
-
-class ArmComparison(_Part):
-    """One arm against the baseline, in every measure that is compared, and what that means for its Dice."""
-
-    arm: str
-    baseline: str = ""
-    seeds: tuple[int, ...] = ()
-    """The seeds that both have."""
-    n: int
-    """Images."""
-    metrics: dict[str, Difference]
-    """By measure: dice, jaccard, boundary_f, hd95."""
-    verdict: Verdict
-    text: str = Field("", alias="words")
-    """The verdict as a sentence."""
-
-
-class TeacherAgreement(_Part):
-    """How alike an arm's masks and probabilities are to its teacher's."""
-
-    teacher: str = ""
-    """Name of the teacher's run folder."""
-    taught: bool = False
-    """Whether it taught this arm (a student alone is compared with it too)."""
-    dice: Interval
-    """Dice between the two masks."""
-    difference: Interval | None = None
-    """Mean absolute difference of the two probabilities."""
-
-
-class CalibrationBin(_Part):
-    """One bin of a reliability diagram."""
-
-    low: float = 0.0
-    high: float = 1.0
-    share: float
-    """Share of all pixels that fall into it, each image weighing the same."""
-    pixels: int = 0
-    confidence: float | None
-    """Mean predicted probability of its pixels; None where it is empty."""
-    accuracy: float | None
-    """Share of its pixels that is lesion; None where it is empty."""
-
-
-class Calibration(_Part):
-    """How far the probabilities can be believed."""
-
-    ece: float
-    """Expected calibration error, in 0 to 1."""
-    by_seed: tuple[float, ...] = ()
-    definition: str = ""
-    bins: tuple[CalibrationBin, ...] = ()
-
-    @property
-    def points(self) -> tuple[tuple[float, float, float], ...]:
-        """Confidence, accuracy and share of each bin that is not empty."""
-        return tuple(
-            (one.confidence, one.accuracy, one.share)
-            for one in self.bins
-            if one.confidence is not None and one.accuracy is not None and one.share > 0
-        )
-
-
-class LevelScore(_Part):
-    """The Dice of one arm on the images of one level of a subgroup."""
-
-    level: str
-    n: int
-    small: bool
-    """So few images that the interval says little."""
-    dice: Interval | None = None
-
-
-class SubgroupScores(_Part):
-    """The Dice of one arm by one property of the images: diagnosis, lesion size …"""
-
-    label: str
-    note: str = ""
-    levels: tuple[LevelScore, ...]
-
-
-class LevelDifference(_Part):
-    """The paired Dice difference of an arm to the baseline on the images of one level."""
-
-    level: str
-    small: bool
-    mean: float
-    low: float
-    high: float
-    n: int
-
-
-class CellScore(_Part):
+class CellScore(Part):
     """One seed of an arm. The two folders are relative to the study's, or absolute."""
 
     seed: int
@@ -183,7 +47,7 @@ class CellScore(_Part):
     dice: float | None = None
 
 
-class ArmResult(_Part):
+class ArmResult(Part):
     """One way of training, over its seeds."""
 
     name: str = Field(alias="arm")
@@ -206,7 +70,7 @@ class ArmResult(_Part):
     """Optimiser steps of one training."""
     seconds: float | None = None
     """Of one training, mean over the seeds."""
-    scores: dict[str, Score] = {}
+    scores: dict[str, Score] = Field(default_factory=dict)
     """By measure."""
     dice_pooled: float | None = None
     """Dice over the pixels of all images together, as some papers report it."""
@@ -226,7 +90,7 @@ class ArmResult(_Part):
         return self.model_copy(update={"kept": self.scores["dice"].mean / best if best else None})
 
 
-class ScoredData(_Part):
+class ScoredData(Part):
     """The images that every arm was scored on."""
 
     name: str
@@ -236,7 +100,7 @@ class ScoredData(_Part):
     images: int | None = None
 
 
-class NotRun(_Part):
+class NotRun(Part):
     """A cell that could not be run, and why."""
 
     arm: str
@@ -246,7 +110,7 @@ class NotRun(_Part):
     """Whether the study is whole without it."""
 
 
-class StudyResult(_Part):
+class StudyResult(Part):
     """Everything that a study, or a comparison of runs at hand, found."""
 
     format: Literal[1] = FORMAT
@@ -273,7 +137,7 @@ class StudyResult(_Part):
     audit: str | None = None
     """Result of ``dermdistill audit``."""
     commands: tuple[str, ...] = ()
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     arms: tuple[ArmResult, ...]
     comparisons: tuple[ArmComparison, ...] = ()
     subgroup_differences: dict[str, dict[str, tuple[LevelDifference, ...]]] = Field(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dermdistill.core import numbers
-from dermdistill.study.schema import ArmResult, Difference, StudyResult, Verdict
+from dermdistill.study.schema import ArmResult, StudyResult
+from dermdistill.study.scores import Difference, Verdict
 
 ALPHA = 0.05
 

@@ -8,42 +8,28 @@ from __future__ import annotations
 
 import functools
 import logging
-import warnings
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as L
 import torch
-from torch import nn
 
 from dermdistill.artifacts import run_folder
-from dermdistill.artifacts.card import ModelCard, TeacherRecord, make_card
+from dermdistill.artifacts.card import ModelCard
 from dermdistill.config import Recipe
-from dermdistill.config.settings import OptimSettings
-from dermdistill.core.errors import ConfigError, TrainingError
-from dermdistill.data.dataset import PreparedData
+from dermdistill.core.errors import ConfigError
 from dermdistill.data.prepare.prepare import ensure_prepared
 from dermdistill.models.build import build_model
-from dermdistill.models.complexity import count_parameters
 from dermdistill.models.lesion_net import LesionNet
-from dermdistill.training.acceleration import cuda_graphs, onnx_teacher
-from dermdistill.training.acceleration.compile import compiler_errors
-from dermdistill.training.checkpoints import save_checkpoint
 from dermdistill.training.distillation_task import DistillationTask
-from dermdistill.training.feed.augmentation import Augment
-from dermdistill.training.feed.loader import EpochBatches, PackDataset, make_loader
 from dermdistill.training.feed.training_data import (
-    TrainingData,
     find_unlabelled,
     make_training_data,
-    place_images,
-    rank_and_world_size,
 )
-from dermdistill.training.lr_schedules import make_schedule
-from dermdistill.training.objective import distilled_losses, supervised_losses
+from dermdistill.training.fit import fit, task_arguments
+from dermdistill.training.objective import distilled_losses
 from dermdistill.training.segmentation_task import SegmentationTask
 from dermdistill.training.teachers import check_same_teacher, find_teacher, make_teacher_mask
-from dermdistill.training.trainer import can_be_recorded, make_trainer, on_gpu, quiet_lightning
+from dermdistill.training.trainer import on_gpu
 
 logger = logging.getLogger(__name__)
 
@@ -94,8 +80,8 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
     L.seed_everything(recipe.seed, verbose=False)
     net = _build_trained(recipe)
     training_data = make_training_data(recipe, data, net.min_batch)
-    task = SegmentationTask(net, **_task_arguments(recipe, data, len(training_data.sampler)))
-    return _fit(task, recipe, data, training_data, run, teacher=None, resume=resume, progress=progress)
+    task = SegmentationTask(net, **task_arguments(recipe, data, len(training_data.sampler)))
+    return fit(task, recipe, data, training_data, run, teacher=None, resume=resume, progress=progress)
 
 
 def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
@@ -166,9 +152,9 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
         # On a GPU a convolution's bias costs a pass over the map, and a slower one than batch norm's own.
         fold=not on_gpu(recipe),
         teacher_mask=teacher_mask,
-        **_task_arguments(recipe, data, len(training_data.sampler)),
+        **task_arguments(recipe, data, len(training_data.sampler)),
     )
-    return _fit(task, recipe, data, training_data, run, teacher=record, resume=resume, progress=progress)
+    return fit(task, recipe, data, training_data, run, teacher=record, resume=resume, progress=progress)
 
 
 # -- one fit -------------------------------------------------------------------------------------------
@@ -181,121 +167,3 @@ def _build_trained(recipe: Recipe) -> LesionNet:
     t = recipe.teacher
     assert t.arch is not None
     return build_model(t.arch, t.encoder, t.encoder_weights)
-
-
-def make_optimizer(
-    parameters: list[nn.Parameter], *, optim: OptimSettings, fuse: bool = False
-) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD, as the settings say; with ``fuse`` in one kernel if the parameters are on a GPU."""
-    common: dict[str, Any] = {"lr": optim.lr, "weight_decay": optim.weight_decay}
-    if fuse and all(parameter.is_cuda for parameter in parameters):
-        common["fused"] = True
-    match optim.name:
-        case "adam":
-            return torch.optim.Adam(parameters, **common)
-        case "adamw":
-            return torch.optim.AdamW(parameters, **common)
-        case "sgd":
-            return torch.optim.SGD(parameters, momentum=optim.momentum, **common)
-
-
-def _task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) -> dict[str, Any]:
-    views = recipe.augment.model_dump()
-    enabled = views.pop("enabled")
-    val_count = len(data.indices("val"))
-    if val_count == 0:
-        raise TrainingError(
-            f"{data.name} has no validation images.",
-            "at least one, to choose the best weights by",
-            "Prepare the data set again with a larger --val-fraction.",
-        )
-    return {
-        "augment": Augment(**views) if enabled else None,
-        "supervised": functools.partial(supervised_losses, loss=recipe.loss),
-        # Lightning's scaler of 16-mixed cannot unscale for a fused optimiser before gradients are clipped.
-        "make_optimizer": functools.partial(
-            make_optimizer, optim=recipe.optim, fuse=recipe.trainer.precision != "16-mixed"
-        ),
-        "make_schedule": functools.partial(
-            make_schedule, optim=recipe.optim, steps_per_epoch=steps_per_epoch, epochs=recipe.trainer.epochs
-        ),
-        "seed": recipe.seed,
-        "val_count": val_count,
-    }
-
-
-def _speed_up(
-    task: SegmentationTask, recipe: Recipe, size: int, sampler: EpochBatches, device: torch.device
-) -> None:
-    """Have steps computed by what is quicker than PyTorch's operations one by one."""
-    t = recipe.trainer
-    steps = t.epochs * len(sampler)
-    if t.compile != "off":
-        task.compile_steps(t.compile, sampler.full_batch)
-    if device.type == "cuda" and steps >= cuda_graphs.MIN_STEPS and can_be_recorded(recipe):
-        task.step.batch_size = sampler.full_batch
-    if t.compile != "off" or device.type != "cpu" or steps < onnx_teacher.MIN_STEPS:
-        return
-    if isinstance(task, DistillationTask):
-        task.teacher_forward = onnx_teacher.forward_on_cpu(task.teacher.net, size)
-
-
-def _fit(
-    task: SegmentationTask,
-    recipe: Recipe,
-    data: PreparedData,
-    training_data: TrainingData,
-    run: run_folder.RunFolder,
-    *,
-    teacher: TeacherRecord | None,
-    resume: bool,
-    progress: bool,
-) -> Path:
-    rank, world = rank_and_world_size(recipe)
-    val_sampler = EpochBatches(
-        len(data.indices("val")), recipe.data.batch_size, shuffle=False, rank=rank, world=world
-    )
-    val_images = PackDataset(data, data.indices("val"))
-    val_loader = make_loader(val_images, val_sampler)
-    sampler = training_data.sampler
-    card = make_card(
-        role=recipe.role,
-        model=task.net.spec.to_dict(),
-        input_size=data.size,
-        mean=task.net.mean.flatten().tolist(),
-        std=task.net.std.flatten().tolist(),
-        weights=run.weights.name,
-        dataset=training_data.facts,
-        recipe=recipe.name,
-        seed=recipe.seed,
-        parameters=count_parameters(task.net),
-        teacher=teacher,
-    )
-    trainer = make_trainer(recipe, run, card, task.net, sampler, val_images, progress)
-    device = trainer.strategy.root_device
-    if device.type in ("cpu", "cuda"):
-        # The layout that convolutions are fastest in: a third less time on a CPU, and what tensor cores want.
-        task.to(memory_format=torch.channels_last)
-    for loader in (training_data.loader, val_loader):
-        place_images(loader, device, recipe.data.on_device)
-    _speed_up(task, recipe, data.size, sampler, device)
-    if isinstance(task, DistillationTask) and recipe.teacher.logits == "cached":
-        task.cache_logits(training_data.images, device, progress=progress)
-    checkpoint = run.checkpoint if resume and run.checkpoint.exists() else None
-    if checkpoint is not None:
-        step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
-        sampler.seek(step)
-        logger.info("resuming %s at step %d", run.path, step)
-    beside = f" and {sampler.unlabelled} unlabelled ones" if sampler.unlabelled else ""
-    logger.info(
-        "%s: %s, %s parameters, %d training images%s, %d validation images, %s",
-        recipe.name, task.net.spec.arch, f"{card.parameters:,}", sampler.count, beside,
-        len(val_images), device,
-    )  # fmt: skip
-    with warnings.catch_warnings(), compiler_errors(recipe.trainer.compile):
-        quiet_lightning()
-        trainer.fit(task, training_data.loader, val_loader, ckpt_path=checkpoint, weights_only=True)
-    save_checkpoint(trainer, run.checkpoint)
-    if trainer.is_global_zero:
-        run.finished.touch()
-    return run.path

@@ -14,7 +14,8 @@ from dermdistill.core.errors import DataError, MismatchError
 from dermdistill.core.files import read_json, write_csv
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.exclude import read_exclusions
-from dermdistill.data.prepare.prepare import prepare_folder, prepare_phantom
+from dermdistill.data.prepare.folders import prepare_folder
+from dermdistill.data.prepare.prepare import prepare_phantom
 from dermdistill.training import run as training
 from dermdistill.training.feed import training_data
 from smallfiles import write_pairs

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from dermdistill.data.dataset import open_dataset
-from dermdistill.data.prepare.prepare import prepare_folder
+from dermdistill.data.prepare.folders import prepare_folder
 from smallfiles import write_pairs
 
 SCRIPT = """
 import json, logging, sys, time
 from pathlib import Path
 from dermdistill.data.prepare import packing
-from dermdistill.data.prepare.prepare import prepare_folder
+from dermdistill.data.prepare.folders import prepare_folder
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 folder, pause = Path(sys.argv[1]), float(sys.argv[2])
 packing.CHUNK = 4

@@ -10,8 +10,9 @@ import pytest
 from dermdistill.core.errors import DataError, MismatchError
 from dermdistill.core.files import read_json, write_csv
 from dermdistill.data.dataset import read_manifest
+from dermdistill.data.prepare.folders import prepare_unlabelled
 from dermdistill.data.prepare.phantom import write_phantoms
-from dermdistill.data.prepare.prepare import ensure_prepared, prepare_phantom, prepare_unlabelled
+from dermdistill.data.prepare.prepare import ensure_prepared, prepare_phantom
 
 SIZE = 32
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dermdistill.config.settings import KDSettings, LossSettings
 from dermdistill.models.build import build_model
-from dermdistill.training import objective, segmentation_task
+from dermdistill.training import fit, objective, segmentation_task
 from dermdistill.training import run as training
 from dermdistill.training.acceleration import cuda_graphs
 from dermdistill.training.distillation_task import DistillationTask
@@ -94,7 +94,7 @@ def test_what_cannot_be_recorded_is_computed(
 
     expected = state_of(training.train(tiny("student-phantom", root, tmp_path / "a"), progress=False))
     monkeypatch.setattr(cuda_graphs, "Recording", refuse)
-    monkeypatch.setattr(training, "_speed_up", as_on_a_gpu)
+    monkeypatch.setattr(fit, "speed_up", as_on_a_gpu)
     with caplog.at_level(logging.WARNING):
         found = state_of(training.train(tiny("student-phantom", root, tmp_path / "b"), progress=False))
     assert caplog.text.count("could not be recorded (operation not permitted") == 1
@@ -120,7 +120,7 @@ def test_steps_are_recorded_where_they_can_be(
         pass
 
     sizes: list[int] = []
-    speed_up = training._speed_up
+    speed_up = fit.speed_up
 
     def on_a_gpu(
         task: segmentation_task.SegmentationTask, recipe: Any, size: int, sampler: Any, device: Any
@@ -129,7 +129,7 @@ def test_steps_are_recorded_where_they_can_be(
         sizes.append(task.step.batch_size)
         raise Asked
 
-    monkeypatch.setattr(training, "_speed_up", on_a_gpu)
+    monkeypatch.setattr(fit, "speed_up", on_a_gpu)
     recipe = tiny("student-phantom", root, tmp_path, **{"trainer.epochs": 50, **more})
     with pytest.raises(Asked):
         training.train(recipe, progress=False)

@@ -21,8 +21,9 @@ from dermdistill.config import Recipe, parse_recipe
 from dermdistill.config.settings import KDSettings, LossSettings
 from dermdistill.core.errors import ConfigError, DataError, Interrupted
 from dermdistill.core.files import read_csv
+from dermdistill.data.prepare.folders import prepare_unlabelled
 from dermdistill.data.prepare.phantom import write_phantoms
-from dermdistill.data.prepare.prepare import prepare_phantom, prepare_unlabelled
+from dermdistill.data.prepare.prepare import prepare_phantom
 from dermdistill.evaluation import evaluate as evaluation
 from dermdistill.models.build import build_model
 from dermdistill.training import objective

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from dermdistill.core.errors import DataError
 from dermdistill.core.files import write_csv
 from dermdistill.data.dataset import PreparedData
-from dermdistill.data.prepare.prepare import prepare_folder, prepare_phantom
+from dermdistill.data.prepare.folders import prepare_folder
+from dermdistill.data.prepare.prepare import prepare_phantom
 from dermdistill.training.feed.loader import EpochBatches, ImageRows, PackDataset
 from dermdistill.training.feed.unlabelled import unlabelled_rows
 
