@@ -177,7 +177,7 @@ def test_a_study_killed_ten_times_ends_with_the_same_table(
     # A server that has imported torch once, and forks: ten starts would cost a minute of imports.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["dermdistill.training.run", "dermdistill.evaluation.evaluate", "tests.study.tinystudies"]
+        ["dermdistill.training.run", "dermdistill.evaluation.evaluate", "tinystudies"]
     )
     rng, kills, moments = np.random.default_rng(), 0, []
     started = time.monotonic()

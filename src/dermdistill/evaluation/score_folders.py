@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import logging
 import multiprocessing
 import os
@@ -21,39 +20,32 @@ import numpy as np
 from tqdm import tqdm
 
 from dermdistill import imaging
-from dermdistill.artifacts.card import versions
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import write_json, write_text
 from dermdistill.data.dataset import read_info, read_manifest
 from dermdistill.data.prepare.pairing import listed
 from dermdistill.evaluation.folder_evaluation import Draw, FolderEvaluation
-from dermdistill.evaluation.inter_rater import InterRaterAgreement
+from dermdistill.evaluation.folder_summary import (
+    agreement_of,
+    describe,
+    means,
+    subgroup_scores,
+    warnings_of,
+)
+from dermdistill.evaluation.mask_files import read_prediction, read_true_masks
 from dermdistill.evaluation.matching import ONE, Matched, Sample, predictions_by_name
 from dermdistill.evaluation.page import to_html
 from dermdistill.evaluation.per_image import PerImage
-from dermdistill.evaluation.score_pair import (
-    Scored,
-    Unscored,
-    read_prediction,
-    read_true_masks,
-    score_arrays,
-    score_files,
-)
-from dermdistill.evaluation.subgroups import SUBGROUPS, Subgroup, by_subgroup
+from dermdistill.evaluation.score_pair import Scored, Unscored, score_arrays, score_files
 from dermdistill.imaging import UInt8Array
 from dermdistill.imaging.find import name_key
 from dermdistill.inference.predictor import Predictor
 from dermdistill.metrics import calibration
-from dermdistill.metrics.intervals import Interval, mean_interval
-from dermdistill.metrics.overlap import SCORES, Counts
+from dermdistill.metrics.intervals import mean_interval
+from dermdistill.metrics.overlap import Counts
 
 logger = logging.getLogger(__name__)
 
-IN_SUBGROUPS = ("dice", "jaccard")
-WITHOUT_PICTURES = ("lesion_size", "border")
-"""Subgroups that follow from the true masks alone."""
-MOST_LEVELS = 12
-"""A manifest's column with more values than this is no grouping."""
 ALONE = 200
 """Fewer predictions are scored in this process: starting others takes longer."""
 
@@ -131,24 +123,24 @@ def score_folders(
     images = _table(scored, {sample.image_id: sample for sample in matched.samples})
     evaluation = FolderEvaluation(
         images=images,
-        scores=_means(images),
-        by_subgroup=_by_subgroup(images, pictures=matched.samples[0].image is not None),
+        scores=means(images),
+        by_subgroup=subgroup_scores(images, pictures=matched.samples[0].image is not None),
         calibration=calibration.add_up(parts).to_json() if parts else None,
         raters={
             column.removeprefix("dice_vs_"): mean_interval(values[np.isfinite(values)])
             for column, values in images.columns.items()
             if column.startswith("dice_vs_")
         },
-        inter_rater_agreement=_agreement(images),
+        inter_rater_agreement=agreement_of(images),
         missing=missing,
         unscored=unscored,
         resampled=resampled,
         partnerless=matched.partnerless(),
         about={
-            **_about(model, images, name, data, split, threshold, time.perf_counter() - started),
+            **describe(model, images, name, data, split, threshold, time.perf_counter() - started),
             "source": source,
         },
-        warnings=_warnings(images),
+        warnings=warnings_of(images),
         folder=out,
         draw=drawer(model, matched, threshold),
     )
@@ -274,89 +266,3 @@ def _table(scored: Sequence[Scored], samples: dict[str, Sample]) -> PerImage:
     labels["truth"] = [one.truth for one in scored]
     counts = Counts(*np.array([one.counts for one in scored], dtype=np.int64).T)
     return PerImage.from_counts([one.image_id for one in scored], counts, measured=measured, labels=labels)
-
-
-def bounds_in(images: PerImage, measure: str) -> tuple[float, float]:
-    """The smallest and the largest value of a measure on these images."""
-    if measure == "hd95":
-        return 0.0, 100.0
-    if measure in ("hd95_px", "hd95_mm"):
-        diagonal = np.hypot(images["height"], images["width"])
-        return 0.0, float(np.nanmax(diagonal * (images["mm_per_pixel"] if measure == "hd95_mm" else 1)))
-    return (0.0, float(max(4.0, np.nanmax(images[measure])))) if measure == "area_ratio" else (0.0, 1.0)
-
-
-def _means(images: PerImage) -> dict[str, Interval]:
-    found = {}
-    more = ("precision", "area_ratio", "boundary_f", "hd95", "hd95_px", "hd95_mm", "auc", "ece")
-    for measure in (*SCORES, *more):
-        if measure not in images:
-            continue
-        values = images[measure]
-        values = values[np.isfinite(values)]
-        found[f"{measure}_per_image_mean"] = mean_interval(values, bounds=bounds_in(images, measure))
-    return found
-
-
-def _by_subgroup(images: PerImage, *, pictures: bool) -> dict[str, Any]:
-    ours = [one for one in SUBGROUPS if pictures or one.name in WITHOUT_PICTURES]
-    chosen = [one for one in ours if one.column in images or one.column in images.labels]
-    for column, values in images.labels.items():
-        levels = {value for value in values if value}
-        if column not in ("truth", "diagnosis") and 1 < len(levels) <= MOST_LEVELS:
-            chosen.append(Subgroup(column, column, column.replace("_", " "), "as the manifest gives it"))
-    return by_subgroup(images, {f"{name}_per_image_mean": images[name] for name in IN_SUBGROUPS}, chosen)
-
-
-def _agreement(images: PerImage) -> InterRaterAgreement | None:
-    if "human_dice" not in images:
-        return None
-    values = images["human_dice"]
-    s = mean_interval(values[np.isfinite(values)])
-    return InterRaterAgreement(
-        "human against human", s.mean, s.low, s.high, s.n, "the masks of these pictures"
-    )
-
-
-def _warnings(images: PerImage) -> list[str]:
-    if float(np.mean(images["border"] > 0.9)) > 0.5:
-        return [
-            "The true masks look inverted: lesion all along the picture's frame in more than half of them. "
-            "White is lesion, black is skin"
-        ]
-    return []
-
-
-def _about(
-    model: Predictor | None,
-    images: PerImage,
-    name: str,
-    data: str,
-    split: str,
-    threshold: float,
-    seconds: float,
-) -> dict[str, Any]:
-    truths = "".join(f"{i} {t}" for i, t in zip(images.image_id, images.labels["truth"], strict=True))
-    card = None if model is None else model.card
-    return {
-        "data": {
-            "name": data,
-            "fingerprint": hashlib.sha256(truths.encode()).hexdigest(),
-            "title": data,
-        },
-        "split": split,
-        "images": len(images),
-        "run": name,
-        "weights_sha256": "" if card is None else card.weights_sha256,
-        "threshold": threshold if card is None else card.threshold,
-        "model": None
-        if card is None
-        else {
-            "arch": card.model.get("arch"),
-            "role": card.role,
-            "parameters": card.parameters,
-            "input_size": card.input_size,
-        },
-        "versions": versions(),
-        "seconds": round(seconds, 2),
-    }
