@@ -7,7 +7,7 @@ import numpy as np
 from dermdistill.audit.entries import Entry
 from dermdistill.audit.matching import Match
 from dermdistill.audit.pairs import Pair, name_pairs
-from dermdistill.audit.search import Content, Found
+from dermdistill.audit.search import Content, MatchedContents
 from pictures import entry
 
 
@@ -16,13 +16,17 @@ def content(name: str, pixels: str | None = None) -> Content:
 
 
 def pairs_of(
-    entries: list[Entry], contents: list[Content | None], found: list[Found] | None = None
+    entries: list[Entry], contents: list[Content | None], found: list[MatchedContents] | None = None
 ) -> list[Pair]:
     return name_pairs(entries, contents, found or [])
 
 
-def seen(a: str, b: str, inliers: int = 60, correlation: float = 0.95, mirrored: bool = False) -> Found:
-    return Found(f"key-{a}", f"key-{b}", mirrored, Match(inliers, 20.0, correlation, 1.0, np.eye(2, 3)))
+def seen(
+    a: str, b: str, inliers: int = 60, correlation: float = 0.95, mirrored: bool = False
+) -> MatchedContents:
+    return MatchedContents(
+        f"key-{a}", f"key-{b}", mirrored, Match(inliers, 20.0, correlation, 1.0, np.eye(2, 3))
+    )
 
 
 def test_equal_pixels_in_training_and_test_are_a_leak() -> None:

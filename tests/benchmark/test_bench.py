@@ -157,7 +157,7 @@ def test_a_process_that_fails_says_why() -> None:
 def test_what_is_refused(onnx_file: Path, module_file: str, tmp_path: Path) -> None:
     for model, told in (
         ("nowhere", "does not exist"), ("nowhere.onnx", "does not exist"), ("nowhere.py:f", "no Python file"),
-        (module_file.replace(":tiny", ":nothing"), "answers int"),
+        (module_file.replace(":tiny", ":nothing"), "returns int"),
         (module_file[:-4] + "absent", "no function"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=told):

@@ -21,7 +21,7 @@ from dermdistill.imaging import UInt8Array, image_size, read_image, resize_image
 from dermdistill.imaging.find import find_images
 
 UNKNOWN = ""
-"""The split of images of which nobody said."""
+"""The split of images whose split is not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Entry:
     set_name: str
     image_id: str
     split: str
-    """train, val, test, or empty where nobody said."""
+    """train, val, test, or empty where it is not known."""
     path: Path
     """The original file; it may be gone where there is a packed copy."""
     group: str = ""
@@ -84,7 +84,7 @@ def collect(
     manifest: Path | None = None,
     split_column: str | None = None,
 ) -> list[Entry]:
-    """The images that the arguments name.
+    """Collect the images that the arguments name.
 
     Args:
         arguments: Each the name of a prepared data set below ``root``, its folder, or any folder of images;
@@ -94,6 +94,9 @@ def collect(
             no known split.
         split_column: Which of its columns.
 
+    Returns:
+        The images, argument after argument.
+
     Raises:
         UsageError: An argument names nothing, or twice the same.
         DataError: A data set or the manifest cannot be read.
@@ -101,14 +104,14 @@ def collect(
     table = read_table(manifest, split_column) if manifest is not None else None
     entries: list[Entry] = []
     for argument in arguments:
-        found = _prepared(argument, root) or _folder(argument, root, table)
-        if any(entry.set_name == found[0].set_name for entry in entries):
+        named = _prepared(argument, root) or _folder(argument, root, table)
+        if any(entry.set_name == named[0].set_name for entry in entries):
             raise UsageError(
-                f"Two of the data sets are called {found[0].set_name!r}.",
+                f"Two of the data sets are called {named[0].set_name!r}.",
                 "each once, with a name of its own",
                 "Name it once; of two folders with one name, rename one.",
             )
-        entries += found
+        entries += named
     if not entries:
         raise UsageError(
             "There is nothing to audit.",

@@ -115,8 +115,11 @@ def fingerprint(square: UInt8Array, aspect: float = 1.0) -> Fingerprint:
 
     Args:
         square: RGB uint8 [256, 256, 3], squashed.
-        aspect: Width over height of the photograph before it was squashed: features are found at its true
-            proportions, so that a turned camera finds the same ones.
+        aspect: Width over height of the photograph before it was squashed: features are detected at its
+            true proportions, so that a turned camera gives the same ones.
+
+    Returns:
+        The features, and the image in grey at half the working size.
 
     Raises:
         ValueError: Another shape or type.
@@ -130,11 +133,11 @@ def fingerprint(square: UInt8Array, aspect: float = 1.0) -> Fingerprint:
     grey = cv2.cvtColor(np.ascontiguousarray(square), cv2.COLOR_RGB2GRAY)
     share = FEATURE_SIDE / SIDE
     size = [max(1, round(2 * side * share)) for side in (width, height)]
-    found, descriptors = cv2.SIFT_create(MOST_FEATURES, contrastThreshold=CONTRAST).detectAndCompute(
+    keypoints, descriptors = cv2.SIFT_create(MOST_FEATURES, contrastThreshold=CONTRAST).detectAndCompute(
         cv2.resize(grey, size, interpolation=cv2.INTER_AREA), None
     )
-    order = np.argsort([-point.response for point in found], kind="stable")
-    points = np.array([(*p.pt, p.size, p.angle) for p in found], np.float32).reshape(-1, 4)[order]
+    order = np.argsort([-point.response for point in keypoints], kind="stable")
+    points = np.array([(*p.pt, p.size, p.angle) for p in keypoints], np.float32).reshape(-1, 4)[order]
     points[:, :2] = (points[:, :2] + 0.5) / share - 0.5  # the middle of a pixel stays in the middle
     points[:, 2] /= share
     if descriptors is None:

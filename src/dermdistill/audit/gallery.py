@@ -60,8 +60,8 @@ def draw_page(pairs: Sequence[Pair]) -> Image.Image:
         for i, entry in enumerate((pair.a, pair.b)):
             left = x + i * (SIDE + _GAP)
             draw.text((left, y + 21), _fitted(entry.image_id, draw, font), _INK, font)
-            place = f"{entry.set_name}, {SPLIT_TITLES[entry.split]}"
-            draw.text((left, y + 43), _fitted(place, draw, small), _PALE, small)
+            subset = f"{entry.set_name}, {SPLIT_TITLES[entry.split]}"
+            draw.text((left, y + 43), _fitted(subset, draw, small), _PALE, small)
             page.paste(_picture(entry), (left, y + _CAPTION))
         if (aligned := _aligned(pair)) is not None:
             left = x + 2 * (SIDE + _GAP)

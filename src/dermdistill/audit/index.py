@@ -92,7 +92,7 @@ def nearest(queries: Float32Array, base: Float32Array, count: int) -> tuple[NDAr
     Args:
         queries: float32 [q, d], unit vectors.
         base: float32 [n, d], unit vectors.
-        count: How many to answer.
+        count: How many to return.
 
     Returns:
         int64 [q, count] rows of ``base``, best first (-1: none), and float32 [q, count] cosines (-1).

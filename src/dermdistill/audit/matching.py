@@ -2,7 +2,7 @@
 
 Each match of two SIFT features says how far the picture was moved, turned and zoomed; the hypothesis that
 most other matches agree with is refined to an affine map ("fast spatial matching", Philbin et al. 2007).
-Nothing is drawn at random: the same two images always get the same answer.
+Nothing is drawn at random: the same two images always give the same result.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Match:
     """How two images fit together."""
 
     inliers: int = 0
-    """Matched features at different places that the map explains."""
+    """Matched features at different points that the map explains."""
     spread: float = 0.0
     """Standard deviation in pixels of their places, across the direction in which they spread least: the
     ticks of a ruler are many, and lie on a line."""
@@ -48,7 +48,15 @@ class Match:
 
 
 def match(a: Fingerprint, b: Fingerprint) -> Match:
-    """Fit the second image onto the first; a mirrored one must be passed as `Fingerprint.mirrored`."""
+    """Fit the second image onto the first by an affine map.
+
+    Args:
+        a: The first image; a mirrored one is passed as `Fingerprint.mirrored`.
+        b: The second image.
+
+    Returns:
+        How they fit; an empty match where they do not.
+    """
     first, second = _mutual(a, b)
     if len(first) < FEWEST:
         return Match()
@@ -77,11 +85,11 @@ def match(a: Fingerprint, b: Fingerprint) -> Match:
     )
     if not plausible or inside.sum() < FEWEST:
         return Match()
-    # Two features at one place (SIFT gives a point several orientations) are one piece of evidence.
-    places = min(len(np.unique((side[inside, :2] / 2).round(), axis=0)) for side in (p, q))
+    # Two features at one point (SIFT gives a point several orientations) are one piece of evidence.
+    distinct = min(len(np.unique((side[inside, :2] / 2).round(), axis=0)) for side in (p, q))
     spread = min(_least_spread(p[inside, :2]), _least_spread(q[inside, :2]))
     correlation, overlap = _correlate(a, b, transform)
-    return Match(places, spread, correlation, overlap, transform)
+    return Match(distinct, spread, correlation, overlap, transform)
 
 
 def _mutual(a: Fingerprint, b: Fingerprint) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -108,8 +116,8 @@ def _agreeing(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.bool
     return close[close.sum(axis=1).argmax()]
 
 
-def _least_spread(places: NDArray[np.float64]) -> float:
-    return float(np.sqrt(max(0.0, np.linalg.eigvalsh(np.cov(places.T))[0])))
+def _least_spread(points: NDArray[np.float64]) -> float:
+    return float(np.sqrt(max(0.0, np.linalg.eigvalsh(np.cov(points.T))[0])))
 
 
 def _correlate(a: Fingerprint, b: Fingerprint, transform: NDArray[np.float64]) -> tuple[float, float]:

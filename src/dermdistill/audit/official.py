@@ -56,7 +56,7 @@ def official_overlaps(entries: Sequence[Entry]) -> list[Overlap]:
         ids[entry.set_name, entry.split].add(entry.image_id.upper())
     overlaps = []
     for (set_name, split), here in ids.items():
-        if split == "val":  # chosen out of somebody's training images, as a rule
+        if split == "val":  # drawn from somebody's training images, as a rule
             continue
         for (challenge, official_split), there in official_ids().items():
             held_out = official_split != "train"

@@ -11,7 +11,7 @@ from typing import Literal
 from dermdistill.audit.entries import Entry
 from dermdistill.audit.matching import COPY_CORRELATION, LEAST_INLIERS, LEAST_SPREAD, Match
 from dermdistill.audit.official import is_archive_id
-from dermdistill.audit.search import Content, Found
+from dermdistill.audit.search import Content, MatchedContents
 
 Level = Literal["exact", "near-duplicate", "probable same lesion", "same group", "same name"]
 LEVELS: tuple[Level, ...] = ("exact", "near-duplicate", "probable same lesion", "same group", "same name")
@@ -54,25 +54,33 @@ class Pair:
 @dataclass(slots=True)
 class _Evidence:
     kinds: set[str] = field(default_factory=set)
-    found: Found | None = None
+    matched: MatchedContents | None = None
     first: int = -1
     """The entry that is the match's first image."""
 
 
 def level_of(match: Match) -> Level | None:
-    """How sure a match is; None: not sure enough to say so."""
+    """Return how sure a match is; None: not sure enough to be listed."""
     if match.inliers < LEAST_INLIERS or match.spread < LEAST_SPREAD:
         return None
     return "near-duplicate" if match.correlation >= COPY_CORRELATION else "probable same lesion"
 
 
 def name_pairs(
-    entries: Sequence[Entry], contents: Sequence[Content | None], found: Iterable[Found]
+    entries: Sequence[Entry], contents: Sequence[Content | None], matches: Iterable[MatchedContents]
 ) -> list[Pair]:
-    """Every pair of entries with something in common, leaks first, then the surest.
+    """Pair the entries that have something in common, leaks first, then the surest.
 
     Of many equal images each is paired with the first of every other split and with its neighbour in its own,
     not each with each.
+
+    Args:
+        entries: The images.
+        contents: What each one's file holds, in the same order; None where it cannot be read.
+        matches: Contents that fit together.
+
+    Returns:
+        The pairs, sorted.
     """
     evidence: dict[tuple[int, int], _Evidence] = defaultdict(_Evidence)
     for kind, groups in _equalities(entries, contents).items():
@@ -84,15 +92,15 @@ def name_pairs(
         if content is not None:
             by_key[content.pixels].append(i)
     keys = {content.key: content.pixels for content in contents if content is not None}
-    for hit in found:
+    for hit in matches:
         if hit.a not in keys or hit.b not in keys or level_of(hit.match) is None:
             continue
         first, second = by_key[keys[hit.a]], by_key[keys[hit.b]]
         for i in _firsts(first, entries):
             for j in _firsts(second, entries):
                 known = evidence[(i, j) if i < j else (j, i)]
-                if known.found is None or known.found.match.inliers < hit.match.inliers:
-                    known.found, known.first = hit, i
+                if known.matched is None or known.matched.match.inliers < hit.match.inliers:
+                    known.matched, known.first = hit, i
     pairs = [_pair(entries, i, j, what) for (i, j), what in evidence.items()]
     return sorted(pairs, key=_order)
 
@@ -114,13 +122,13 @@ def _equalities(entries: Sequence[Entry], contents: Sequence[Content | None]) ->
 
 
 def _links(members: Sequence[int], entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
-    places: dict[tuple[str, str], list[int]] = defaultdict(list)
+    subsets: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i in members:
-        places[entries[i].set_name, entries[i].split].append(i)
-    for place, inside in places.items():
+        subsets[entries[i].set_name, entries[i].split].append(i)
+    for subset, inside in subsets.items():
         yield from itertools.pairwise(inside)
-        for other, outside in places.items():
-            if other != place:
+        for other, outside in subsets.items():
+            if other != subset:
                 yield from ((min(i, outside[0]), max(i, outside[0])) for i in inside)
 
 
@@ -129,16 +137,16 @@ def _firsts(members: Sequence[int], entries: Sequence[Entry]) -> list[int]:
     seen: set[tuple[str, str]] = set()
     kept = []
     for i in members:
-        place = entries[i].set_name, entries[i].split
-        if entries[i].split == "train" or place not in seen:
+        subset = entries[i].set_name, entries[i].split
+        if entries[i].split == "train" or subset not in seen:
             kept.append(i)
-        seen.add(place)
+        seen.add(subset)
     return kept
 
 
 def _pair(entries: Sequence[Entry], i: int, j: int, what: _Evidence) -> Pair:
     a, b, kinds = entries[i], entries[j], set(what.kinds)
-    hit = what.found
+    hit = what.matched
     level: Level
     if "bytes" in kinds or "pixels" in kinds or ("id" in kinds and is_archive_id(a.image_id)):
         level, hit = "exact", None

@@ -81,14 +81,18 @@ def to_json(audit: Audit) -> dict[str, Any]:
 
 
 def count(pairs: Sequence[Pair]) -> list[tuple[tuple[bool, str, str, str], int]]:
-    """((crosses, level, place, place), pairs), leaks first; a place is set/split."""
-    counts = Counter((p.crosses, p.level, _place(p.a), _place(p.b)) for p in pairs)
+    """Count the pairs by kind.
+
+    Returns:
+        ((crosses, level, subset, subset), how many), leaks first; a subset is set/split.
+    """
+    counts = Counter((p.crosses, p.level, _subset(p.a), _subset(p.b)) for p in pairs)
     levels = list(LEVELS)
     return sorted(counts.items(), key=lambda c: (not c[0][0], levels.index(c[0][1]), c[0][2:]))  # type: ignore[arg-type]
 
 
 def table(audit: Audit) -> str:
-    """The summary as text."""
+    """Format the summary as text."""
     rows = [
         (str(n), level, one if one == other else f"{one} ↔ {other}", "LEAK" if leak else "")
         for (leak, level, one, other), n in count(audit.pairs)
@@ -105,7 +109,7 @@ def table(audit: Audit) -> str:
 
 
 def describe(pair: Pair) -> str:
-    """One pair in a line."""
+    """Describe one pair in a line."""
     facts = [pair.level, pair.kind.replace("+", " and ")]
     if pair.match is not None:
         facts.append(f"{pair.match.inliers} features agree")
@@ -127,5 +131,5 @@ def _row(pair: Pair) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _place(entry: Entry) -> str:
+def _subset(entry: Entry) -> str:
     return f"{entry.set_name}/{entry.split or '?'}"

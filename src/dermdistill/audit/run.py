@@ -31,7 +31,7 @@ def audit(
     pages: int = 12,
     progress: bool = True,
 ) -> Audit:
-    """Find what the images have in common, and write it down.
+    """Find what the images have in common, and write the results.
 
     A killed audit goes on where it was when it is started again.
 
@@ -41,6 +41,9 @@ def audit(
         cache: File of the fingerprints; by default in ``folder``.
         pages: Most pages of pictures (eight pairs each).
         progress: Show bars.
+
+    Returns:
+        The result, as it was written.
 
     Raises:
         DataError: No image can be read, or the cache is something else.
@@ -66,16 +69,16 @@ def audit(
                 "Check the folders, or prepare the data set again.",
             )
         lap("describe")
-        # Of equal pictures one is looked up; the others are found by being equal.
+        # Of equal pictures one is looked up; the others are paired by being equal.
         different = {content.pixels: content.key for content in contents if content is not None}
         features = store.counts()
         keys = [key for key in different.values() if features[key] >= LEAST_INLIERS]
         candidates = look_up(keys, store, progress=progress)
         lap("look up")
-        found = verify(candidates, store, progress=progress)
+        matches = verify(candidates, store, progress=progress)
         lap("verify")
     featureless = sum(c is not None and features[c.key] < LEAST_INLIERS for c in contents)
-    pairs = name_pairs(entries, contents, found)
+    pairs = name_pairs(entries, contents, matches)
     result = Audit(
         entries, pairs, official_overlaps(entries), unreadable, featureless, len(candidates), seconds
     )

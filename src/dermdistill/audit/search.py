@@ -47,7 +47,7 @@ class Content:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Found:
+class MatchedContents:
     """Two different contents that fit together."""
 
     a: str
@@ -62,6 +62,11 @@ def describe(
     entries: Sequence[Entry], store: Store, *, progress: bool = True
 ) -> tuple[list[Content | None], list[str]]:
     """Fingerprint every image that the store does not hold yet.
+
+    Args:
+        entries: The images.
+        store: It gets the fingerprints.
+        progress: Show a bar.
 
     Returns:
         The contents in the order of the entries, None where an image cannot be read, and the reasons.
@@ -80,17 +85,17 @@ def describe(
                     problems.append(result)
                     contents.append(None)
                     continue
-                sha256, key, found = result
-                if found is not None:
-                    new[key] = found
+                sha256, key, described = result
+                if described is not None:
+                    new[key] = described
                 contents.append(Content(sha256, key, new[key].pixels if key in new else known[key]))
             store.add(new.items())
-            known |= {key: found.pixels for key, found in new.items()}
+            known |= {key: described.pixels for key, described in new.items()}
     return contents, problems
 
 
 def look_up(keys: Sequence[str], store: Store, *, progress: bool = True) -> list[tuple[str, str, bool]]:
-    """Which contents are worth comparing.
+    """Choose the pairs of contents that are worth comparing.
 
     Args:
         keys: Of different contents.
@@ -100,11 +105,11 @@ def look_up(keys: Sequence[str], store: Store, *, progress: bool = True) -> list
     Returns:
         Triples (a, b, mirrored), a < b, each once, sorted.
     """
-    keys = sorted(keys)  # whatever the order of the arguments: the same sample, the same answer
+    keys = sorted(keys)  # whatever the order of the arguments: the same sample, the same pairs
     if len(keys) <= FEW:
         return [(a, b, m) for i, a in enumerate(keys) for b in keys[i + 1 :] for m in (False, True)]
-    chosen = np.sort(np.random.default_rng(0).permutation(len(keys))[:SAMPLE])
-    sample = [store.get(keys[i]).roots for i in chosen]
+    sampled = np.sort(np.random.default_rng(0).permutation(len(keys))[:SAMPLE])
+    sample = [store.get(keys[i]).roots for i in sampled]
     encoders = [
         learn_encoder([roots[:strongest] for roots in sample], words, whitening)
         for words, whitening, strongest in VOCABULARIES
@@ -139,28 +144,37 @@ def look_up(keys: Sequence[str], store: Store, *, progress: bool = True) -> list
 
 def verify(
     candidates: Sequence[tuple[str, str, bool]], store: Store, *, progress: bool = True
-) -> list[Found]:
-    """Match every candidate; those with enough agreeing features are answered, sorted by key."""
+) -> list[MatchedContents]:
+    """Match every candidate that was not matched by an earlier call.
+
+    Args:
+        candidates: Triples (a, b, mirrored), as `look_up` returns them.
+        store: It holds the fingerprints, and gets the matches.
+        progress: Show a bar.
+
+    Returns:
+        The candidates with enough agreeing features, sorted by key.
+    """
     done = store.matched()
     todo = [candidate for candidate in candidates if candidate not in done]
     bar = tqdm(total=len(todo), desc="pairs", unit="pair", disable=not progress, leave=False)
 
     @functools.lru_cache(maxsize=4 * CHUNK)
     def read(key: str, mirrored: bool = False) -> Fingerprint:
-        found = store.get(key)
-        return found.mirrored() if mirrored else found
+        features = store.get(key)
+        return features.mirrored() if mirrored else features
 
     with bar, _threads() as pool:
         for chunk in _batches(todo, 4 * CHUNK):
             sides = [(read(a, mirrored), read(b)) for a, b, mirrored in chunk]
             matches = itertools.chain.from_iterable(pool.map(_match, _batches(sides, 16)))
-            store.add_matches([(*pair, found) for pair, found in zip(chunk, matches, strict=True)])
+            store.add_matches([(*pair, result) for pair, result in zip(chunk, matches, strict=True)])
             bar.update(len(chunk))
-    wanted = set(candidates)
+    asked = set(candidates)
     return [
-        Found(a, b, mirrored, found)
-        for a, b, mirrored, found in store.matches(LEAST_INLIERS)
-        if (a, b, mirrored) in wanted
+        MatchedContents(a, b, mirrored, result)
+        for a, b, mirrored, result in store.matches(LEAST_INLIERS)
+        if (a, b, mirrored) in asked
     ]
 
 

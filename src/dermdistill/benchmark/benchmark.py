@@ -61,6 +61,9 @@ def bench_models(
         out: Folder for the files; None: nothing is written.
         progress: Show bars.
 
+    Returns:
+        What was measured of each network, in the order given.
+
     Raises:
         UsageError: A model is none of these, or two have one name.
         MissingExtraError: A run or module is named, and torch is not installed.
@@ -86,10 +89,10 @@ def bench_models(
         dice = None
         if data:
             threshold = one.card.threshold if one.card else 0.5
-            found = dice_per_image(
+            per_image = dice_per_image(
                 one.open(1), one.size, threshold, data, root=root, split=split, limit=limit
             )
-            dice = mean_interval(found)
+            dice = mean_interval(per_image)
         rows.append(Row(_named(one, name), latency[name], cold, dice))
     if out is not None:
         about = {"data": data, "split": split if data else None, "limit": limit, "rounds": rounds}
@@ -110,10 +113,10 @@ def dice_per_image(
     split: str = "val",
     limit: int | None = None,
 ) -> Values:
-    """Dice per image at native size, as prediction would answer.
+    """Score a network: Dice per image at native size, by the way that prediction takes.
 
     Args:
-        run: The network: its (first) answer is one logit per pixel.
+        run: The network: its (first) output is one logit per pixel.
         size: Side of its images in pixels.
         threshold: Lesion where the probability is above it.
         data: Prepared data set.
@@ -138,8 +141,8 @@ def dice_per_image(
     counted = []
     for row in rows.tolist():
         image = prepared.images[row : row + 1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
-        answer = run(np.ascontiguousarray(image))
-        prob = sigmoid(np.asarray(answer[0], dtype=np.float32).reshape(size, size))
+        outputs = run(np.ascontiguousarray(image))
+        prob = sigmoid(np.asarray(outputs[0], dtype=np.float32).reshape(size, size))
         truth = prepared.native_mask(row)
         restored = imaging.restore_prob(prob, *truth.shape)
         counted.append(count(imaging.to_mask(restored, threshold), truth))
@@ -147,7 +150,14 @@ def dice_per_image(
 
 
 def open_candidate(model: str, size: int | None = None) -> Candidate:
-    """A network by the name that a user gives it.
+    """Open a network by the name that a user gives it.
+
+    Args:
+        model: ONNX file, run folder, or ``file.py:factory``.
+        size: Side of its images in pixels; None: what the file or its card says, else DEFAULT_SIZE.
+
+    Returns:
+        The network, ready to be run.
 
     Raises:
         UsageError: It is no ONNX file, run folder or ``file.py:factory``.
@@ -232,7 +242,7 @@ def _open_torch(model: str, size: int | None) -> Candidate:
 
 
 def _names(candidates: Sequence[Candidate]) -> list[str]:
-    """Short names where they differ, else with their folders."""
+    """Name the networks: shortly where their names differ, else with their folders."""
     names = [one.name for one in candidates]
     parents = [Path(one.source).resolve().parent.name for one in candidates]
     full = [n if names.count(n) == 1 else f"{p}/{n}" for n, p in zip(names, parents, strict=True)]

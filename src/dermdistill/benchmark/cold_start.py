@@ -1,4 +1,4 @@
-"""One fresh process of `dermdistill bench`: load a network, answer one image, tell time and memory.
+"""One fresh process of `dermdistill bench`: load a network, run it on one image, report time and memory.
 
 python -m dermdistill.benchmark.cold_start FILE.onnx SIZE        (no torch is imported)
 python -m dermdistill.benchmark.cold_start RUN|FILE.py:FACTORY SIZE
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def resident_peak_mb() -> float | None:
-    """Largest resident memory so far, in 10⁶ bytes; None where the system does not tell.
+    """Read the largest resident memory so far, in 10⁶ bytes; None where the system does not say.
 
     From /proc where there is one: `getrusage` may count the parent's memory before exec.
     """
@@ -32,7 +32,11 @@ def resident_peak_mb() -> float | None:
 
 
 def main(arguments: list[str]) -> None:
-    """Print one line of JSON."""
+    """Measure one cold start, and print it as one line of JSON.
+
+    Args:
+        arguments: The model, and the side of its images in pixels.
+    """
     model, size = arguments[0], int(arguments[1])
     image = np.zeros((1, 3, size, size), np.float32)
     if model.endswith(".onnx"):
@@ -51,8 +55,8 @@ def main(arguments: list[str]) -> None:
     run(image)
     peak = resident_peak_mb()
     beyond = None if peak is None or before is None else peak - before
-    told = {"load_seconds": loaded - start, "peak_mb": peak, "beyond_start_mb": beyond}
-    sys.stdout.write(json.dumps(told) + "\n")
+    report = {"load_seconds": loaded - start, "peak_mb": peak, "beyond_start_mb": beyond}
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":

@@ -63,14 +63,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class ColdStart:
-    """A fresh process: from nothing to the first answer."""
+    """A fresh process: from nothing to the first output."""
 
     seconds: float
     """Start of Python, imports, loading, first image; median of the repeats."""
     load_seconds: float
     """Loading the network alone."""
     peak_mb: float | None
-    """Largest resident memory, in 10⁶ bytes; None where the system does not tell."""
+    """Largest resident memory, in 10⁶ bytes; None where the system does not say."""
     beyond_start_mb: float | None
     """The same, without what Python and the libraries held before the network was loaded."""
 
@@ -109,7 +109,7 @@ def interleave(
     Returns:
         By name, by `Setting.key`.
     """
-    found: dict[str, dict[str, Latency]] = {name: {} for name in open_runner}
+    latencies: dict[str, dict[str, Latency]] = {name: {} for name in open_runner}
     with tqdm(total=len(settings) * rounds, unit="round", disable=not progress, leave=False) as bar:
         for setting in settings:
             images = {
@@ -127,22 +127,25 @@ def interleave(
                 bar.update()
             first = [statistics.median(turn) for turn in times[next(iter(times))]]
             for name, turns in times.items():
-                found[name][setting.key] = _summarise(turns, first)
-    return found
+                latencies[name][setting.key] = _summarise(turns, first)
+    return latencies
 
 
 def cold_start(arguments: Sequence[str], *, repeats: int = 3, timeout: float = 300) -> ColdStart:
-    """Load a network and answer one image in a fresh process, ``repeats`` times.
+    """Load a network and run it on one image in a fresh process, ``repeats`` times.
 
     Args:
         arguments: Of `dermdistill.benchmark.cold_start`.
-        repeats: How often; the medians are answered.
+        repeats: How often; the medians are returned.
         timeout: Seconds for one.
 
+    Returns:
+        The medians over the repeats.
+
     Raises:
-        DermDistillError: The process failed; its last line is told.
+        DermDistillError: The process failed; the message holds its last line.
     """
-    seconds, told = [], []
+    seconds, reports = [], []
     for _ in range(repeats):
         start = time.perf_counter()
         done = subprocess.run(
@@ -154,13 +157,13 @@ def cold_start(arguments: Sequence[str], *, repeats: int = 3, timeout: float = 3
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise DermDistillError(
                 f"{arguments[0]} cannot be run in a process of its own: {last}",
-                "a model that runs and answers",
+                "a model that runs",
                 "Run the model alone (dermdistill predict --model FILE) to see the whole message.",
             )
-        told.append(json.loads(done.stdout.splitlines()[-1]))
+        reports.append(json.loads(done.stdout.splitlines()[-1]))
 
     def middle(key: str) -> float | None:
-        values = [one[key] for one in told if one[key] is not None]
+        values = [one[key] for one in reports if one[key] is not None]
         return statistics.median(values) if values else None
 
     return ColdStart(
@@ -172,7 +175,13 @@ def cold_start(arguments: Sequence[str], *, repeats: int = 3, timeout: float = 3
 
 
 def onnx_runner(path: Path, threads: int, spin: bool = False) -> Runner:
-    """What runs an ONNX file's first input → all outputs."""
+    """Open an ONNX file as a function from its first input to all its outputs.
+
+    Args:
+        path: ONNX file.
+        threads: Within one operator.
+        spin: See `open_session`.
+    """
     session = open_session(path, threads, spin=spin)
     name = session.get_inputs()[0].name
     return lambda image: session.run(None, {name: image})

@@ -1,4 +1,4 @@
-"""What `bench` measured of each network, as a table and as plain values, and what it ran on."""
+"""What `bench` measured of each network, as text and as plain values, and what it ran on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from dermdistill.artifacts.card import ModelCard, versions
 from dermdistill.benchmark.latency import SETTINGS, ColdStart, Latency, Runner
+from dermdistill.core import numbers
 from dermdistill.metrics.intervals import Interval
 
 
@@ -60,7 +61,14 @@ class Row:
 
 
 def to_text(rows: Sequence[Row]) -> str:
-    """A table for people."""
+    """Format the measurements as a table for people.
+
+    Args:
+        rows: The networks, the one that ratios are to first.
+
+    Returns:
+        Lines with a legend below.
+    """
     head = [
         "",
         "engine",
@@ -87,11 +95,11 @@ def to_text(rows: Sequence[Row]) -> str:
                 f"{row.cold.seconds:.2f} s",
                 *(f"{v.median_ms:.1f} ({v.p95_ms:.1f})" for v in row.latency.values()),
                 f"{row.latency[SETTINGS[0].key].ratio:.2f}",
-                "–" if row.cold.peak_mb is None else f"{row.cold.peak_mb:.0f} MB",
+                numbers.NONE if row.cold.peak_mb is None else f"{row.cold.peak_mb:.0f} MB",
             ]
         )
         if row.dice:
-            table[-1][0] += f"  Dice {100 * row.dice.mean:.2f}"
+            table[-1][0] += f"  Dice {numbers.percent(row.dice.mean)}"
     widths = [max(len(line[i]) for line in table) for i in range(len(head))]
     lines = [
         "  ".join(
@@ -104,13 +112,13 @@ def to_text(rows: Sequence[Row]) -> str:
         "THREADSxBATCH: median (95th percentile), ms per batch, interleaved; ratio at 1x1 to the first;"
     )
     lines.append(
-        "cold: a fresh process to its first answer; peak: its resident memory. Trust ratios, not ms."
+        "cold: a fresh process to its first output; peak: its resident memory. Trust ratios, not ms."
     )
     return "\n".join(lines)
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """Describe the machine and the versions that the measurements were made with."""
     return {
         "system": platform.platform(),
         "processor": _processor(),
@@ -120,7 +128,7 @@ def machine() -> dict[str, Any]:
 
 
 def _count(value: int | None, unit: float, name: str) -> str:
-    return "–" if value is None else f"{value / unit:.2f} {name}"
+    return numbers.NONE if value is None else f"{value / unit:.2f} {name}"
 
 
 def _processor() -> str:

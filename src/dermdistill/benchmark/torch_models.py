@@ -21,10 +21,16 @@ from dermdistill.models.torch_backend import load_run
 
 
 def load_module(source: str) -> tuple[nn.Module, ModelCard | None]:
-    """The network of a run folder (with its card), or what a factory in a Python file answers.
+    """Load the network of a run folder, or call a factory in a Python file.
+
+    Args:
+        source: Run folder, weights file, or ``FILE.py:FACTORY``.
+
+    Returns:
+        The network in evaluation mode, and its card (None for a factory's).
 
     Raises:
-        UsageError: There is no such file or factory, or it answers no module.
+        UsageError: There is no such file or factory, or it returns no module.
         WeightsError: The run cannot be loaded.
     """
     if not source.rpartition(":")[0].endswith(".py"):
@@ -33,19 +39,25 @@ def load_module(source: str) -> tuple[nn.Module, ModelCard | None]:
 
 
 def from_factory(source: str) -> nn.Module:
-    """What ``FILE.py:FACTORY``, a function or class that needs no arguments, answers.
+    """Call ``FILE.py:FACTORY``, a function or class that needs no arguments.
 
     The file is run, and may import its neighbours: name only files that you trust.
 
+    Args:
+        source: ``FILE.py:FACTORY``.
+
+    Returns:
+        The module that it makes.
+
     Raises:
-        UsageError: There is no such file or factory, or it answers no module.
+        UsageError: There is no such file or factory, or it returns no module.
     """
     path, _, factory = source.rpartition(":")
     file = Path(path)
     if not (path.endswith(".py") and file.is_file()):
         raise UsageError(
             f"{source}: there is no Python file {path!r}.",
-            "FILE.py:FACTORY, a function that answers a torch module",
+            "FILE.py:FACTORY, a function that returns a torch module",
             "Check the path before the colon.",
         )
     spec = importlib.util.spec_from_file_location(f"dermdistill_bench_{file.stem}", file)
@@ -70,15 +82,20 @@ def from_factory(source: str) -> nn.Module:
         net: Any = make()
     if not isinstance(net, nn.Module):
         raise UsageError(
-            f"{source} answers {type(net).__name__}.",
+            f"{source} returns {type(net).__name__}.",
             "a torch.nn.Module for [n, 3, h, w]",
-            "Let the function answer the network itself.",
+            "Let the function return the network itself.",
         )
     return net
 
 
 def torch_runner(net: nn.Module, threads: int) -> Runner:
-    """Runs a module by torch on the CPU, channels last; the threads are set anew before each call."""
+    """Make a function that runs a module by torch on the CPU, channels last.
+
+    Args:
+        net: For float32 [n, 3, s, s].
+        threads: They are set anew before each call.
+    """
     net = merge_branches(net).to(memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()

@@ -26,7 +26,7 @@ def bench(
 
     Args:
         models: ONNX files; with dermdistill[train] also run folders and file.py:factory (a function that
-            answers a torch module; the file is run). None: the shipped student. Ratios are to the first.
+            returns a torch module; the file is run). None: the shipped student. Ratios are to the first.
         size: Side of the images in pixels (default: what each network says).
         data: Prepared data set to score them on, for the figure of Dice against latency.
         root: Folder that holds it.

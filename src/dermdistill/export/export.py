@@ -17,6 +17,7 @@ import numpy as np
 
 from dermdistill.artifacts import run_folder
 from dermdistill.artifacts.card import ModelCard
+from dermdistill.core import numbers
 from dermdistill.core.errors import DataError, MismatchError, ParityError
 from dermdistill.core.files import write_json
 from dermdistill.data.dataset import PreparedData
@@ -47,13 +48,13 @@ class Exported:
         """A small table for people."""
         lines = [f"{'':<10}{'KiB':>8}{'logit diff':>12}{'pixels':>10}{'Dice':>8}{'drop':>8}   95 % CI"]
         for name, path in self.files.items():
-            found = self.measured[name]
-            drop = found.dice_drop
+            measured = self.measured[name]
+            drop = measured.dice_drop
             size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.rglob("*")))
             lines.append(
-                f"{name:<10}{size / 1024:>8,.0f}{found.logit_difference:>12.2g}"
-                f"{100 * found.changed_pixels:>9.3f}%{100 * found.dice:>8.2f}{100 * drop.mean:>8.2f}"
-                f"   {100 * drop.low:.2f} to {100 * drop.high:.2f}"
+                f"{name:<10}{size / 1024:>8,.0f}{measured.logit_difference:>12.2g}"
+                f"{numbers.percent(measured.changed_pixels, 3):>9}%{numbers.percent(measured.dice):>8}"
+                f"{numbers.percent(drop.mean):>8}   {numbers.span(drop)}"
             )
         lines.append(f"against PyTorch on {self.images} validation images; Dice and its drop in points")
         if self.int8 is not None:
@@ -89,8 +90,11 @@ def export_run(
         seed: Of their choice.
         progress: Show bars.
 
+    Returns:
+        The files that were written, and what was measured of each.
+
     Raises:
-        ParityError: A file does not answer as the network does; no file is left.
+        ParityError: A file does not compute what the network computes; no file is left.
         MissingExtraError: A target's library is not installed.
         DataError: There are no validation or training images.
 
@@ -117,19 +121,20 @@ def export_run(
             "some of both: int8 is calibrated on training images, all is compared on validation",
             "Prepare more images, or name another data set with --data.",
         )
-    chosen = np.sort(np.random.default_rng(seed).permutation(training)[:calibration])
+    calibration_rows = np.sort(np.random.default_rng(seed).permutation(training)[:calibration])
     out.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".export-", dir=out))
     try:
-        job = Job(net, card, prepared, validation, images(prepared, chosen), work, dynamic_size, progress)
+        calibration_images = images(prepared, calibration_rows)
+        job = Job(net, card, prepared, validation, calibration_images, work, dynamic_size, progress)
         for precision in sorted({"fp32", *precisions}, key=PRECISIONS.index):
             job.make(precision)
         for target in also:
             job.make_target(target)
-        told = job.finish(seed)
+        exported_card = job.finish(seed)
         files = job.move(out)
         if run.is_dir():
-            told.write(run / "card.json")
+            exported_card.write(run / "card.json")
         return Exported(out, files, job.measured, job.int8, len(validation))
     except ParityError as error:
         write_json(out / "parity-failed.json", error.facts)
@@ -139,6 +144,11 @@ def export_run(
 
 
 def _open(folder: Path, card: ModelCard, data: str | None, root: Path | None) -> PreparedData:
+    """Open the prepared data to calibrate and compare on.
+
+    Raises:
+        MismatchError: It is no longer the data that the run was trained on, and no other was named.
+    """
     if root is None:
         root = (
             run_folder.read_config(folder).data.root if (folder / "config.yaml").is_file() else Path("data")
@@ -154,9 +164,9 @@ def _open(folder: Path, card: ModelCard, data: str | None, root: Path | None) ->
     return prepared
 
 
-def _int8_line(found: quantization.Quantised) -> str:
-    drop = f"{100 * found.measured.dice_drop.mean:.2f}"
-    how = f"{found.step.title}; {len(found.tried)} of the ladder's steps tried"
-    if found.reached:
-        return f"int8 loses {drop} Dice points, within the goal of {100 * quantization.GOAL:.1f} ({how})"
-    return f"int8 MISSES the goal of {100 * quantization.GOAL:.1f}: it loses {drop} Dice points ({how})"
+def _int8_line(int8: quantization.Quantised) -> str:
+    drop, goal = numbers.percent(int8.measured.dice_drop.mean), numbers.percent(quantization.GOAL, 1)
+    how = f"{int8.step.title}; {len(int8.tried)} of the ladder's steps tried"
+    if int8.reached:
+        return f"int8 loses {drop} Dice points, within the goal of {goal} ({how})"
+    return f"int8 MISSES the goal of {goal}: it loses {drop} Dice points ({how})"

@@ -24,7 +24,7 @@ MOST_IMAGES = 400
 def fit_on_training(
     card: ModelCard, backend: Backend, data: PreparedData, *, seed: int = 0, progress: bool = True
 ) -> dict[str, Any] | None:
-    """A card's ``reference`` (see `Predictor.fit_reference`), or None where there are too few images.
+    """Fit a card's ``reference`` (see `Predictor.fit_reference`) on training images.
 
     The original files are read, not the pack: a pack smaller than SIDE would make every picture look blurred.
 
@@ -34,6 +34,9 @@ def fit_on_training(
         data: Of its training split up to MOST_IMAGES are taken.
         seed: Of their choice.
         progress: Show a bar.
+
+    Returns:
+        The reference; None where there are too few images.
 
     Raises:
         DataError: An image file is gone or broken.

@@ -28,7 +28,23 @@ DYNAMIC_DIFFERENCE = 1e-3
 
 
 class Job:
-    """One export on its way: what was made and measured so far."""
+    """One export on its way: what was made and measured so far.
+
+    Args:
+        net: The network of the run.
+        card: Its card.
+        data: Prepared data set.
+        validation: Its rows to compare on, int64.
+        calibration: Training images for int8, float32 [n, 3, s, s], RGB in [0, 1].
+        work: Folder that the files are made in.
+        dynamic_size: Leave height and width open.
+        progress: Show bars.
+
+    Attributes:
+        files: By precision, and by target: what was made.
+        measured: By the same names: how it compares with PyTorch.
+        int8: How the quantisation ended; None before it, or without it.
+    """
 
     def __init__(
         self,
@@ -50,7 +66,11 @@ class Job:
         self.progress = progress
 
     def make(self, precision: Precision) -> None:
-        """Write one file and hold it against PyTorch."""
+        """Write one file and hold it against PyTorch.
+
+        Raises:
+            ParityError: The file is beyond its tolerance.
+        """
         path = self.work / f"{self.card.role}{ENDINGS[precision]}"
         match precision:
             case "fp32":
@@ -69,7 +89,11 @@ class Job:
         self.files[precision], self.measured[precision] = path, measured
 
     def make_target(self, target: targets.Target) -> None:
-        """Convert to another format and hold it against PyTorch."""
+        """Convert to another format and hold it against PyTorch.
+
+        Raises:
+            ParityError: The file is beyond its tolerance.
+        """
         path, run = targets.convert(target, self.net, self.files["fp32"], self.work, self.card.input_size)
         measured = self.reference.measure(run, target)
         if beyond := measured.beyond(TOLERANCES[targets.PRECISION[target]]):
@@ -77,15 +101,25 @@ class Job:
         self.files[target], self.measured[target] = path, measured
 
     def finish(self, seed: int) -> ModelCard:
-        """Put the card into each ONNX file, read it back, write parity.json; answer the run's new card."""
+        """Put the card into each ONNX file, read it back, and write parity.json.
+
+        Args:
+            seed: Of the training images that the reference is fitted on; it is written down.
+
+        Returns:
+            The run's new card: that of the float32 file.
+
+        Raises:
+            DataError: A file does not give back the card.
+        """
         network = OnnxLogits(self.files["fp32"])
-        found = fit_reference.fit_on_training(
+        reference = fit_reference.fit_on_training(
             self.card, lambda batch: sigmoid(network(batch)), self.data, seed=seed, progress=self.progress
         )
         cards = {}
         for precision in [name for name in self.files if name in ENDINGS]:
             path = self.files[precision]
-            about = {"export": self._about(precision), "reference": found}
+            about = {"export": self._about(precision), "reference": reference}
             own = cards[precision] = self.card.model_copy(update=about)
             onnx_graph.write_card(path, own)
             session = OnnxLogits(path).session
@@ -99,18 +133,25 @@ class Job:
         return cards["fp32"]
 
     def move(self, out: Path) -> dict[str, Path]:
-        """Let the new files take their places."""
+        """Move the new files into a folder, over those of the same names.
+
+        Args:
+            out: The folder; it is there.
+
+        Returns:
+            By precision, and by target: the file there.
+        """
         for path in sorted(self.work.iterdir()):
-            place = out / path.name
-            if place.is_dir():
-                shutil.rmtree(place)
-            path.replace(place)
+            destination = out / path.name
+            if destination.is_dir():
+                shutil.rmtree(destination)
+            path.replace(destination)
         (out / "parity-failed.json").unlink(missing_ok=True)
         return {name: out / path.name for name, path in self.files.items()}
 
     def _about(self, precision: str) -> dict[str, Any]:
-        """What the card says about a file."""
-        found: dict[str, Any] = {
+        """Return the section ``export`` of a file's card."""
+        section: dict[str, Any] = {
             "precision": precision,
             "opset": onnx_graph.OPSET,
             "dynamic_size": self.dynamic_size,
@@ -119,7 +160,7 @@ class Job:
         }
         if self.int8 is not None:
             drop = self.int8.measured.dice_drop
-            found["int8"] = {
+            section["int8"] = {
                 "step": self.int8.step.title,
                 "excluded": list(self.int8.step.excluded),
                 "dice_drop": dataclasses.asdict(drop),
@@ -127,7 +168,7 @@ class Job:
                 "reached": self.int8.reached,
                 "calibration_images": len(self.calibration),
             }
-        return found
+        return section
 
     def _parity(self, seed: int) -> dict[str, Any]:
         return {
@@ -162,12 +203,12 @@ class Job:
         batch = np.random.default_rng(0).random((1, 3, side + self.net.stride, 2 * side), dtype=np.float32)
         difference = float(np.abs(OnnxLogits(path)(batch) - self._torch(batch)).max())
         if not difference <= DYNAMIC_DIFFERENCE:
-            told = f"{batch.shape[3]}×{batch.shape[2]} pixels: largest logit difference {difference:.2g}"
+            measured = f"{batch.shape[3]}×{batch.shape[2]} pixels: largest logit difference {difference:.2g}"
             raise ParityError(
-                f"The graph does not take other sizes than {side}×{side}. At {told}.",
+                f"The graph does not take other sizes than {side}×{side}. At {measured}.",
                 f"at most {DYNAMIC_DIFFERENCE:.2g}",
                 "Export without --dynamic-size.",
-                facts={"passed": False, "precision": "fp32", "beyond": [told]},
+                facts={"passed": False, "precision": "fp32", "beyond": [measured]},
             )
 
     def _fail(self, name: str, path: Path | None, measured: Measured, beyond: list[str]) -> None:
@@ -186,8 +227,8 @@ class Job:
                 layer = layer_diff.first_difference(whole, onnx_tensors.activations(path, image), bound)
         where = f"The first layer that differs is {layer}." if layer else "No single layer stands out."
         raise ParityError(
-            f"The {name} file does not answer as the network does: {'; '.join(beyond)}.\n  {where}",
-            f"the network's own answers on {len(self.reference.rows)} validation images, within tolerance",
+            f"The {name} file does not compute what the network computes: {'; '.join(beyond)}.\n  {where}",
+            f"the network's own logits on {len(self.reference.rows)} validation images, within tolerance",
             "No file was written. Leave this precision out with --precisions, or fix that layer.",
             facts={
                 "passed": False,

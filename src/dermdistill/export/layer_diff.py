@@ -37,18 +37,27 @@ class Layer:
         return f"{self.name} (relative error {self.relative_error:.2g})"
 
 
-def relative_error(truth: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """‖truth − found‖₂ / ‖truth‖₂; infinite where either is not finite."""
-    difference = np.linalg.norm((truth.astype(np.float64) - found).ravel())
+def relative_error(truth: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """‖truth − other‖₂ / ‖truth‖₂; infinite where either is not finite."""
+    difference = np.linalg.norm((truth.astype(np.float64) - other).ravel())
     size = np.linalg.norm(truth.astype(np.float64).ravel())
     error = float(difference / size) if size else float(difference)
     return error if np.isfinite(error) else float("inf")
 
 
-def first_difference(truth: Activations, found: Activations, bound: float) -> Layer | None:
-    """The first tensor that both computations have and that differs by more than ``bound``."""
+def first_difference(truth: Activations, others: Activations, bound: float) -> Layer | None:
+    """Find the first tensor that both computations have and that differs by more than a bound.
+
+    Args:
+        truth: Tensors of the computation to compare with, in order.
+        others: Tensors of the other one.
+        bound: Largest relative error.
+
+    Returns:
+        The layer that computed it; None where there is none.
+    """
     for tensor, value in truth.items():
-        other = found.get(tensor)
+        other = others.get(tensor)
         if other is not None and other.shape == value.shape:
             error = relative_error(value, other)
             if error > bound:
@@ -59,7 +68,7 @@ def first_difference(truth: Activations, found: Activations, bound: float) -> La
 def first_difference_from_torch(
     net: ExportNet, path: Path, image: NDArray[np.float32], bound: float
 ) -> Layer | None:
-    """The first layer of an ONNX file whose output is not that of the PyTorch module it was traced from.
+    """Find the first layer of an ONNX file whose output is not that of the PyTorch module it was traced from.
 
     A convolution's batch norm is folded into it, so its output may be that of one of the next calls: it
     counts as equal where it equals any of them.
@@ -69,17 +78,20 @@ def first_difference_from_torch(
         path: The file.
         image: float32 [n, 3, s, s].
         bound: Largest relative error.
+
+    Returns:
+        The layer; None where there is none.
     """
     calls = _torch_calls(net, image)
-    places = {name: place for place, (name, _) in enumerate(calls)}
+    call_numbers = {name: number for number, (name, _) in enumerate(calls)}
     for tensor, value in activations(path, image).items():
         name = "" if tensor == OUTPUT else module_path(tensor)
-        if tensor != OUTPUT and name not in places:
+        if tensor != OUTPUT and name not in call_numbers:
             continue
-        place = len(calls) - 1 if tensor == OUTPUT else places[name]
+        first = len(calls) - 1 if tensor == OUTPUT else call_numbers[name]
         errors = [
             relative_error(truth, value)
-            for _, truth in calls[place : place + FOLDED]
+            for _, truth in calls[first : first + FOLDED]
             if truth.shape == value.shape
         ]
         if errors and min(errors) > bound:
@@ -89,7 +101,7 @@ def first_difference_from_torch(
 
 @torch.inference_mode()
 def _torch_calls(net: ExportNet, image: NDArray[np.float32]) -> list[tuple[str, NDArray[np.float32]]]:
-    """Outputs of all modules without children in the order of their calls, the logits at the end."""
+    """Collect outputs of all modules without children in the order of their calls, at the end the logits."""
     calls: list[tuple[str, NDArray[np.float32]]] = []
 
     def keep(name: str) -> Any:

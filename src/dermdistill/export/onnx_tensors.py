@@ -19,7 +19,15 @@ _AROUND_WEIGHTS = ("DequantizeLinear", "QuantizeLinear", "Cast", "Identity")
 
 
 def activations(path: Path, image: NDArray[np.float32]) -> Activations:
-    """Every float tensor that a file computes for a batch, in order, the output last; nothing is fused."""
+    """Compute every float tensor of a file; nothing is fused.
+
+    Args:
+        path: ONNX file.
+        image: Its input, float32 [n, 3, s, s].
+
+    Returns:
+        The tensors in order, the output last.
+    """
     model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
     known = {value.name: value for value in model.graph.value_info}
     last = model.graph.output[0].name
@@ -50,10 +58,17 @@ def module_path(tensor: str) -> str:
 
 
 def graph_cost(path: Path, size: int) -> tuple[int, int]:
-    """(parameters, MACs of one image of size × size) of a graph, quantised or not.
+    """Count the parameters of a graph, quantised or not, and the MACs of one image.
 
     Parameters are the values of the weights and biases of convolutions and matrix products; MACs are counted
     as `models.complexity.count_macs` does. One image is computed to see every tensor's shape.
+
+    Args:
+        path: ONNX file.
+        size: Side of the image in pixels.
+
+    Returns:
+        Parameters, and MACs.
     """
     model = onnx.load(str(path))
     shapes = {model.graph.input[0].name: (1, 3, size, size)} | {

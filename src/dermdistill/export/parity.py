@@ -1,5 +1,6 @@
-"""Does a file answer as PyTorch does? Largest logit difference, pixels that change, Dice against the truth.
+"""Whether a file computes what PyTorch computes.
 
+The measures are the largest logit difference, the pixels that change, and the loss of Dice against the truth.
 Everything is measured on the same images, at native size, by the way that prediction takes.
 """
 
@@ -30,7 +31,7 @@ Run = Callable[[NDArray[np.float32]], Logits]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Beyond any of these, a file is not the network any more. None: not limited, only told."""
+    """Beyond any of these, a file is not the network any more. None: not limited, only reported."""
 
     logit_difference: float | None
     """Largest absolute difference of a logit."""
@@ -44,7 +45,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "fp32": Tolerance(1e-3, 1e-4, 1e-4),
     "fp16": Tolerance(0.25, 2e-3, 1e-3),
     # Far from the outline, where logits are large and saturate, eight bits may be off by whole units and
-    # no pixel changes: the logit is told, not limited.
+    # no pixel changes: the logit is reported, not limited.
     "int8": Tolerance(None, 2e-2, 1e-2),
 }
 
@@ -65,7 +66,7 @@ class Measured:
         return dataclasses.asdict(self)
 
     def beyond(self, tolerance: Tolerance) -> list[str]:
-        """What exceeds the tolerance, in words; empty where nothing does."""
+        """List what exceeds the tolerance, as phrases; empty where nothing does."""
         limits = (
             ("largest logit difference", self.logit_difference, tolerance.logit_difference),
             ("share of pixels that change", self.changed_pixels, tolerance.changed_pixels),
@@ -80,7 +81,7 @@ class Measured:
 
 
 class Reference:
-    """What PyTorch answers for some images of a data set, kept to hold files against.
+    """The logits that PyTorch returns for some images of a data set, kept to hold files against.
 
     Args:
         run: The network.
@@ -107,9 +108,17 @@ class Reference:
         self.dice = self._dice(self.logits)
 
     def measure(self, run: Run, title: str) -> Measured:
-        """Hold ``run`` against PyTorch on all images."""
+        """Hold a file against PyTorch on all images.
+
+        Args:
+            run: It runs the file.
+            title: Of the bar.
+
+        Returns:
+            The differences, over all images.
+        """
         logits = np.concatenate([run(batch) for _, batch in self._batches(title)])
-        found, truth = self._dice(logits), self.dice
+        dice, reference_dice = self._dice(logits), self.dice
         changed = [
             np.mean(self._mask(ours, shape) != self._mask(theirs, shape))
             for ours, theirs, shape in zip(logits, self.logits, self._shapes(), strict=True)
@@ -117,9 +126,9 @@ class Reference:
         return Measured(
             float(np.abs(logits - self.logits).max()),
             float(np.mean(changed)),
-            float(truth.mean()),
-            float(found.mean()),
-            difference_interval(truth - found),
+            float(reference_dice.mean()),
+            float(dice.mean()),
+            difference_interval(reference_dice - dice),
         )
 
     def _batches(self, title: str) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
@@ -144,7 +153,7 @@ class Reference:
 
 
 def images(data: PreparedData, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Packed images of some rows as a network takes them: float32 [n, 3, s, s], RGB in [0, 1]."""
+    """Read packed images of some rows as a network takes them: float32 [n, 3, s, s], RGB in [0, 1]."""
     return np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
 
 

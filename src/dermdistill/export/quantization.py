@@ -84,6 +84,12 @@ def quantise(
         calibration: Training images, float32 [n, 3, s, s], RGB in [0, 1].
         measure: Holds a file against PyTorch on validation images.
         goal: Mean loss of Dice to stop at.
+
+    Returns:
+        The step that was taken, what it measures, and all that were tried.
+
+    Raises:
+        ParityError: ONNX Runtime runs none of the files.
     """
     tried: list[dict[str, Any]] = []
     best: Quantised | None = None
@@ -123,7 +129,14 @@ def quantise(
 
 
 def quantise_once(source: Path, target: Path, calibration: NDArray[np.float32], step: Step) -> None:
-    """One static quantisation: int8 weights (symmetric) and activations, QDQ."""
+    """Quantise a file once and statically: int8 weights (symmetric) and activations, QDQ.
+
+    Args:
+        source: Float ONNX file.
+        target: Where the int8 file is written.
+        calibration: Training images, float32 [n, 3, s, s], RGB in [0, 1].
+        step: How.
+    """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
@@ -153,7 +166,11 @@ def quantise_once(source: Path, target: Path, calibration: NDArray[np.float32], 
 
 
 def sensitivities(source: Path, calibration: NDArray[np.float32]) -> dict[str, float]:
-    """Root-mean-square change of the logits when one layer alone is left in float32, worst layer first.
+    """Measure the root-mean-square change of the logits when one layer alone stays float32, worst first.
+
+    Args:
+        source: Float ONNX file.
+        calibration: Training images, float32 [n, 3, s, s], RGB in [0, 1]; the first few are used.
 
     Returns:
         Node name → how much smaller the error gets without quantising it (logits).
@@ -176,20 +193,20 @@ def sensitivities(source: Path, calibration: NDArray[np.float32]) -> dict[str, f
 
 
 def _size_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Nodes that compute sizes, scales and paddings: of eight bits they would be other ones."""
+    """List the nodes that compute sizes, scales and paddings: in eight bits these would be others."""
     made_by = {name: node for node in graph.node for name in node.output}
     waiting = [name for node in graph.node if node.op_type in _SIZED for name in node.input[1:]]
-    found: list[str] = []
+    names: list[str] = []
     while waiting:
         node = made_by.get(waiting.pop())
-        if node is not None and node.op_type != "Shape" and node.name not in found:
-            found.append(node.name)
+        if node is not None and node.op_type != "Shape" and node.name not in names:
+            names.append(node.name)
             waiting += node.input
-    return found
+    return names
 
 
 def heavy_nodes(path: Path) -> list[str]:
-    """Convolutions and matrix products, in order."""
+    """List the names of an ONNX file's convolutions and matrix products, in order."""
     graph = onnx.load(str(path), load_external_data=False).graph
     return [node.name for node in graph.node if node.op_type in _HEAVY]
 

@@ -33,7 +33,14 @@ _PACKAGES = {"openvino": "openvino", "executorch": "executorch", "coreml": "core
 
 
 def check_installed(target: Target) -> None:
-    """Raise MissingExtraError where a target's library is not installed."""
+    """Check that a target's library is there, before anything is made.
+
+    Args:
+        target: Which one.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
     package = _PACKAGES[target]
     if importlib.util.find_spec(package) is None:
         raise MissingExtraError(

@@ -2,17 +2,17 @@
 
 ::
 
-    page/        what the browser gets: HTML, CSS and JavaScript, no build step, nothing remote
-    server       binds, starts and ends uvicorn
-    app          puts the parts together
-    api          the routes: /v1/segment, /v1/model, /healthz, /metrics
-    guard        every request: its id, Host and Origin, security headers, one log line
-    bodies       an image out of a request, in memory and within limits
-    pool         a few worker threads behind a bounded queue
-    answers      a prediction as JSON or PNG
-    observe      metrics (Prometheus) and structured logs
-    problems     refusals and errors, in one form (RFC 9457)
-    limits       what one server takes
+    page/          what the browser gets: HTML, CSS and JavaScript, no build step, nothing remote
+    server         binds, starts and ends uvicorn
+    app            puts the parts together
+    api            the routes: /v1/segment, /v1/model, /healthz, /metrics
+    middleware     every request: its id, Host and Origin, security headers, one log line
+    uploads        an image out of a request, in memory and within limits
+    worker_pool    a few worker threads behind a bounded queue
+    responses      a prediction as JSON or PNG
+    observability  metrics (Prometheus) and structured logs
+    problems       refusals and errors, in one form (RFC 9457)
+    limits         what one server takes
 
 Images are held in memory for as long as their request lasts, and are never written to a file. It stands on
 `dermdistill.inference.predictor` and never imports torch.

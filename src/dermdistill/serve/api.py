@@ -16,7 +16,7 @@ from dermdistill.serve.limits import Limits
 from dermdistill.serve.middleware import note
 from dermdistill.serve.observability import METRICS_TYPE, Metrics, request_id
 from dermdistill.serve.problems import Refusal, documented
-from dermdistill.serve.responses import Output, Segmentation, Wanted, answer
+from dermdistill.serve.responses import Output, ResponseOptions, Segmentation, segment_file
 from dermdistill.serve.uploads import FIELD, read_image_bytes
 from dermdistill.serve.worker_pool import WorkerPool
 
@@ -24,7 +24,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": "A JPEG, PNG, BMP or TIFF file: as a form's field, or as the body itself.",
+        "description": "A JPEG, PNG, BMP, TIFF, WebP or GIF file: as a form's field, or as the body itself.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -41,11 +41,11 @@ _BODY = {
 
 
 class Health(BaseModel):
-    """The server is up, and its model has answered a first image."""
+    """The server is up, and its model has segmented a first image."""
 
     model_config = ConfigDict(extra="forbid")
 
-    status: str = Field("ok", description="Always ok: a server that cannot answer does not start.")
+    status: str = Field("ok", description="Always ok: a server whose model does not run does not start.")
     version: str = Field(description="Of dermdistill.")
     slots: int = Field(description="Requests that can be received, waiting or computed at once.")
     slots_taken: int
@@ -64,7 +64,17 @@ class Service(BaseModel):
 
 
 def make_router(predictor: Predictor, limits: Limits, pool: WorkerPool, metrics: Metrics) -> APIRouter:
-    """The routes on one predictor."""
+    """Make the routes of the API.
+
+    Args:
+        predictor: It segments the images, called from several threads at once.
+        limits: The bounds of the server.
+        pool: It runs the jobs.
+        metrics: The counters that ``/metrics`` shows.
+
+    Returns:
+        A router with ``/v1/segment``, ``/v1/model``, ``/healthz`` and ``/metrics``.
+    """
     router = APIRouter()
 
     @router.post(
@@ -109,16 +119,16 @@ def make_router(predictor: Predictor, limits: Limits, pool: WorkerPool, metrics:
         ] = False,
     ) -> Response:
         """Find the lesion in one photograph. The image is not kept."""
-        wanted = Wanted(output or _by_accept(request), threshold, mm_per_pixel, probability_map)
+        options = ResponseOptions(output or _by_accept(request), threshold, mm_per_pixel, probability_map)
         with pool.slot() as slot:
             data = await read_image_bytes(request, limits)
             metrics.uploaded.inc(len(data))
-            note(request.scope, bytes_in=len(data), output=wanted.output)
+            note(request.scope, bytes_in=len(data), output=options.output)
             job = functools.partial(
-                answer, predictor, data, wanted, limits.max_pixels, request_id.get(), metrics
+                segment_file, predictor, data, options, limits.max_pixels, request_id.get(), metrics
             )
-            found = await slot.run(job, request.is_disconnected)
-        return Response(found.body, media_type=found.media_type)
+            encoded = await slot.run(job, request.is_disconnected)
+        return Response(encoded.body, media_type=encoded.media_type)
 
     @router.get("/v1/model", summary="The model's card, and what this server takes")
     async def model() -> Service:
@@ -146,7 +156,11 @@ def make_router(predictor: Predictor, limits: Limits, pool: WorkerPool, metrics:
 
 
 def _by_accept(request: Request) -> Output:
-    """The first of the types in Accept, by their weights, that can be answered."""
+    """Choose the output for the first type in Accept, by their weights, that the API can send.
+
+    Raises:
+        Refusal: 406, it can send none of them.
+    """
     accepted = request.headers.get("accept", "") or "*/*"
     weighed: list[tuple[float, str]] = []
     for part in accepted.split(","):
@@ -156,24 +170,28 @@ def _by_accept(request: Request) -> Output:
             weighed.append((float(weight), kind))
         except ValueError:
             continue
-    answers: dict[str, Output] = {
+    output_of_type: dict[str, Output] = {
         "application/json": "json", "application/*": "json", "*/*": "json",
         "image/png": "mask", "image/*": "mask", "application/geo+json": "geojson",
     }  # fmt: skip
     for likes, kind in sorted(weighed, key=lambda each: -each[0]):
-        if likes > 0 and kind in answers:
-            return answers[kind]
+        if likes > 0 and kind in output_of_type:
+            return output_of_type[kind]
     raise Refusal(
         406, "not_acceptable", f"Accept asks for {accepted[:200]}.", "application/json or image/png"
     )
 
 
 def schemas() -> dict[str, Any]:
-    """The forms that answers have, beside those that FastAPI finds itself."""
+    """Collect the JSON schemas of responses that FastAPI does not find itself.
+
+    Returns:
+        By name: the schemas of `Segmentation` and `Problem`, and those that they refer to.
+    """
     from dermdistill.serve.problems import Problem
 
-    found: dict[str, Any] = {}
+    components: dict[str, Any] = {}
     for model in (Segmentation, Problem):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
-        found |= schema.pop("$defs", {}) | {model.__name__: schema}
-    return found
+        components |= schema.pop("$defs", {}) | {model.__name__: schema}
+    return components

@@ -36,13 +36,16 @@ def make_app(
     hosts: Collection[str] = (),
     origins: Collection[str] = (),
 ) -> FastAPI:
-    """The page and the API on one predictor, as an ASGI application.
+    """Make the ASGI application of the page and the API on one predictor.
 
     Args:
         predictor: Called from several threads at once.
         limits: What is taken.
         hosts: Names that the Host header may have, beside localhost and any address.
         origins: Other sites whose pages may use the API (CORS); by default none.
+
+    Returns:
+        The application; it segments a blank image when it starts.
     """
     limits = limits or Limits()
     metrics = Metrics(predictor.model)
@@ -51,7 +54,7 @@ def make_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        predictor(np.zeros((64, 64, 3), np.uint8))  # a model that cannot answer does not start
+        predictor(np.zeros((64, 64, 3), np.uint8))  # a model that does not run does not start
         logging.getLogger(LOGGER).info("ready", extra={"fields": {"version": __version__, **predictor.model}})
         yield
         pool.close()
@@ -66,7 +69,7 @@ def make_app(
     )
     app.include_router(make_router(predictor, limits, pool, metrics))
     app.mount("/", _Page(directory=PAGE, html=True))
-    _answer_problems(app, metrics)
+    _handle_errors(app, metrics)
     _complete_openapi(app)
     if origins:
         app.add_middleware(
@@ -89,7 +92,9 @@ class _Page(StaticFiles):
         return response
 
 
-def _answer_problems(app: FastAPI, metrics: Metrics) -> None:
+def _handle_errors(app: FastAPI, metrics: Metrics) -> None:
+    """Turn each error of a route into a response in the form of `Problem`, counted and logged by its code."""
+
     def refused(request: Request, refusal: Refusal) -> Response:
         note(request.scope, code=refusal.code)
         metrics.refused.labels(code=refusal.code).inc()
@@ -103,9 +108,9 @@ def _answer_problems(app: FastAPI, metrics: Metrics) -> None:
     async def _parameter(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"][1:]))
-        found = repr(first.get("input"))[:100]
+        value = repr(first.get("input"))[:100]
         return refused(
-            request, Refusal(422, "bad_parameter", f"The parameter {name} is {found}: {first['msg']}.")
+            request, Refusal(422, "bad_parameter", f"The parameter {name} is {value}: {first['msg']}.")
         )
 
     @app.exception_handler(HTTPException)
@@ -119,7 +124,7 @@ def _answer_problems(app: FastAPI, metrics: Metrics) -> None:
 
 
 def _complete_openapi(app: FastAPI) -> None:
-    """Name the answers' forms: routes answer bytes, which FastAPI cannot look into."""
+    """Add the responses' schemas: routes return bytes, whose form FastAPI cannot see."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -127,7 +132,7 @@ def _complete_openapi(app: FastAPI) -> None:
         document["components"]["schemas"] = schemas() | {
             name: schema
             for name, schema in document["components"]["schemas"].items()
-            if name not in ("HTTPValidationError", "ValidationError")  # answered as Problem
+            if name not in ("HTTPValidationError", "ValidationError")  # sent as Problem
         }
         return document
 

@@ -19,7 +19,7 @@ class Limits:
     workers: int = max(1, (os.cpu_count() or 1) // 2)
     """Images computed at the same time."""
     queue: int = 16
-    """Requests that may wait beyond those; one more is answered 429."""
+    """Requests that may wait beyond those; one more is refused with 429."""
     timeout_s: float = 30.0
     """Waiting and computing, in seconds; then 504."""
     upload_timeout_s: float = 60.0

@@ -2,7 +2,7 @@
 
 The server listens on this computer, where every web page that the user visits can reach it. Hence two checks
 beside the browser's own rules: the Host header (DNS rebinding makes a foreign name point here; an address or
-`localhost` cannot be rebound), and the Origin of what is sent (a foreign page cannot read answers, since
+`localhost` cannot be rebound), and the Origin of what is sent (a foreign page cannot read responses, since
 there is no CORS, but it could keep the processor busy).
 """
 
@@ -43,7 +43,7 @@ class Guard:
     """ASGI middleware, the outermost one.
 
     Args:
-        app: What answers.
+        app: The application behind it.
         metrics: Where requests are counted.
         hosts: Names that the Host header may have, beside localhost and any address.
         origins: Whose pages may send images (CORS), beside our own.
@@ -58,7 +58,7 @@ class Guard:
         self.log = logging.getLogger(LOGGER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Check one request, pass it to the application, and write its log line and metrics."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -78,19 +78,19 @@ class Guard:
             await send(message)
 
         try:
-            await self._answer(scope, receive, watched, headers, identity)
+            await self._refuse_or_pass(scope, receive, watched, headers, identity)
         except ClientGone:
             seen["status"] = _GONE
         except Exception:
             self.log.exception("fault")
-            if not seen["status"]:  # where the answer has begun, the connection is all that can be cut
+            if not seen["status"]:  # where the response has begun, the connection is all that can be cut
                 fault = Refusal(500, "fault", "The server met a fault; its log has the details.")
                 await fault.response(identity)(scope, receive, watched)
         finally:
             self._note(scope, seen, time.perf_counter() - began)
             request_id.reset(token)
 
-    async def _answer(
+    async def _refuse_or_pass(
         self, scope: Scope, receive: Receive, send: Send, headers: Headers, identity: str
     ) -> None:
         refusal = self._bad_host(headers) or self._bad_origin(scope, headers)

@@ -28,7 +28,7 @@ LOGGER = "dermdistill.serve"
 METRICS_TYPE = CONTENT_TYPE_LATEST
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
-"""Of the request that is being answered; empty outside one."""
+"""The id of the request that is being handled; empty outside one."""
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -41,10 +41,10 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self.requests = Counter(
-            "dermdistill_requests", "Requests answered.", ["route", "method", "status"], registry=registry
+            "dermdistill_requests", "Requests completed.", ["route", "method", "status"], registry=registry
         )
         self.seconds = Histogram(
-            "dermdistill_request_seconds", "From headers to the last byte of the answer.", ["route"],
+            "dermdistill_request_seconds", "From headers to the last byte of the response.", ["route"],
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.waited = Histogram(
@@ -64,7 +64,7 @@ class Metrics:
         self.capacity = Gauge("dermdistill_slots", "Slots: workers and queue.", registry=registry)
         self.uploaded = Counter("dermdistill_upload_bytes", "Bytes of images received.", registry=registry)
         self.warnings = Counter(
-            "dermdistill_warnings", "Warnings given with answers, by code.", ["code"], registry=registry
+            "dermdistill_warnings", "Warnings given with predictions, by code.", ["code"], registry=registry
         )
         build = Gauge(
             "dermdistill_info", "Version and model; always 1.", ["version", *model], registry=registry

@@ -12,7 +12,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(BaseModel):
-    """Why a request was not answered (RFC 9457); `code` is for programs, `detail` for people."""
+    """Why a request was refused or failed (RFC 9457); `code` is for programs, `detail` for people."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,8 +26,8 @@ class Problem(BaseModel):
     request_id: str = Field(description="As in the header X-Request-ID and in the server's log.")
 
 
-class Refusal(Exception):  # noqa: N818 (it is an answer, not a fault)
-    """A request that is not answered as asked.
+class Refusal(Exception):  # noqa: N818 (it is a response, not a fault)
+    """A request that is refused.
 
     Args:
         status: HTTP status.
@@ -35,7 +35,7 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not a fault)
         detail: What was found, as a sentence.
         expected: What was expected instead.
         fix: What can be done now.
-        headers: Of the answer, such as Retry-After.
+        headers: Of the response, such as Retry-After.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not a fault)
         self.expected, self.fix, self.headers = expected, fix, headers or {}
 
     def response(self, request_id: str) -> Response:
-        """As an HTTP answer."""
+        """Return it as an HTTP response in the form of `Problem`; ``request_id`` is written into the body."""
         problem = Problem(
             title=HTTPStatus(self.status).phrase,
             status=self.status,
@@ -66,28 +66,35 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not a fault)
 
 
 class ClientGone(Exception):  # noqa: N818
-    """The client has closed its connection: nobody waits for the answer."""
+    """The client has closed its connection: nobody waits for the response."""
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The same form for each of these statuses, as OpenAPI responses."""
-    told = {
+    """Describe refusals with these statuses as OpenAPI responses, each in the form of `Problem`.
+
+    Args:
+        statuses: HTTP statuses that a route may refuse with.
+
+    Returns:
+        By status: its description and its body's schema.
+    """
+    descriptions = {
         400: "The Host header or the multipart body is not valid",
         403: "Sent by a page of another site",
-        406: "None of the types in Accept can be answered",
+        406: "None of the types in Accept can be sent",
         408: "The body did not arrive in time",
         413: "The file is larger than this server takes",
         415: "The body is neither multipart/form-data nor an image",
         422: "No readable image, too many pixels, or a parameter out of its range",
         429: "The queue is full; Retry-After says when to try again",
         500: "A fault of the server; its log has the request id",
-        504: "The answer took longer than the server's time limit",
+        504: "The response took longer than the server's time limit",
     }
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    answers: dict[int | str, dict[str, Any]] = {}
+    responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        answers[status] = {"description": told[status], "content": {MEDIA_TYPE: schema}}
-    if 429 in answers:
+        responses[status] = {"description": descriptions[status], "content": {MEDIA_TYPE: schema}}
+    if 429 in responses:
         seconds = {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds to wait"}
-        answers[429]["headers"] = {"Retry-After": seconds}
-    return answers
+        responses[429]["headers"] = {"Retry-After": seconds}
+    return responses

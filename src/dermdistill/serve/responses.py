@@ -39,7 +39,7 @@ class ProbabilityMap(BaseModel):
 
 
 class Warned(BaseModel):
-    """A reason not to trust the answer."""
+    """A reason not to trust the outline."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,7 +50,7 @@ class Warned(BaseModel):
 
 
 class Segmentation(BaseModel):
-    """One image's answer. Pixels are those of the image turned upright by its EXIF orientation."""
+    """The outline of one image. Pixels are those of the image turned upright by its EXIF orientation."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -76,7 +76,7 @@ class Segmentation(BaseModel):
         description="Plain geometry of the outline, not a diagnosis: regions, area_px, perimeter_px, "
         "longest_diameter_px, compactness, solidity, asymmetry …; in millimetres only with mm_per_pixel."
     )
-    warnings: list[Warned] = Field(description="Reasons not to trust the answer; none is no promise.")
+    warnings: list[Warned] = Field(description="Reasons not to trust the outline; none is no promise.")
     not_checked: list[str] = Field(description="Codes of warnings that this model cannot give.")
     outline: list[list[Ring]] = Field(
         description="Regions, the largest first; each its outer ring, then its holes, as closed rings of x, "
@@ -87,55 +87,74 @@ class Segmentation(BaseModel):
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """What a request asks for."""
+class ResponseOptions:
+    """The parameters of a request to ``/v1/segment``."""
 
     output: Output = "json"
     threshold: float | None = None
+    """Lesion where the probability is above it, in (0, 1); None: the model card's."""
     mm_per_pixel: float | None = None
+    """Side of a pixel in millimetres; None: unknown."""
     probability_map: bool = False
+    """Whether the JSON carries the probability map too."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """A body and its media type."""
+class EncodedResponse:
+    """The body of a response and its media type."""
 
     body: bytes
     media_type: str
 
 
-def answer(
-    predictor: Predictor, data: bytes, wanted: Wanted, max_pixels: int, request_id: str, metrics: Metrics
-) -> Answer:
-    """Segment one image file.
+def segment_file(
+    predictor: Predictor,
+    data: bytes,
+    options: ResponseOptions,
+    max_pixels: int,
+    request_id: str,
+    metrics: Metrics,
+) -> EncodedResponse:
+    """Segment one image file, and encode what the request asks for.
+
+    Args:
+        predictor: It segments the image.
+        data: The bytes of the file.
+        options: The request's parameters.
+        max_pixels: Most pixels that are taken, as read in the file's header.
+        request_id: It is written into the JSON.
+        metrics: Where the warnings are counted.
+
+    Returns:
+        The response's body: JSON, GeoJSON or a PNG.
 
     Raises:
         Refusal: 422, it cannot be read or has too many pixels.
     """
     try:
         _check_pixels(data, max_pixels)
-        if wanted.output == "image":
-            return Answer(imaging.encode_png(_small(data)), "image/png")
+        if options.output == "image":
+            return EncodedResponse(imaging.encode_png(_small(data)), "image/png")
         prediction = predictor(data)
-        if wanted.threshold is not None:
-            prediction = prediction.at(wanted.threshold)
-        match wanted.output:
+        if options.threshold is not None:
+            prediction = prediction.at(options.threshold)
+        match options.output:
             case "mask":
-                return Answer(imaging.encode_png(prediction.mask), "image/png")
+                return EncodedResponse(imaging.encode_png(prediction.mask), "image/png")
             case "overlay":
                 picture = imaging.open_picture(data).image
                 draw_overlay(picture, prediction)
-                return Answer(imaging.encode_png(np.asarray(picture)), "image/png")
+                return EncodedResponse(imaging.encode_png(np.asarray(picture)), "image/png")
             case "geojson":
-                collection = formats.geojson(prediction, "image", wanted.mm_per_pixel)
-                return Answer(json.dumps(collection).encode(), "application/geo+json")
+                collection = formats.geojson(prediction, "image", options.mm_per_pixel)
+                return EncodedResponse(json.dumps(collection).encode(), "application/geo+json")
             case "json":
                 for warning in prediction.warnings:
                     metrics.warnings.labels(code=warning.code).inc()
-                return _as_json(prediction, wanted, request_id)
+                return _as_json(prediction, options, request_id)
     except DataError as error:
-        found = error.found[:1].upper() + error.found[1:]
-        raise Refusal(422, "unreadable_image", found, error.expected, error.fix) from None
+        detail = error.found[:1].upper() + error.found[1:]
+        raise Refusal(422, "unreadable_image", detail, error.expected, error.fix) from None
 
 
 def _check_pixels(data: bytes, max_pixels: int) -> None:
@@ -150,24 +169,25 @@ def _check_pixels(data: bytes, max_pixels: int) -> None:
         )
 
 
-def _as_json(prediction: Prediction, wanted: Wanted, request_id: str) -> Answer:
+def _as_json(prediction: Prediction, options: ResponseOptions, request_id: str) -> EncodedResponse:
     values: dict[str, Any] = {
         "request_id": request_id,
-        **prediction.to_json(wanted.mm_per_pixel),
+        **prediction.to_json(options.mm_per_pixel),
         "outline": [
             [ring.round(_DIGITS).tolist() for ring in (polygon.exterior, *polygon.holes)]
             for polygon in prediction.polygons
         ],
-        "probability_map": _map(prediction.prob) if wanted.probability_map else None,
+        "probability_map": _map(prediction.prob) if options.probability_map else None,
     }
-    return Answer(Segmentation.model_validate(values).model_dump_json().encode(), "application/json")
+    return EncodedResponse(Segmentation.model_validate(values).model_dump_json().encode(), "application/json")
 
 
 def _map(prob: Float32Array) -> ProbabilityMap:
+    """Encode a probability map, float32 [h, w], as a grey PNG of at most _MAP_SIDE pixels a side."""
     height, width = prob.shape
-    share = min(1.0, _MAP_SIDE / max(height, width))
-    size = max(1, round(width * share)), max(1, round(height * share))
-    small = Image.fromarray(prob).resize(size, Image.Resampling.BILINEAR) if share < 1 else prob
+    scale = min(1.0, _MAP_SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = Image.fromarray(prob).resize(size, Image.Resampling.BILINEAR) if scale < 1 else prob
     grey = np.rint(np.asarray(small) * np.float32(255)).astype(np.uint8)
     return ProbabilityMap(
         width=size[0], height=size[1], png=base64.b64encode(imaging.encode_png(grey, grey=True)).decode()
@@ -175,6 +195,7 @@ def _map(prob: Float32Array) -> ProbabilityMap:
 
 
 def _small(data: bytes) -> UInt8Array:
+    """Decode an image file to at most _VIEW_SIDE pixels a side: RGB uint8 [h, w, 3], turned upright."""
     picture = imaging.open_picture(data).image
     picture.thumbnail((_VIEW_SIDE, _VIEW_SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     return np.asarray(picture)

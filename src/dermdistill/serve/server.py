@@ -12,11 +12,18 @@ from fastapi import FastAPI
 from dermdistill.core.errors import UsageError
 from dermdistill.serve.observability import set_up_logging
 
-GRACE_S = 30  # for requests that are being answered when the server is told to end
+GRACE_S = 30  # for requests that are being handled when the server is told to end
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket's place.
+    """Bind a socket to an address of this computer; it does not listen yet.
+
+    Args:
+        host: Name or address.
+        port: 0: any that is free.
+
+    Returns:
+        The bound socket, which the caller closes.
 
     Raises:
         UsageError: The address is taken, or is none of this computer's.
@@ -46,18 +53,18 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def address(bound: socket.socket) -> str:
-    """As a browser on this computer would open it."""
+    """Return the URL at which a browser on this computer opens the server of a bound socket."""
     host, port = bound.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def serve(app: FastAPI, bound: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
-    """Answer requests until SIGINT or SIGTERM; what has begun by then is finished.
+    """Handle requests until SIGINT or SIGTERM; what has begun by then is finished.
 
     Args:
-        app: What answers.
-        bound: Where; closed at the end.
+        app: The application, as `make_app` returns it.
+        bound: The socket of `bind`; closed at the end.
         ready: Called once requests are taken.
     """
     config = uvicorn.Config(

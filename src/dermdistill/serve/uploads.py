@@ -28,7 +28,14 @@ class _InMemoryParser(MultiPartParser):
 
 
 async def read_image_bytes(request: Request, limits: Limits) -> bytes:
-    """The image file that a request carries: as its body, or as the field `image` of a form.
+    """Read the image file that a request carries: as its body, or as the field `image` of a form.
+
+    Args:
+        request: Its body has not been read.
+        limits: Most bytes, and seconds until they must have arrived.
+
+    Returns:
+        The bytes of the file, at least one.
 
     Raises:
         Refusal: 400, 408, 413, 415 or 422.
@@ -83,8 +90,8 @@ async def _from_form(request: Request, stream: AsyncGenerator[bytes, None]) -> b
             400, "bad_form", f"The form cannot be read: {error.message}", f"one file, in the field {FIELD}"
         ) from None
     try:
-        found = form.get(FIELD)
-        if not isinstance(found, UploadFile):
+        upload = form.get(FIELD)
+        if not isinstance(upload, UploadFile):
             named = ", ".join(sorted(form)) or "none"
             raise Refusal(
                 422,
@@ -92,7 +99,7 @@ async def _from_form(request: Request, stream: AsyncGenerator[bytes, None]) -> b
                 f"The form has no file in a field {FIELD} (fields: {named[:200]}).",
                 f"one file, in the field {FIELD}",
             )
-        return await found.read()
+        return await upload.read()
     finally:
         await form.close()
 

@@ -21,7 +21,7 @@ from dermdistill.serve.problems import ClientGone, Refusal
 
 T = TypeVar("T")
 
-_LOOK = 0.25  # seconds between looks whether the client is still there
+_POLL = 0.25  # seconds between checks whether the client is still there
 _MEMORY = 0.2  # weight of the newest job in the running mean of their times
 
 
@@ -45,7 +45,7 @@ class WorkerPool:
         return self._taken
 
     def slot(self) -> Slot:
-        """Take a slot.
+        """Take a slot, to be used in a ``with`` block.
 
         Raises:
             Refusal: 429, none is free.
@@ -74,7 +74,7 @@ class WorkerPool:
             self.metrics.slots.set(self._taken)
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
-        """Queue a job; its time is measured."""
+        """Queue a job for the worker threads; how long it waits and takes is measured."""
         asked = time.perf_counter()
 
         def timed() -> T:
@@ -95,7 +95,7 @@ class WorkerPool:
 
 
 class Slot:
-    """One request's place, given back when both the request and its job are over."""
+    """One request's slot, given back when both the request and its job are over."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
@@ -113,7 +113,7 @@ class Slot:
             self._future.add_done_callback(lambda _: self._pool.release())
 
     async def run(self, job: Callable[[], T], gone: Callable[[], Awaitable[bool]]) -> T:
-        """Answer what ``job`` answers.
+        """Run a job in a worker thread, and return what it returns.
 
         Args:
             job: Runs in a worker thread.
@@ -121,15 +121,15 @@ class Slot:
 
         Raises:
             Refusal: 504, it took longer than ``limits.timeout_s``.
-            ClientGone: Nobody waits for the answer.
+            ClientGone: The client has closed its connection.
         """
         limit = self._pool.limits.timeout_s
         end = time.monotonic() + limit
         self._future = future = self._pool.submit(job)
         waiting = asyncio.wrap_future(future)
-        waiting.add_done_callback(_look_at_fault)
+        waiting.add_done_callback(_discard_error)
         while (left := end - time.monotonic()) > 0:
-            await asyncio.wait({waiting}, timeout=min(left, _LOOK))
+            await asyncio.wait({waiting}, timeout=min(left, _POLL))
             if waiting.done():
                 return waiting.result()
             if await gone():
@@ -139,12 +139,12 @@ class Slot:
         raise Refusal(
             504,
             "timeout",
-            f"The answer was not ready after {limit:g} seconds.",
+            f"The response was not ready after {limit:g} seconds.",
             fix="Send a smaller image, or try again when the server is less busy.",
         )
 
 
-def _look_at_fault(future: asyncio.Future[Any]) -> None:
-    """A late job's error has nobody to tell: asyncio would print a warning of its own."""
+def _discard_error(future: asyncio.Future[Any]) -> None:
+    """Retrieve a late job's error, which nobody waits for: asyncio would print a warning of its own."""
     if not future.cancelled():
         future.exception()

@@ -18,7 +18,7 @@ Point = tuple[str, float, Interval, int | None]
 
 
 def dice_latency(path: Path, points: Sequence[Point], title: str, first: str) -> None:
-    """One point per network, its 95 % interval as a bar; colours and marks are told in a key at the side.
+    """One point per network, its 95 % interval as a bar; a key at the side explains colours and marks.
 
     The time is that of a network over the first one's in the same turns: what a busy machine leaves true.
     """
@@ -30,11 +30,11 @@ def dice_latency(path: Path, points: Sequence[Point], title: str, first: str) ->
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_xscale("log")
-    for place, (name, ratio, dice, size) in enumerate(sorted(points, key=lambda point: point[1])):
+    for number, (name, ratio, dice, size) in enumerate(sorted(points, key=lambda point: point[1])):
         mean, bar = 100 * dice.mean, [[100 * (dice.mean - dice.low)], [100 * (dice.high - dice.mean)]]
-        colour = _COLOURS[place % len(_COLOURS)]
+        colour = _COLOURS[number % len(_COLOURS)]
         axes.errorbar(
-            [ratio], [mean], yerr=bar, fmt=_MARKERS[place % len(_MARKERS)], color=colour, ecolor=colour,
+            [ratio], [mean], yerr=bar, fmt=_MARKERS[number % len(_MARKERS)], color=colour, ecolor=colour,
             elinewidth=1.2, capsize=3, markersize=8, zorder=3,
             label=f"{name}\n{ratio:.2f} ×, Dice {mean:.2f}" + (f", {file_size(size)}" if size else ""),
         )  # fmt: skip

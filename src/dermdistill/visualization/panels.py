@@ -1,4 +1,4 @@
-"""Pictures of what a network drew. Colours are Okabe & Ito's, told apart with any colour vision."""
+"""Pictures of what a network drew. Colours are Okabe & Ito's, distinguishable with any colour vision."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dermdistill.core.files import atomic_path
+from dermdistill.core.numbers import percent
 from dermdistill.imaging import UInt8Array, overlay
 
 if TYPE_CHECKING:
@@ -38,10 +39,13 @@ class Case:
 def panel(
     images: UInt8Array, truth: UInt8Array, teacher: UInt8Array | None, student: UInt8Array
 ) -> UInt8Array:
-    """Images in rows of four, outlines of truth (yellow), teacher (red) and student (blue), and a legend.
+    """Draw images in rows of four, outlines of truth (yellow), teacher (red) and student (blue), a legend.
 
     Args:
-        images: uint8 [n, h, w, 3]. truth, teacher, student: {0, 1} uint8 [n, h, w].
+        images: uint8 [n, h, w, 3].
+        truth: {0, 1} uint8 [n, h, w].
+        teacher: The same, or None.
+        student: {0, 1} uint8 [n, h, w].
 
     Returns:
         uint8 [H, W, 3].
@@ -106,19 +110,24 @@ def _legend(named: Mapping[str, tuple[int, int, int]], width: int) -> UInt8Array
 
 
 def case_grid(path: Path, groups: Mapping[str, Sequence[Case]]) -> None:
-    """One row per group (best, median, worst), outlines of truth and prediction, id and Dice above each."""
+    """Draw one row per group (best, median, worst), outlines of truth and prediction, id and Dice above each.
+
+    Args:
+        path: PNG to write.
+        groups: Cases by the title of their row; none is empty.
+    """
     from matplotlib.lines import Line2D
 
     columns = max(len(cases) for cases in groups.values())
     figure = _figure(2.5 * columns + 0.5, 2.75 * len(groups) + 0.5)
     axes = figure.subplots(len(groups), columns, squeeze=False)
     for row, (title, cases) in zip(axes, groups.items(), strict=True):
-        for place, axis in enumerate(row):
+        for column, axis in enumerate(row):
             axis.set_axis_off()
-            if place < len(cases):
-                case = cases[place]
+            if column < len(cases):
+                case = cases[column]
                 axis.imshow(outlined(case.image, [(case.truth, TRUTH), (case.prediction, STUDENT)]))
-                axis.set_title(f"{case.image_id}   Dice {100 * case.dice:.1f}", fontsize=8)
+                axis.set_title(f"{case.image_id}   Dice {percent(case.dice, 1)}", fontsize=8)
         row[0].text(
             -0.06, 0.5, title, transform=row[0].transAxes, rotation=90, va="center", ha="center", fontsize=11
         )
@@ -128,7 +137,13 @@ def case_grid(path: Path, groups: Mapping[str, Sequence[Case]]) -> None:
 
 
 def dice_distribution(path: Path, dice: NDArray[np.float64], interval: tuple[float, float, float]) -> None:
-    """Histogram of Dice per image, with the mean and its 95 % interval."""
+    """Draw a histogram of Dice per image, with the mean and its 95 % interval.
+
+    Args:
+        path: PNG to write.
+        dice: float64 [n], in [0, 1].
+        interval: Mean, lower and upper end, in [0, 1].
+    """
     figure = _figure(6.4, 3.6)
     axis = figure.subplots()
     low = np.floor(20 * float(dice.min())) / 20
@@ -137,7 +152,7 @@ def dice_distribution(path: Path, dice: NDArray[np.float64], interval: tuple[flo
     axis.axvspan(left, right, color="0.2", alpha=0.2, lw=0)
     axis.axvline(mean, color="0.1", lw=1.5)
     axis.set_title(
-        f"Dice of {len(dice)} images: mean {100 * mean:.2f} (95 % CI {100 * left:.2f} to {100 * right:.2f})",
+        f"Dice of {len(dice)} images: mean {percent(mean)} (95 % CI {percent(left)} to {percent(right)})",
         fontsize=10,
     )
     axis.set_xlabel("Dice")
@@ -147,30 +162,37 @@ def dice_distribution(path: Path, dice: NDArray[np.float64], interval: tuple[flo
 
 
 def failure_grid(path: Path, cases: Sequence[Case], title: str, columns: int = 6) -> None:
-    """Failures in rows, outlines of truth and prediction, id and Jaccard (in `Case.dice`) above each."""
+    """Draw failures in rows, outlines of truth and prediction, id and Jaccard above each.
+
+    Args:
+        path: PNG to write.
+        cases: The failures, with their Jaccard in `Case.dice`.
+        title: Above the figure.
+        columns: Most of them in a row.
+    """
     from matplotlib.lines import Line2D
 
     columns = min(columns, len(cases))
     lines = -(-len(cases) // columns)
     figure = _figure(max(2.5 * columns, 5.0), 2.75 * lines + 0.9)
     figure.suptitle(title, fontsize=11)
-    for place, axis in enumerate(figure.subplots(lines, columns, squeeze=False).flat):
+    for number, axis in enumerate(figure.subplots(lines, columns, squeeze=False).flat):
         axis.set_axis_off()
-        if place < len(cases):
-            case = cases[place]
+        if number < len(cases):
+            case = cases[number]
             axis.imshow(outlined(case.image, [(case.truth, TRUTH), (case.prediction, STUDENT)]))
-            axis.set_title(f"{case.image_id}   Jaccard {100 * case.dice:.1f}", fontsize=8)
+            axis.set_title(f"{case.image_id}   Jaccard {percent(case.dice, 1)}", fontsize=8)
     handles = [Line2D([], [], color=_unit(c), lw=3) for c in (TRUTH, STUDENT)]
     figure.legend(handles, ["truth", "prediction"], loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path)
 
 
 def reliability(path: Path, calibration: Mapping[str, Any]) -> None:
-    """Observed share of lesion against predicted probability, with the share of pixels in each bin below.
+    """Plot the observed share of lesion against predicted probability; below, the share of pixels per bin.
 
     Args:
         path: PNG to write.
-        calibration: As `dermdistill.metrics.calibration.Reliability.to_json` answers.
+        calibration: As `dermdistill.metrics.calibration.Reliability.to_json` returns it.
     """
     bins = [b for b in calibration["bins"] if b["pixels"]]
     figure = _figure(4.6, 5.2)
@@ -179,7 +201,7 @@ def reliability(path: Path, calibration: Mapping[str, Any]) -> None:
     points = [[b[key] for b in bins] for key in ("confidence", "accuracy")]
     top.plot(*points, color=_unit((0, 114, 178)), marker="o", ms=4, lw=1.5, label="measured")
     top.set_ylabel("observed share of lesion")
-    top.set_title(f"Reliability: ECE {100 * calibration['ece']:.2f} %", fontsize=10)
+    top.set_title(f"Reliability: ECE {percent(calibration['ece'])} %", fontsize=10)
     top.legend(frameon=False, loc="upper left")
     top.set(xlim=(0, 1), ylim=(0, 1))
     left, width = [b["low"] for b in bins], [b["high"] - b["low"] for b in bins]
@@ -199,10 +221,15 @@ def side_by_side(
     prediction: UInt8Array,
     teacher: UInt8Array | None = None,
 ) -> None:
-    """A row per image: the image, the true mask, the prediction, and the teacher's where it is given.
+    """Draw a row per image: the image, the true mask, the prediction, and the teacher's where it is given.
 
     Args:
-        ids: Names, n of them. images: uint8 [n, h, w, 3]. truth, prediction, teacher: {0, 1} uint8 [n, h, w].
+        path: PNG to write.
+        ids: Names, n of them.
+        images: uint8 [n, h, w, 3].
+        truth: {0, 1} uint8 [n, h, w].
+        prediction: {0, 1} uint8 [n, h, w].
+        teacher: The same, or None.
     """
     columns = [("truth", truth), ("prediction", prediction)]
     if teacher is not None:

@@ -243,7 +243,7 @@ if (!["localhost", "127.0.0.1", "[::1]"].includes(location.hostname)) {
 try {
   const service = await fetchModel();
   $("model").textContent = modelLine(service);
-  $("formats").textContent = `JPEG, PNG, BMP or TIFF, up to ${Math.round(service.max_upload_bytes / 2 ** 20)} MB and ${Math.round(service.max_pixels / 1e6)} megapixels`;
+  $("formats").textContent = `JPEG, PNG, BMP, TIFF, WebP or GIF, up to ${Math.round(service.max_upload_bytes / 2 ** 20)} MB and ${Math.round(service.max_pixels / 1e6)} megapixels`;
 } catch (error) {
   say(asProblem(error).detail);
 }
