@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermdistill.core.errors import UsageError
-from dermdistill.inference import archive
+from dermdistill.core.errors import DataError, UsageError
+from dermdistill.inference.archive.table import done_partitions, schema, segment_unit, write_partition
+from dermdistill.inference.archive.units import find_units
 from dermdistill.inference.predictor import Predictor
 from pictures import phantom
 
@@ -53,14 +54,14 @@ def predictor() -> Predictor:
 
 
 def test_everything_is_found_once_in_units(folder: Path) -> None:
-    units = archive.find_units([str(folder), str(folder / "a.jpg"), f"{folder}/**/*.jpeg"], images_each=3)
+    units = find_units([str(folder), str(folder / "a.jpg"), f"{folder}/**/*.jpeg"], images_each=3)
     assert [(unit.kind, len(unit.paths), unit.row_group) for unit in units] == [
         ("images", 3, -1), ("images", 1, -1), ("tar", 1, -1), ("parquet", 1, 0), ("parquet", 1, 1),
     ]  # fmt: skip
     names = {unit.name("model") for unit in units}
     assert len(names) == 5
     assert names.isdisjoint(unit.name("another") for unit in units)
-    assert names == {unit.name("model") for unit in archive.find_units([str(folder)], images_each=3)}
+    assert names == {unit.name("model") for unit in find_units([str(folder)], images_each=3)}
 
 
 @pytest.mark.parametrize(
@@ -69,11 +70,11 @@ def test_everything_is_found_once_in_units(folder: Path) -> None:
 )
 def test_sources_that_are_none_are_refused(source: str, said: str, folder: Path) -> None:
     with pytest.raises(UsageError, match=said):
-        archive.find_units([source.format(folder)])
+        find_units([source.format(folder)])
 
 
 def test_each_picture_is_a_row_and_a_bad_one_says_why(folder: Path, predictor: Predictor) -> None:
-    rows = [row for unit in archive.find_units([str(folder)]) for row in archive.rows(unit, predictor, "sha")]
+    rows = [row for unit in find_units([str(folder)]) for row in segment_unit(unit, predictor, "sha")]
     by_name = {row["path"].removeprefix(f"{folder}/"): row for row in rows}
     assert set(by_name) == {
         "a.jpg", "deep/b.JPG", "deep/er/c.jpeg", "broken.png", "shard.tar#x.jpg", "shard.tar#y.jpg",
@@ -87,7 +88,7 @@ def test_each_picture_is_a_row_and_a_bad_one_says_why(folder: Path, predictor: P
 
 def test_the_numbers_are_those_of_predict(folder: Path, predictor: Predictor) -> None:
     prediction = predictor(folder / "a.jpg")
-    [row] = archive.rows(archive.find_units([str(folder / "a.jpg")])[0], predictor, "sha", masks=True)
+    [row] = segment_unit(find_units([str(folder / "a.jpg")])[0], predictor, "sha", masks=True)
     assert (row["height"], row["width"]) == prediction.mask.shape
     assert row["area_px"] == np.count_nonzero(prediction.mask) > 0
     assert row["box"] == prediction.bounding_box
@@ -102,20 +103,20 @@ def test_a_partition_is_there_in_full_or_not_at_all(
     folder: Path, tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = str(tmp_path / "results.parquet")
-    assert archive.done_partitions(table) == set()
-    unit = archive.find_units([str(folder / "*.png")])[0]
-    rows = list(archive.rows(unit, predictor, "sha"))
-    archive.write_partition(table, unit.name("sha"), rows)
-    assert archive.done_partitions(table) == {unit.name("sha")}
-    assert parquet.read_table(table).schema == archive.schema()
+    assert done_partitions(table) == set()
+    unit = find_units([str(folder / "*.png")])[0]
+    rows = list(segment_unit(unit, predictor, "sha"))
+    write_partition(table, unit.name("sha"), rows)
+    assert done_partitions(table) == {unit.name("sha")}
+    assert parquet.read_table(table).schema == schema()
 
     def fails(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(parquet, "write_table", fails)
-    with pytest.raises(archive.DataError, match="disk full"):
-        archive.write_partition(table, unit.name("other"), rows)
-    assert archive.done_partitions(table) == {unit.name("sha")}
+    with pytest.raises(DataError, match="disk full"):
+        write_partition(table, unit.name("other"), rows)
+    assert done_partitions(table) == {unit.name("sha")}
 
 
 def test_a_tar_that_breaks_off_keeps_what_came_before(tmp_path: Path, predictor: Predictor) -> None:
@@ -126,7 +127,7 @@ def test_a_tar_that_breaks_off_keeps_what_came_before(tmp_path: Path, predictor:
             member.size = len(jpeg(3))
             tar.addfile(member, io.BytesIO(jpeg(3)))
     (tmp_path / "cut.tar").write_bytes(stream.getvalue()[: len(jpeg(3)) + 2500])
-    rows = list(archive.rows(archive.find_units([str(tmp_path)])[0], predictor, "sha"))
+    rows = list(segment_unit(find_units([str(tmp_path)])[0], predictor, "sha"))
     assert {row["path"].rpartition("/")[2]: bool(row["error"]) for row in rows} == {
         "cut.tar#x.jpg": False, "cut.tar": True,
     }  # fmt: skip

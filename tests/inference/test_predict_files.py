@@ -15,10 +15,11 @@ from dermdistill.artifacts.card import make_card
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import read_csv, read_json
 from dermdistill.imaging.find import LINES, find_images
-from dermdistill.inference.folder import choose_workers, predict_files
+from dermdistill.inference.folder import predict_files
 from dermdistill.inference.input_checks import fit_from_checks
 from dermdistill.inference.predictor import Predictor
 from dermdistill.inference.reference_statistics import MIN_IMAGES
+from dermdistill.inference.workers import choose_workers
 from dermdistill.inference.writers import COCO, KINDS, OUTLINE, TABLE, read_kinds
 
 CARD = make_card(

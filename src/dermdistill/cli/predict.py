@@ -68,8 +68,9 @@ def predict(
             )
         return _predict_archive(paths, engine, ray_address, table, table_masks, model, workers)
     from dermdistill.imaging.find import find_images
-    from dermdistill.inference.folder import choose_workers, predict_files
+    from dermdistill.inference.folder import predict_files
     from dermdistill.inference.predictor import Predictor
+    from dermdistill.inference.workers import choose_workers
     from dermdistill.inference.writers import read_kinds
 
     if batch_size is not None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dermdistill.core.errors import DataError, DermDistillError, MissingExtraError, UsageError
-from dermdistill.inference import archive
+from dermdistill.inference.archive.table import done_partitions, segment_unit, write_partition
+from dermdistill.inference.archive.units import IMAGES_EACH, Unit, find_units
 from dermdistill.inference.backends import SHIPPED
 from dermdistill.inference.onnx_backend import OnnxBackend
 from dermdistill.inference.predictor import Predictor
@@ -67,9 +68,9 @@ class Segmenter:
         counts: dict[str, list[int]] = {"rows": [], "errors": []}
         columns = (batch[name] for name in ("name", "kind", "root", "paths", "row_group"))
         for name, kind, root, paths, group in zip(*columns, strict=True):
-            unit = archive.Unit(str(kind), str(root), tuple(map(str, paths)), int(group))
-            rows = list(archive.rows(unit, self.predictor, self.model_sha256, masks=self.masks))
-            archive.write_partition(self.table, str(name), rows, masks=self.masks)
+            unit = Unit(str(kind), str(root), tuple(map(str, paths)), int(group))
+            rows = list(segment_unit(unit, self.predictor, self.model_sha256, masks=self.masks))
+            write_partition(self.table, str(name), rows, masks=self.masks)
             counts["rows"].append(len(rows))
             counts["errors"].append(sum(bool(row["error"]) for row in rows))
         return counts
@@ -83,7 +84,7 @@ def predict_archive(
     masks: bool = False,
     workers: int | None = None,
     address: str | None = None,
-    images_each: int = archive.IMAGES_EACH,
+    images_each: int = IMAGES_EACH,
 ) -> Iterator[Progress]:
     """Segment an archive into a table of Parquet partitions; yield how far it is, after every unit.
 
@@ -107,10 +108,10 @@ def predict_archive(
     """
     check_installed()
     onnx = _read_model(model)
-    units = archive.find_units(sources, images_each=images_each)
+    units = find_units(sources, images_each=images_each)
     fingerprint = f"{hashlib.sha256(onnx).hexdigest()} {masks}"
     named = {unit.name(fingerprint): unit for unit in units}
-    done = archive.done_partitions(table)
+    done = done_partitions(table)
     if strangers := done - named.keys():
         raise UsageError(
             f"{table} holds {len(strangers)} partitions of other pictures or by another model.",
@@ -142,7 +143,7 @@ def check_installed() -> None:
 
 
 def _run(
-    units: Mapping[str, archive.Unit],
+    units: Mapping[str, Unit],
     onnx: bytes,
     table: str,
     masks: bool,
