@@ -14,14 +14,7 @@ from dermdistill.core.files import atomic_path
 from dermdistill.imaging.find import LINES
 from dermdistill.inference import formats
 from dermdistill.inference.predictor import Predictor
-from dermdistill.inference.writers import (
-    COCO,
-    FILES,
-    TABLE,
-    Kind,
-    OutputWriter,
-    write_compact,
-)
+from dermdistill.inference.writers import COCO, FILES, TABLE, Kind, OutputWriter, write_compact
 
 COCO_LINES = "coco.jsonl"  # what coco.json is made of: an image a line
 

@@ -19,12 +19,11 @@ from dermdistill.core.errors import DataError, DermDistillError
 from dermdistill.inference import formats
 from dermdistill.inference.onnx_backend import OnnxBackend
 from dermdistill.inference.predictor import Input, Predictor
-from dermdistill.inference.writers import (
-    OutputWriter,
-)
+from dermdistill.inference.writers import OutputWriter
 
 _AHEAD = 2  # batches that wait for each worker
 _WORTH_IT = 3.0  # seconds of work: less is done before a second process has begun
+
 Batch = list[tuple[Path, str]]
 """Paths of images, each with what the names of its files begin with."""
 
