@@ -62,6 +62,9 @@ def find_agreement(source: str | None, info: dict[str, Any]) -> InterRaterAgreem
             (`agreement_of_masks`), "none", or None: the published figure where there is one.
         info: The data set's dataset.json.
 
+    Returns:
+        The agreement; None where there is none, or none is asked for.
+
     Raises:
         UsageError: No such name or path.
     """
@@ -91,10 +94,16 @@ def find_agreement(source: str | None, info: dict[str, Any]) -> InterRaterAgreem
 
 
 def read_agreement(path: Path) -> InterRaterAgreement:
-    """From a CSV: one row per image (columns image_id, dice), or one row in all (mean, low, high, n).
+    """Read a CSV: one row per image (columns image_id, dice), or one row in all (mean, low, high, n).
 
     Dice may be in 0–1 or, when any value is above 1, in percent. A summary row may name ``label`` and
     ``source``. Several rows of one image (pairs of people) are averaged first.
+
+    Args:
+        path: The CSV.
+
+    Returns:
+        The mean over images with its interval, in [0, 1].
 
     Raises:
         DataError: Neither layout, or values that are no Dice.
@@ -132,10 +141,17 @@ def read_agreement(path: Path) -> InterRaterAgreement:
 
 
 def agreement_of_masks(folder: Path) -> InterRaterAgreement:
-    """From a folder of masks with several per image: ``IMAGE_Segmentation_1.png``, ``…_2.png`` …
+    """Compare the masks of a folder with several per image: ``IMAGE_Segmentation_1.png``, ``…_2.png`` …
 
     Per image the mean Dice over all pairs of its masks; then the mean over images with its interval.
     ``_mask_`` and ``_annotator_`` serve as well as ``_Segmentation_``. Images with one mask are left out.
+    What the folder holds, `imaging.find.list_folder` says.
+
+    Args:
+        folder: It is searched to any depth.
+
+    Returns:
+        The mean over images with its interval, in [0, 1].
 
     Raises:
         DataError: No image has two masks, or two masks of an image differ in size.
