@@ -9,7 +9,7 @@
     │   ├── ArchiveError        a download or archive is broken, unsafe or does not match its checksum
     │   └── MismatchError       two stages disagree about the data or model they were made from
     ├── WeightsError            pretrained or trained weights are missing or do not fit
-    ├── ParityError             an exported file does not answer as the network it was made from
+    ├── ParityError             an exported file does not compute what its network does
     ├── MissingExtraError       an optional part of the installation is needed
     └── TrainingError           training cannot go on (NaN loss, batch too small …)
         └── Interrupted         stopped on request; everything is saved (exit code 130)
@@ -136,7 +136,7 @@ class WeightsError(DermDistillError):
 
 
 class ParityError(DermDistillError):
-    """An exported file does not answer as the network it was made from.
+    """An exported file does not compute what its network does.
 
     Cause:
         An operation that a precision or another runtime computes differently. No file is written.

@@ -1,4 +1,4 @@
-"""What makes an image hard, measured from the image and its true mask alone: the strata's raw values.
+"""What makes an image hard, measured from the image and its true mask alone: the subgroups' raw values.
 
 Every value is an estimate from pixels, not a clinical finding; what it can and cannot say stands beside it.
 """

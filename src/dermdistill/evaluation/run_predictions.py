@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run, ready to answer."""
+    """A run with its network, ready to predict."""
 
     folder: Path
     card: ModelCard

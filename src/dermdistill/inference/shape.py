@@ -23,7 +23,7 @@ def measure(regions: Sequence[Polygon], mm_per_pixel: float | None = None) -> di
     """Measures of the outlines of one image.
 
     Args:
-        regions: The largest first, as `contours.polygons` answers them.
+        regions: The largest first, as `contours.polygons` returns them.
         mm_per_pixel: Side of a pixel in millimetres; None: unknown, and nothing is said in millimetres.
 
     Returns:
@@ -100,7 +100,7 @@ def asymmetry(ring: Float64Array) -> tuple[float, float]:
 
     The share of its area, 0 (mirror-symmetric) to 1, that its mirror image at the axis does not cover; the
     axes go through the centroid along the eigenvectors of the second moments (as in Celebi et al. 2007). Of a
-    shape whose two moments are nearly equal, the axes' direction is chance, and so is a part of the answer.
+    shape whose two moments are nearly equal, the axes' direction is chance, and so is a part of the result.
 
     Args:
         ring: Closed outline [n, 2] of positive area.

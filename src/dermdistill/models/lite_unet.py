@@ -119,7 +119,7 @@ class RepBlock(nn.Module):
 def merge_branches(net: nn.Module) -> nn.Module:
     """A copy for use, not for training, in which each `RepBlock` is one convolution; the same results.
 
-    A network without any is answered itself: not every module can be copied.
+    A network without any is returned itself: not every module can be copied.
     """
     if not any(isinstance(module, RepBlock) for module in net.modules()):
         return net

@@ -46,8 +46,8 @@ def read_people_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         ) from error
     lines = text.splitlines(keepends=True)
     separator = None
-    if lines and (said := re.fullmatch(r'"?sep=(.)"?\s*', lines[0], flags=re.IGNORECASE)):
-        separator = said[1]
+    if lines and (line := re.fullmatch(r'"?sep=(.)"?\s*', lines[0], flags=re.IGNORECASE)):
+        separator = line[1]
         lines = lines[1:]
     if separator is None:
         header = next((line for line in lines if line.strip()), "")
