@@ -94,3 +94,26 @@ def tiny_onnx(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     made = made_once(tmp_path_factory, "onnx", lambda folder: write_onnx(tiny_run, folder / "student.onnx"))
     return Path(shutil.copy(made / "student.onnx", tiny_run))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve generated lesions, with the masks of three hands: the shipped student at three thresholds."""
+    from PIL import Image
+
+    from dermdistill import Predictor, prepare_phantom
+
+    folder = tmp_path_factory.mktemp("pictures")
+    data = prepare_phantom(folder, count=12, size=64, progress=False)
+    (folder / "images").mkdir()
+    predictor = Predictor(threads=1)
+    hands = {"masks": 0.5, "tight": 0.85, "wide": 0.15}
+    for hand in hands:
+        (folder / hand).mkdir()
+    for row in range(len(data)):
+        image = Path(data.image_path(row))
+        shutil.copy(image, folder / "images" / image.name)
+        drawn = predictor(image)
+        for hand, threshold in hands.items():
+            Image.fromarray(255 * drawn.at(threshold).mask).save(folder / hand / f"{image.stem}.png")
+    return folder

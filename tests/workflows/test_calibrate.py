@@ -9,34 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermdistill import Predictor, cli, prepare_phantom
+from dermdistill import Predictor, cli
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.inference.backends import SHIPPED
 from dermdistill.inference.onnx_backend import OnnxBackend
 from dermdistill.workflows.calibrate import OFFSETS, Curves, calibrate, choose, fit
 
 UNMOVED = int(np.flatnonzero(OFFSETS == 0)[0])
-
-
-HANDS = {"masks": 0.5, "tight": 0.85, "wide": 0.15}
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve generated lesions, with the masks of three hands: the shipped student at three thresholds."""
-    folder = tmp_path_factory.mktemp("pictures")
-    data = prepare_phantom(folder, count=12, size=64, progress=False)
-    (folder / "images").mkdir()
-    predictor = Predictor(threads=1)
-    for hand in HANDS:
-        (folder / hand).mkdir()
-    for row in range(len(data)):
-        image = Path(data.image_path(row))
-        shutil.copy(image, folder / "images" / image.name)
-        drawn = predictor(image)
-        for hand, threshold in HANDS.items():
-            Image.fromarray(255 * drawn.at(threshold).mask).save(folder / hand / f"{image.stem}.png")
-    return folder
 
 
 @pytest.mark.parametrize(("hand", "words"), [("tight", "tighter"), ("wide", "wider")])

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+from pathlib import Path
 
 from dermdistill import config
 from dermdistill._version import __version__
@@ -18,6 +19,7 @@ from dermdistill.cli.common import set_up_logging
 from dermdistill.cli.verbs import VERBS, function_of
 from dermdistill.cli.verbs import run as run_verb
 from dermdistill.core.errors import DermDistillError
+from dermdistill.core.files import disk_error, is_refused_write
 
 __all__ = ["VERBS", "function_of", "main", "run", "set_up_logging"]
 
@@ -39,13 +41,19 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"dermdistill: {error}", file=sys.stderr)
         return error.exit_code
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader (head, less) has gone: nothing more to say.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        if os.environ.get("DERMDISTILL_DEBUG") or not is_refused_write(error):
+            raise
+        refused = disk_error(error, Path(getattr(error, "filename", None) or Path.cwd()))
+        print(f"dermdistill: {refused}", file=sys.stderr)
+        return refused.exit_code
     except KeyboardInterrupt:
         print("dermdistill: stopped.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader (head, less) has gone: nothing more to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def run() -> None:

@@ -21,6 +21,11 @@ import yaml
 
 from dermdistill.core.errors import DataError
 
+_REFUSED = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST,
+    errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
+}  # fmt: skip
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -28,14 +33,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix, since image and array writers choose their format by it, and is
     short: the final one may be as long as the system allows.
+
+    Raises:
+        DataError: The disk is full, or the file or its folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:16]}{path.suffix if len(path.suffix) < 16 else ''}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        if is_refused_write(error):
+            raise disk_error(error, path) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder may be no folder
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -111,7 +124,17 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
-def disk_error(error: OSError, path: Path) -> DataError:
+def is_refused_write(error: Exception) -> bool:
+    """Whether an error is the system's or torch's word for a file that could not be written.
+
+    torch's writer of zip files hides the system's error behind one of its own.
+    """
+    if isinstance(error, OSError):
+        return error.errno in _REFUSED
+    return isinstance(error, RuntimeError) and "inline_container" in str(error)
+
+
+def disk_error(error: Exception, path: Path) -> DataError:
     """The error for a write that the system refused, with what is free where it was to go.
 
     Args:
@@ -123,14 +146,14 @@ def disk_error(error: OSError, path: Path) -> DataError:
     """
     folder = next((parent for parent in (path, *path.absolute().parents) if parent.is_dir()), Path())
     free = f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB are free"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if not isinstance(error, OSError) or error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(
             f"The disk is full: {path} cannot be written ({free}).",
             "enough space for all that the command writes",
             "Free some space, or choose another folder; the same command goes on where it stopped.",
         )
     return DataError(
-        f"{path} cannot be written: {error} ({free}).",
+        f"{path} cannot be written: {error.strerror or error} ({free}).",
         "a folder that can be written to",
         "The same command goes on where it stopped.",
     )

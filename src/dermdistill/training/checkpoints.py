@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dermdistill.core.errors import Interrupted
-from dermdistill.core.files import atomic_path
+from dermdistill.core.files import atomic_path, disk_error, is_refused_write
 from dermdistill.training.feed.loader import EpochBatches
 from dermdistill.training.segmentation_task import SegmentationTask
 
@@ -142,8 +142,18 @@ class Resumable(Callback):
 
 
 def save_checkpoint(trainer: L.Trainer, path: Path) -> None:
-    """Write a Lightning checkpoint through a temporary name (every process takes part, one writes)."""
+    """Write a Lightning checkpoint through a temporary name (every process takes part, one writes).
+
+    Raises:
+        DataError: The disk is full, or the folder cannot be written; the checkpoint of before stays.
+    """
     temporary = path.with_name(f".{path.name}.part")
-    trainer.save_checkpoint(temporary)
-    if trainer.is_global_zero:
-        temporary.replace(path)
+    try:
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        if not is_refused_write(error):
+            raise
+        temporary.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
