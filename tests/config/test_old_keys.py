@@ -45,17 +45,19 @@ def test_what_is_no_recipe_is_refused_as_ever(tree: Any) -> None:
 
 def test_a_run_that_was_begun_with_one_is_not_resumed_without_it(tmp_path: Path) -> None:
     recipe = load_recipe("phantom", {"runs_root": str(tmp_path)})
-    run_folder.open_run(recipe, resume=False, overwrite=False)
+    with run_folder.open_run(recipe, resume=False, overwrite=False) as run:
+        run.metrics.write_text("epoch\n0\n")
     path = tmp_path / recipe.name / "config.yaml"
     tree = to_tree(recipe)
     tree["trainer"]["ema"] = 0.0
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
-    run_folder.open_run(recipe, resume=True, overwrite=False)
+    with run_folder.open_run(recipe, resume=True, overwrite=False):
+        pass
     tree["trainer"]["ema"] = 0.9
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     assert run_folder.read_config(path.parent) == recipe, "evaluate, export and report go on reading it"
     with pytest.raises(MismatchError, match=r"trainer\.ema: 0\.9 → gone"):
-        run_folder.open_run(recipe, resume=True, overwrite=False)
+        run_folder.open_run(recipe, resume=True, overwrite=False).__enter__()
 
 
 @pytest.mark.parametrize(("old", "new", "told"), [("kept", "cached", True), ("online", "online", False)])

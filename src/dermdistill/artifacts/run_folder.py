@@ -7,16 +7,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dermdistill.config import Recipe, differences, parse_recipe, read_yaml, to_tree
 from dermdistill.config.old_keys import removed_settings
-from dermdistill.core.errors import MismatchError, UsageError
+from dermdistill.core.errors import ConfigError, MismatchError, UsageError
 from dermdistill.core.files import read_csv, write_yaml
+from dermdistill.core.lock import held
 
 logger = logging.getLogger(__name__)
 
@@ -84,25 +87,46 @@ def process_rank() -> int:
     return 0
 
 
-def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> RunFolder:
-    """The folder of a recipe's run, new or to be resumed, with its ``config.yaml`` written.
+@contextlib.contextmanager
+def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> Iterator[RunFolder]:
+    """Hold the folder of a recipe's run, new or to be resumed, with its ``config.yaml`` written.
+
+    A run that failed before anything was saved is begun anew. No other process can open the same run
+    meanwhile; the system frees it when this one ends, however it ends.
 
     Raises:
-        UsageError: It exists, and neither --resume nor --overwrite was given.
+        UsageError: It exists, and neither --resume nor --overwrite was given; another process trains in it;
+            or its name is no folder's.
         MismatchError: --resume with settings that would give another result.
     """
     run = RunFolder(recipe.runs_root / recipe.name, recipe.role)
     if not is_first_process():
-        return run
+        yield run
+        return
+    if recipe.name in ("", "..") or Path(recipe.name).name != recipe.name:
+        raise UsageError(
+            f"{recipe.name!r} is not a name for a run.",
+            "one folder's name: it is made below --runs-root",
+            "Choose another --name, and say with --runs-root where it lies.",
+        )
+    with held(recipe.runs_root / f".{recipe.name}.lock", f"trains in {run.path}"):
+        _make_ready(recipe, run, resume=resume, overwrite=overwrite)
+        yield run
+
+
+def _make_ready(recipe: Recipe, run: RunFolder, *, resume: bool, overwrite: bool) -> None:
     if run.path.exists() and any(run.path.iterdir()):
-        if not run.config.exists():
+        if not _is_run(run.config):
             raise UsageError(
-                f"{run.path} exists and is not a run (it has no config.yaml).",
+                f"{run.path} exists and is not a run (it has no config.yaml of one).",
                 "a new or empty folder",
                 "Choose another --name or --runs-root.",
             )
-        if overwrite:
-            logger.info("overwriting %s", run.path)
+        saved = any(path.exists() for path in (run.checkpoint, run.metrics, run.weights, run.card))
+        if overwrite or not saved:
+            logger.info(
+                "overwriting %s" if saved else "%s was begun, and nothing saved: begun anew", run.path
+            )
             shutil.rmtree(run.path)
         elif resume:
             check_same(recipe, run)
@@ -114,7 +138,15 @@ def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> RunFolder:
             )
     run.path.mkdir(parents=True, exist_ok=True)
     write_yaml(run.config, to_tree(recipe))
-    return run
+
+
+def _is_run(config: Path) -> bool:
+    """Whether this file is a run's: only then is its folder ever removed."""
+    try:
+        tree = read_yaml(config)
+    except (ConfigError, OSError):
+        return False
+    return isinstance(tree, dict) and {"name", "role"} <= tree.keys()
 
 
 def read_config(folder: Path) -> Recipe:

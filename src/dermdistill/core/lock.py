@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from dermdistill.core.errors import UsageError
+
 logger = logging.getLogger(__name__)
 
 
@@ -33,6 +35,37 @@ def locked(folder: Path, doing: str = "preparing") -> Iterator[None]:
             lock.acquire()
     except (OSError, NotImplementedError) as error:
         logger.warning("%s cannot be locked (%s): let only one process work on it.", folder, error)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def held(path: Path, doing: str) -> Iterator[None]:
+    """Hold a lock while the block runs, or refuse where another process has it.
+
+    Args:
+        path: The lock's file; its folder is made where it is missing.
+        doing: What the other process does, for the message.
+
+    Raises:
+        UsageError: Another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"Another process {doing}.",
+            "one process for each run",
+            "Wait for it or stop it, or choose another --name.",
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        logger.warning("%s cannot be locked (%s): let only one process work on it.", path, error)
     try:
         yield
     finally:

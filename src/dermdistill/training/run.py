@@ -73,15 +73,15 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
         )
     data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
     data.need_masks()
-    run = run_folder.open_run(recipe, resume=resume, overwrite=overwrite)
-    if run.finished.exists():
-        logger.info("%s is finished: nothing to do", run.path)
-        return run.path
-    L.seed_everything(recipe.seed, verbose=False)
-    net = _build_trained(recipe)
-    training_data = make_training_data(recipe, data, net.min_batch)
-    task = SegmentationTask(net, **task_arguments(recipe, data, len(training_data.sampler)))
-    return fit(task, recipe, data, training_data, run, teacher=None, resume=resume, progress=progress)
+    with run_folder.open_run(recipe, resume=resume, overwrite=overwrite) as run:
+        if run.finished.exists():
+            logger.info("%s is finished: nothing to do", run.path)
+            return run.path
+        L.seed_everything(recipe.seed, verbose=False)
+        net = _build_trained(recipe)
+        training_data = make_training_data(recipe, data, net.min_batch)
+        task = SegmentationTask(net, **task_arguments(recipe, data, len(training_data.sampler)))
+        return fit(task, recipe, data, training_data, run, teacher=None, resume=resume, progress=progress)
 
 
 def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
@@ -136,25 +136,25 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
             teacher_mask = torch.cat([teacher_mask, others])
     if recipe.teacher.logits == "cached":
         record = record.model_copy(update={"answers": "kept"})
-    run = run_folder.open_run(recipe, resume=resume, overwrite=overwrite)
-    if run.finished.exists():
-        logger.info("%s is finished: nothing to do", run.path)
-        return run.path
-    if run.card.exists():
-        check_same_teacher(ModelCard.read(run.card).teacher, record)
-    L.seed_everything(recipe.seed, verbose=False)
-    student = _build_trained(recipe)
-    training_data = make_training_data(recipe, data, student.min_batch, unlabelled)
-    task = DistillationTask(
-        student,
-        teacher,
-        distilled=functools.partial(distilled_losses, kd=recipe.kd),
-        # On a GPU a convolution's bias costs a pass over the map, and a slower one than batch norm's own.
-        fold=not on_gpu(recipe),
-        teacher_mask=teacher_mask,
-        **task_arguments(recipe, data, len(training_data.sampler)),
-    )
-    return fit(task, recipe, data, training_data, run, teacher=record, resume=resume, progress=progress)
+    with run_folder.open_run(recipe, resume=resume, overwrite=overwrite) as run:
+        if run.finished.exists():
+            logger.info("%s is finished: nothing to do", run.path)
+            return run.path
+        if run.card.exists():
+            check_same_teacher(ModelCard.read(run.card).teacher, record)
+        L.seed_everything(recipe.seed, verbose=False)
+        student = _build_trained(recipe)
+        training_data = make_training_data(recipe, data, student.min_batch, unlabelled)
+        task = DistillationTask(
+            student,
+            teacher,
+            distilled=functools.partial(distilled_losses, kd=recipe.kd),
+            # On a GPU a convolution's bias costs a pass over the map, and a slower one than batch norm's own.
+            fold=not on_gpu(recipe),
+            teacher_mask=teacher_mask,
+            **task_arguments(recipe, data, len(training_data.sampler)),
+        )
+        return fit(task, recipe, data, training_data, run, teacher=record, resume=resume, progress=progress)
 
 
 # -- one fit -------------------------------------------------------------------------------------------
