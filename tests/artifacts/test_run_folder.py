@@ -20,8 +20,9 @@ def recipe(root: Path, name: str = "one") -> Recipe:
 def test_a_run_that_saved_nothing_does_not_block_the_next(tmp_path: Path) -> None:
     with open_run(recipe(tmp_path), resume=False, overwrite=False) as run:
         (run.path / "tensorboard").mkdir()
+        (run.path / "notes.txt").write_text("mine")
     with open_run(recipe(tmp_path), resume=False, overwrite=False) as run:
-        assert [path.name for path in run.path.iterdir()] == ["config.yaml"]
+        assert {path.name for path in run.path.iterdir()} == {"config.yaml", "notes.txt"}
         run.metrics.write_text("epoch\n0\n")
     with (
         pytest.raises(UsageError, match="exists \\(1 epochs\\)"),

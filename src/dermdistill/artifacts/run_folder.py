@@ -123,11 +123,13 @@ def _make_ready(recipe: Recipe, run: RunFolder, *, resume: bool, overwrite: bool
                 "Choose another --name or --runs-root.",
             )
         saved = any(path.exists() for path in (run.checkpoint, run.metrics, run.weights, run.card))
-        if overwrite or not saved:
-            logger.info(
-                "overwriting %s" if saved else "%s was begun, and nothing saved: begun anew", run.path
-            )
+        if overwrite:
+            logger.info("overwriting %s", run.path)
             shutil.rmtree(run.path)
+        elif not saved:
+            # Nobody asked for anything to be thrown away: only the curves go, which are begun anew.
+            logger.info("%s was begun, and nothing saved: it is begun anew", run.path)
+            shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
         elif resume:
             check_same(recipe, run)
         else:
