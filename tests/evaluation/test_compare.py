@@ -14,6 +14,7 @@ from dermdistill.cli import main
 from dermdistill.core.errors import MismatchError, UsageError
 from dermdistill.evaluation.compare import Entry, compare, most_different
 from dermdistill.evaluation.compare_page import to_latex, to_markdown
+from dermdistill.evaluation.differences import is_told_from_zero
 from dermdistill.evaluation.per_image import PerImage
 from dermdistill.imaging import encode_jpeg, write_png
 from dermdistill.metrics.overlap import Counts
@@ -34,15 +35,15 @@ def test_the_tests_are_scipys_and_the_correction_statsmodels() -> None:
     p = []
     for other in (b, c):
         difference = other.images["dice"] - a.images["dice"]
-        d = found.difference(other.name)
-        assert d.paired.mean == pytest.approx(difference.mean())
+        d = found.differences[other.name]["dice"]
+        assert d.mean == pytest.approx(difference.mean())
         expected = stats.t.interval(0.95, 39, difference.mean(), stats.sem(difference))
-        assert (d.paired.low, d.paired.high) == pytest.approx(expected)
+        assert (d.low, d.high) == pytest.approx(expected)
         p.append(stats.wilcoxon(difference.round(9), zero_method="pratt", method="approx").pvalue)
     corrected = multitest.multipletests(p, method="holm")[1]
-    assert [found.difference("b").p_holm, found.difference("c").p_holm] == pytest.approx(corrected)
-    assert found.difference("b").told_from_zero
-    assert not found.difference("c").told_from_zero
+    assert [found.differences[name]["dice"].p_holm for name in ("b", "c")] == pytest.approx(corrected)
+    assert is_told_from_zero(found.differences["b"]["dice"])
+    assert not is_told_from_zero(found.differences["c"]["dice"])
     assert "b is better than a: +" in found.sentences()[0]
     assert "No difference between c and a could be told" in found.sentences()[1]
     assert "in 4 of 5 samples" in found.sentences()[1]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,24 @@ def test_the_shipped_student_is_scored_on_pictures_of_ones_own(
     assert f"mean Dice of {100 * images['dice'].mean():.1f}&nbsp;%" in page
     assert page.count("<figure>") == 8
     assert 'src="http' not in page and "href=" not in page  # noqa: PT018 - it fetches nothing
+
+
+def test_a_folder_of_masks_scores_as_the_official_scorer_says(lab: Path) -> None:
+    from isic_challenge_scoring.segmentation import SegmentationScore
+
+    for kind in ("masks", "made"):  # it knows pictures by seven digits
+        (lab / f"official-{kind}").mkdir()
+        for path in (lab / kind).iterdir():
+            shutil.copy(path, lab / f"official-{kind}" / f"ISIC_000000{path.name[1]}_segmentation.png")
+    (lab / "official-made" / "ISIC_0000003_segmentation.png").unlink()
+    write_png(lab / "official-made" / "ISIC_0000003_segmentation.png", np.zeros((48, 48), np.uint8))
+    assert run("--predictions", "official-made", "--masks", "official-masks", "--out", "e") == 0
+    found = summary(lab / "e")["scores"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the scorer uses what newer pandas deprecates
+        official = SegmentationScore.from_dir(lab / "official-masks", lab / "official-made").macro_average
+    for name in ("dice", "jaccard", "threshold_jaccard", "accuracy", "sensitivity", "specificity"):
+        assert found[f"{name}_per_image_mean"]["mean"] == pytest.approx(official[name], abs=1e-6), name
 
 
 def test_predictions_are_matched_counted_and_named(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from dermdistill import cli
-from dermdistill.report import to_latex, to_markdown, write_report
+from dermdistill.core import markup
+from dermdistill.report import write_report
 from htmlpage import Page
 
 
@@ -42,11 +44,11 @@ def test_all_formats_print_the_same_numbers(written: dict[str, Any]) -> None:
     assert len(shown) > 100
     for cell in shown:
         assert cell in page.text
-        assert to_markdown.text(cell, inside=True) in written["md"]
-        assert to_latex.text(cell) in written["tex"]
+        assert markup.markdown(cell, inside=True) in written["md"]
+        assert markup.latex(cell) in written["tex"]
     for cell in cells(written, ("runs", "settings")):
         assert cell in page.text
-        assert to_markdown.text(cell, inside=True) in written["md"]
+        assert markup.markdown(cell, inside=True) in written["md"]
 
 
 def test_the_numbers_are_those_of_the_study(study: Path, written: dict[str, Any]) -> None:
@@ -151,3 +153,24 @@ def test_no_network_library_is_imported(study: Path, tmp_path: Path) -> None:
         "assert not {'torch', 'onnxruntime'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_difference_is_bold_where_it_is_told_from_zero(study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "study"
+    shutil.copytree(study, copy)
+    path = copy / "study.json"
+    stated = json.loads(path.read_text(encoding="utf-8"))
+    for comparison in stated["comparisons"]:
+        clear = comparison["arm"] == "kl"
+        comparison["metrics"]["dice"] |= {
+            "mean": 0.0123, "low": 0.0101 if clear else -0.01, "high": 0.02, "p_holm": 0.001,
+        }  # fmt: skip
+    path.write_text(json.dumps(stated), encoding="utf-8")
+    write_report(copy, out=tmp_path / "out", formats=("html", "md", "tex"))
+    shown = {form: (tmp_path / "out" / f"report.{form}").read_text("utf-8") for form in ("html", "md", "tex")}
+    told, not_told = "+1.23 (+1.01 to +2.00)", "+1.23 (−1.00 to +2.00)"
+    for form, bold in (("html", "<b>{}</b>"), ("md", "**{}**"), ("tex", r"\textbf{{{}}}")):
+        assert bold.format(told) in shown[form]
+        assert (
+            bold.format(not_told.replace("−", r"\ensuremath{-}" if form == "tex" else "−")) not in shown[form]
+        )

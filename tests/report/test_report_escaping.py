@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from dermdistill.core import markup
 from dermdistill.core.files import hash_file
 from dermdistill.data.dataset import open_dataset, write_manifest
-from dermdistill.report import to_latex, to_markdown, write_report
+from dermdistill.report import write_report
 from htmlpage import Page
 from reportfiles import StudyMaker, write_audit
 
@@ -78,7 +79,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     ],
 )
 def test_latex_text(plain: str, escaped: str) -> None:
-    assert to_latex.text(plain) == escaped
+    assert markup.latex(plain) == escaped
 
 
 @pytest.mark.parametrize(
@@ -94,4 +95,4 @@ def test_latex_text(plain: str, escaped: str) -> None:
     ],
 )
 def test_markdown_text(plain: str, escaped: str) -> None:
-    assert to_markdown.text(plain) == escaped
+    assert markup.markdown(plain) == escaped

@@ -13,20 +13,16 @@ import numpy as np
 
 from dermdistill.core.errors import MismatchError, UsageError
 from dermdistill.core.files import read_json
+from dermdistill.core.numbers import p_value, percent, signed
 from dermdistill.data.prepare.pairing import listed
+from dermdistill.evaluation.differences import COMPARED, Corrected, is_told_from_zero, paired_differences
 from dermdistill.evaluation.folder_evaluation import Draw, FolderEvaluation
 from dermdistill.evaluation.matching import match
 from dermdistill.evaluation.open_any import open_model
-from dermdistill.evaluation.per_image import PerImage, read_per_image
+from dermdistill.evaluation.per_image import PerImage, bounds_of, read_per_image
 from dermdistill.evaluation.score_folders import drawer
 from dermdistill.metrics import paired_tests
 from dermdistill.metrics.intervals import METHOD, Interval, Values, mean_interval
-from dermdistill.metrics.paired_tests import Paired, holm, paired
-
-COMPARED = ("dice", "jaccard", "boundary_f", "hd95")
-SCALE = {"hd95": 100.0}
-"""The largest difference that there can be, where it is not 1."""
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,34 +34,6 @@ class Entry:
     draw: Draw | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """What one thing scores more than the first, by one measure."""
-
-    name: str
-    measure: str
-    paired: Paired
-    p_holm: float
-    """Wilcoxon's p, corrected for the number of things that are compared with the first."""
-
-    @property
-    def told_from_zero(self) -> bool:
-        """Whether the interval leaves out 0 and the corrected p is below 0.05."""
-        return (self.paired.low > 0 or self.paired.high < 0) and self.p_holm < ALPHA
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        values = dataclasses.asdict(self.paired)
-        del values["by_seed"], values["over_seeds"]
-        return {
-            "name": self.name,
-            "measure": self.measure,
-            **values,
-            "p_holm": self.p_holm,
-            "told_from_zero": self.told_from_zero,
-        }
-
-
 @dataclass(frozen=True, eq=False)
 class EvaluationComparison:
     """Everything that was compared; the first entry is what the others are held against."""
@@ -73,11 +41,8 @@ class EvaluationComparison:
     entries: list[Entry]
     scores: dict[str, dict[str, Interval]]
     """By entry, then by measure."""
-    differences: list[Difference]
-
-    def difference(self, name: str, measure: str = "dice") -> Difference:
-        """Return one of the differences."""
-        return next(d for d in self.differences if (d.name, d.measure) == (name, measure))
+    differences: dict[str, dict[str, Corrected]]
+    """By entry but the first, then by measure: what it scores more than the first."""
 
     def per_image(self, name: str) -> Values:
         """Return the Dice of an entry less that of the first, float64 [n]."""
@@ -97,7 +62,12 @@ class EvaluationComparison:
                 name: {measure: dataclasses.asdict(s) for measure, s in scores.items()}
                 for name, scores in self.scores.items()
             },
-            "differences": [d.to_json() for d in self.differences],
+            "differences": [
+                _plain(name, measure, difference)
+                for measure in COMPARED
+                for name, by_measure in self.differences.items()
+                if (difference := by_measure.get(measure))
+            ],
         }
 
     def sentences(self) -> list[str]:
@@ -105,23 +75,21 @@ class EvaluationComparison:
         return [self._sentence(entry.name) for entry in self.entries[1:]]
 
     def _sentence(self, name: str) -> str:
-        d, first = self.difference(name), self.entries[0].name
-        p = d.paired
-        numbers = (
-            f"{points(p.mean)} Dice points (95 % interval {points(p.low)} to {points(p.high)}, "
-            f"p {p_text(d.p_holm)}); better on {100 * p.better:.0f} %, worse on {100 * p.worse:.0f} % "
-            "and the same "
-            f"on {100 * p.same:.0f} % of {p.n} pictures"
+        d, first = self.differences[name]["dice"], self.entries[0].name
+        measured = (
+            f"{signed(d.mean)} Dice points (95 % interval {signed(d.low)} to {signed(d.high)}, "
+            f"p {p_value(d.p_holm)}); better on {percent(d.better, 0)} %, worse on {percent(d.worse, 0)} % "
+            f"and the same on {percent(d.same, 0)} % of {d.n} pictures"
         )
-        if d.told_from_zero:
-            return f"{name} is {'better' if p.mean > 0 else 'worse'} than {first}: {numbers}."
-        detectable, shown = p.minimum_detectable_difference, ""
+        if is_told_from_zero(d):
+            return f"{name} is {'better' if d.mean > 0 else 'worse'} than {first}: {measured}."
+        detectable, shown = d.minimum_detectable_difference, ""
         if detectable is not None:
             shown = (
-                f" So many pictures find a true difference of {100 * detectable:.2f} points in 4 of 5 "
+                f" So many pictures find a true difference of {percent(detectable)} points in 4 of 5 "
                 f"samples{'; smaller ones may be there' if detectable else ''}."
             )
-        return f"No difference between {name} and {first} could be told: {numbers}.{shown}"
+        return f"No difference between {name} and {first} could be told: {measured}.{shown}"
 
     def to_text(self) -> str:
         """A table and the answer, for a terminal."""
@@ -132,16 +100,6 @@ class EvaluationComparison:
             row = f"  {entry.name:<{width}}Dice {100 * s.mean:6.2f} ({100 * s.low:.2f} to {100 * s.high:.2f})"
             lines.append(row)
         return "\n".join([*lines, *self.sentences()])
-
-
-def points(value: float) -> str:
-    """Return a signed number of points for a difference in 0 to 1."""
-    return f"{100 * value:+.2f}".replace("-", "−")
-
-
-def p_text(p: float) -> str:
-    """Return p with three digits, or that it is below 0.001."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def compare(entries: Sequence[Entry]) -> EvaluationComparison:
@@ -160,28 +118,23 @@ def compare(entries: Sequence[Entry]) -> EvaluationComparison:
     same = [first, *(_in_order_of(first, entry) for entry in entries[1:])]
     for other in same[1:]:
         _check_same_truth(first, other)
-    measures = [m for m in COMPARED if all(m in entry.images for entry in same)]
-    found: list[Difference] = []
-    for measure in measures:
-        results = [
-            paired(
-                other.images[measure][None],
-                first.images[measure][None],
-                higher_is_better=measure != "hd95",
-                scale=SCALE.get(measure, 1.0),
-            )
-            for other in same[1:]
-        ]
-        corrected = holm([result.p_wilcoxon for result in results])
-        found += [
-            Difference(other.name, measure, result, p)
-            for other, result, p in zip(same[1:], results, corrected, strict=True)
-        ]
+    differences = paired_differences({other.name: (_measures(other), _measures(first)) for other in same[1:]})
+    measures = list(differences[same[1].name])
     scores = {
-        entry.name: {m: mean_interval(entry.images[m], bounds=(0.0, SCALE.get(m, 1.0))) for m in measures}
+        entry.name: {m: mean_interval(entry.images[m], bounds=bounds_of(m)) for m in measures}
         for entry in same
     }
-    return EvaluationComparison(same, scores, found)
+    return EvaluationComparison(same, scores, differences)
+
+
+def _measures(entry: Entry) -> dict[str, Values]:
+    return {m: entry.images[m][None] for m in COMPARED if m in entry.images}
+
+
+def _plain(name: str, measure: str, difference: Corrected) -> dict[str, Any]:
+    values = dataclasses.asdict(difference)
+    del values["by_seed"], values["over_seeds"]
+    return {"name": name, "measure": measure, **values, "told_from_zero": is_told_from_zero(difference)}
 
 
 def entry_of(evaluation: FolderEvaluation) -> Entry:

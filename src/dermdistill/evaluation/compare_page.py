@@ -9,20 +9,16 @@ import numpy as np
 from dermdistill._version import __version__
 from dermdistill.core.errors import DataError
 from dermdistill.core.files import write_csv, write_json, write_text
-from dermdistill.evaluation.compare import (
-    Difference,
-    Entry,
-    EvaluationComparison,
-    most_different,
-    p_text,
-    points,
-)
+from dermdistill.core.numbers import MeanWithInterval, difference, interval, p_value, percent
+from dermdistill.core.tables import Table, latex_tabular, markdown_table
+from dermdistill.evaluation.compare import Entry, EvaluationComparison, most_different
+from dermdistill.evaluation.differences import BOLD, is_told_from_zero
 from dermdistill.evaluation.folder_evaluation import presentation
 from dermdistill.evaluation.svg import PRED_COLOUR, TRUE_COLOUR, escape, page, picture, scatter, table
+from dermdistill.metrics.intervals import Interval
 
 PICTURES = 10
 """Pictures on which they differ most that are drawn."""
-BOLD = "Bold: told from 0 (the interval leaves out 0 and p, Holm-corrected, is below 0.05)."
 
 
 def write(comparison: EvaluationComparison, out: Path) -> None:
@@ -53,8 +49,8 @@ def to_html(comparison: EvaluationComparison) -> str:
         f"<h1>{escape(names)} on the same {n} pictures</h1>",
         answers,
         "<h2>Measures</h2>",
-        f'<div class="card">{_table(comparison)}<p class="aside">{BOLD} Differences are against '
-        f"{escape(first.name)}.</p></div>",
+        f'<div class="card">{_table(comparison)}<p class="aside">{BOLD} Detectable: the true difference that '
+        "so many pictures find in 4 of 5 samples.</p></div>",
         *(_charts(comparison, entry) for entry in comparison.entries[1:]),
         _pictures(comparison),
         "<details><summary>How this was measured</summary>",
@@ -66,87 +62,61 @@ def to_html(comparison: EvaluationComparison) -> str:
 
 def to_markdown(comparison: EvaluationComparison) -> str:
     """Return a Markdown table with the answers below."""
-    head, rows = _cells(comparison, "**{}**")
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([*lines, "", BOLD, "", *(f"- {text}" for text in comparison.sentences())]) + "\n"
+    answers = "\n".join(f"- {text}" for text in comparison.sentences())
+    return f"{markdown_table(to_table(comparison))}\n\n{BOLD}\n\n{answers}\n"
 
 
 def to_latex(comparison: EvaluationComparison) -> str:
     """Return a LaTeX table (booktabs)."""
-    head, rows = _cells(comparison, r"\textbf{{{}}}", latex=True)
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-        r"\toprule",
-        " & ".join(_tex(cell) for cell in head) + r" \\",
-        r"\midrule",
-        *(" & ".join(row) + r" \\" for row in rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-        f"% {BOLD}",
-    ]
-    return "\n".join(lines) + "\n"
+    return f"% needs \\usepackage{{booktabs}}\n{latex_tabular(to_table(comparison))}\n% {BOLD}\n"
 
 
-def _cells(
-    comparison: EvaluationComparison, bold: str, *, latex: bool = False
-) -> tuple[list[str], list[list[str]]]:
+def to_table(comparison: EvaluationComparison) -> Table:
+    """Every measure of every entry, and what it scores more than the first."""
     first = comparison.entries[0].name
-    head = ["", "measure", "mean (95 % interval)", f"difference from {first}", "p (Holm)", "better / worse"]
-    head.append("could be found")
-    clean = _tex if latex else str
-    rows = []
+    head = ("", "measure", "mean (95 % CI)", f"difference from {first} (95 % CI)", "p (Holm)",
+            "better / worse", "detectable")  # fmt: skip
+    rows: list[tuple[str, ...]] = []
+    bold: list[tuple[int, int]] = []
     for entry in comparison.entries:
-        for measure, s in comparison.scores[entry.name].items():
+        for measure, score in comparison.scores[entry.name].items():
             unit, title = presentation(measure)
-            row = [entry.name, title, f"{unit * s.mean:.2f} ({unit * s.low:.2f} to {unit * s.high:.2f})"]
+            row = (entry.name, title, interval(_in(unit, score), between=" to "))
             if entry.name == first:
-                rows.append([*(clean(cell) for cell in row), "", "", "", ""])
+                rows.append((*row, "", "", "", ""))
                 continue
-            d = comparison.difference(entry.name, measure)
-            difference = clean(_difference(d, unit))
-            detectable = d.paired.minimum_detectable_difference
+            d = comparison.differences[entry.name][measure]
+            if is_told_from_zero(d):
+                bold.append((len(rows), 3))
+            smallest = d.minimum_detectable_difference
             rows.append(
-                [
-                    *(clean(cell) for cell in row),
-                    bold.format(difference) if d.told_from_zero else difference,
-                    clean(p_text(d.p_holm)),
-                    clean(f"{100 * d.paired.better:.0f} % / {100 * d.paired.worse:.0f} %"),
-                    "" if detectable is None else f"{unit * detectable:.2f}",
-                ]
+                (
+                    *row,
+                    difference(_in(unit, d)),
+                    p_value(d.p_holm),
+                    f"{percent(d.better, 0)} % / {percent(d.worse, 0)} %",
+                    percent(None if smallest is None else unit / 100 * smallest),
+                )
             )
-    return head, rows
+    return Table("comparison", "Measures", head, tuple(rows), (False, False, *(True,) * 5), BOLD, tuple(bold))
 
 
-def _difference(d: Difference, unit: float) -> str:
-    shown = [points(unit / 100 * value) for value in (d.paired.mean, d.paired.low, d.paired.high)]
-    return f"{shown[0]} ({shown[1]} to {shown[2]})"
-
-
-def _tex(text: str) -> str:
-    for sign, command in (
-        ("\\", r"\textbackslash{}"),
-        ("&", r"\&"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("#", r"\#"),
-    ):
-        text = text.replace(sign, command)
-    return text.replace("−", "$-$").replace("<", "$<$")
+def _in(unit: float, value: MeanWithInterval) -> Interval:
+    """The same in hundredths of the unit that it is shown in."""
+    scale = unit / 100
+    return Interval(scale * value.mean, scale * value.low, scale * value.high, 0)
 
 
 def _table(comparison: EvaluationComparison) -> str:
-    head, rows = _cells(comparison, "\0{}\0")
+    shown = to_table(comparison)
     cells: list[list[str]] = []
-    before = ""
-    for row in rows:
-        if row[0] != before:
-            before = row[0]
+    for i, row in enumerate(shown.rows):
+        if i == 0 or row[0] != shown.rows[i - 1][0]:
             cells.append([escape(row[0])])
-        shown = [escape(cell) for cell in row[1:]]
-        cells.append([f"<b>{c.strip(chr(0))}</b>" if chr(0) in c else c for c in shown])
-    return table([escape(cell) for cell in head[1:]], cells, (False, *(True,) * 5))
+        cells.append(
+            [f"<b>{escape(c)}</b>" if shown.is_bold(i, j) else escape(c) for j, c in enumerate(row)][1:]
+        )
+    return table([escape(cell) for cell in shown.head[1:]], cells, shown.numeric[1:])
 
 
 def _charts(comparison: EvaluationComparison, entry: Entry) -> str:

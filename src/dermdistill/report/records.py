@@ -7,9 +7,9 @@ from typing import Any
 
 from dermdistill.core import numbers
 from dermdistill.core.numbers import NONE
+from dermdistill.core.tables import Table
 from dermdistill.report import tables
 from dermdistill.report.model import Arm, Report
-from dermdistill.report.tables import Table
 
 _SKIPPED = ("name", "seed", "runs_root", "data.root", "teacher.run")
 """Settings that say where things lie, not what is computed."""

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dermdistill.core import numbers
 from dermdistill.core.numbers import NONE
+from dermdistill.core.tables import Table
+from dermdistill.evaluation.differences import BOLD, is_told_from_zero
 from dermdistill.metrics.intervals import Interval
 from dermdistill.report.model import Arm, Report
-
-
-@dataclass(frozen=True)
-class Table:
-    """Text in rows and columns."""
-
-    name: str
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: tuple[bool, ...]
-    """Which columns hold numbers (set to the right, figures of equal width)."""
-    note: str = ""
 
 
 def main_table(report: Report) -> Table:
@@ -30,7 +18,8 @@ def main_table(report: Report) -> Table:
     head = ["arm", "parameters", "MACs", "size", "Dice % (95 % CI)", "Jaccard % (95 % CI)"]
     if compared:
         head += ["ΔDice, points (95 % CI)", "p (Holm)"]
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    bold: list[tuple[int, int]] = []
     for arm in report.arms:
         row = [
             arm.name,
@@ -45,6 +34,8 @@ def main_table(report: Report) -> Table:
                 numbers.difference(difference),
                 numbers.p_value(difference.p_holm if difference else None)
             ]  # fmt: skip
+            if difference and is_told_from_zero(difference):
+                bold.append((len(rows), head.index("ΔDice, points (95 % CI)")))
         rows.append(tuple(row))
     if report.inter_rater_agreement:
         human = report.inter_rater_agreement
@@ -52,7 +43,13 @@ def main_table(report: Report) -> Table:
         row = [f"{human.label}{mark}", NONE, NONE, NONE, numbers.interval(human), NONE]
         rows.append((*row, NONE, NONE) if compared else tuple(row))
     return Table(
-        "main", "Results", tuple(head), tuple(rows), _all_but_first(head), _main_note(report, compared)
+        "main",
+        "Results",
+        tuple(head),
+        tuple(rows),
+        _all_but_first(head),
+        _main_note(report, compared),
+        tuple(bold),
     )
 
 
@@ -73,17 +70,21 @@ def _main_note(report: Report, compared: bool) -> str:
         parts.append("size of the weights' file")
     if compared:
         parts.append(f"Δ against {report.baseline}, paired by image")
-    return "; ".join(parts) + "." if parts else ""
+    note = "; ".join(parts) + "." if parts else ""
+    return f"{note} {BOLD}" if compared else note
 
 
 def comparison_table(report: Report) -> Table | None:
     """Each comparison in full: both tests, what could have been resolved, images made better and worse."""
     head = ("arm", "measure", "difference (95 % CI)", "p bootstrap", "p Wilcoxon", "p Holm", "detectable",
             "better", "worse", "verdict")  # fmt: skip
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    bold: list[tuple[int, int]] = []
     for arm in report.arms:
         for measure, d in arm.differences.items():
             scale = 0.01 if measure == "hd95" else 1.0  # it is in percent already
+            if is_told_from_zero(d):
+                bold.append((len(rows), 2))
             mean, low, high = (numbers.signed(scale * value) for value in (d.mean, d.low, d.high))
             difference = f"{mean} ({low} to {high})"
             row = [
@@ -101,9 +102,9 @@ def comparison_table(report: Report) -> Table | None:
     numeric = (False, False, *(True,) * 7, False)
     note = (
         f"In points, against {report.baseline}. Detectable: the true difference that 4 of 5 such studies "
-        f"would find. Better, worse: share of images. {_sentence(report.statistics)}"
+        f"would find. Better, worse: share of images. {BOLD} {_sentence(report.statistics)}"
     )
-    return Table("comparisons", "Comparisons", head, tuple(rows), numeric, note.strip())
+    return Table("comparisons", "Comparisons", head, tuple(rows), numeric, note.strip(), tuple(bold))
 
 
 def score_table(report: Report) -> Table | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from dermdistill.evaluation.per_image import bounds_of
+from dermdistill.evaluation.differences import COMPARED, paired_differences
 from dermdistill.evaluation.subgroups import by_subgroup
-from dermdistill.metrics import paired_tests
 from dermdistill.metrics.intervals import Values, difference_interval
 from dermdistill.study.scored_cells import PRIMARY, CellResult, stack
 from dermdistill.study.scores import (
@@ -16,9 +15,6 @@ from dermdistill.study.scores import (
     LevelDifference,
 )
 from dermdistill.study.verdict import judge
-
-COMPARED = ("dice", "jaccard", "boundary_f", "hd95")
-LOWER_IS_BETTER = ("hd95",)
 
 
 def compare(
@@ -42,18 +38,17 @@ def compare(
         for arm, cells in arms.items()
         if arm != baseline and (pair := _matched(cells, arms[baseline], by_seed=arm != teacher))[0]
     }
+    tested = paired_differences(
+        {
+            arm: (_scores(mine, over_seeds=arm != teacher), _scores(theirs, over_seeds=arm != teacher))
+            for arm, (mine, theirs) in matched.items()
+        },
+        family=[arm for arm in matched if arm != teacher],
+    )
     differences = {
-        arm: {
-            name: _difference(stack(mine, name), stack(theirs, name), name, over_seeds=arm != teacher)
-            for name in COMPARED
-        }
-        for arm, (mine, theirs) in matched.items()
+        arm: {name: Difference.model_validate(dataclasses.asdict(d)) for name, d in by_measure.items()}
+        for arm, by_measure in tested.items()
     }
-    family = [arm for arm in matched if arm != teacher]
-    for name in COMPARED:
-        corrected = paired_tests.holm([differences[arm][name].p_wilcoxon or 0.0 for arm in family])
-        for arm, p in zip(family, corrected, strict=True):
-            differences[arm][name] = differences[arm][name].model_copy(update={"p_holm": p})
     found = []
     for arm, (mine, _) in matched.items():
         verdict, text = judge(differences[arm][PRIMARY], titles[arm], titles[baseline])
@@ -102,11 +97,7 @@ def _matched(
     return [c for c in arm if c.seed in both], [c for c in baseline if c.seed in both]
 
 
-def _difference(arm: Values, baseline: Values, name: str, *, over_seeds: bool) -> Difference:
-    """The paired difference in one measure; without ``over_seeds`` of the means over each arm's seeds."""
-    if not over_seeds:
-        arm, baseline = arm.mean(axis=0, keepdims=True), baseline.mean(axis=0, keepdims=True)
-    pair = paired_tests.paired(
-        arm, baseline, higher_is_better=name not in LOWER_IS_BETTER, scale=bounds_of(name)[1]
-    )
-    return Difference.model_validate(dataclasses.asdict(pair))
+def _scores(cells: list[CellResult], *, over_seeds: bool) -> dict[str, Values]:
+    """The scores of each measure; without ``over_seeds`` their means over the seeds, as one row."""
+    stacked = {name: stack(cells, name) for name in COMPARED}
+    return stacked if over_seeds else {n: v.mean(axis=0, keepdims=True) for n, v in stacked.items()}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dermdistill.core import numbers
+from dermdistill.evaluation.differences import interval_leaves_out_zero, is_significant
 from dermdistill.study.schema import ArmResult, StudyResult
 from dermdistill.study.scores import Difference, Verdict
-
-ALPHA = 0.05
 
 
 def judge(dice: Difference, title: str, baseline: str) -> tuple[Verdict, str]:
@@ -20,7 +19,7 @@ def judge(dice: Difference, title: str, baseline: str) -> tuple[Verdict, str]:
         baseline: Likewise.
     """
     p, name = (dice.p_wilcoxon, "p") if dice.p_holm is None else (dice.p_holm, "Holm p")
-    apart, unlikely = dice.low > 0 or dice.high < 0, p is not None and p < ALPHA
+    apart, unlikely = interval_leaves_out_zero(dice), is_significant(dice)
     better, worse = (f"{numbers.percent(share, 0)} %" for share in (dice.better, dice.worse))
     ends = f"{numbers.signed(dice.low)} to {numbers.signed(dice.high)}"
     measured = (
