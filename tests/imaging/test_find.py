@@ -14,7 +14,7 @@ from PIL import Image
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import write_text
 from dermdistill.data.prepare.pairing import pair_folders
-from dermdistill.imaging import image_size, read_image
+from dermdistill.imaging import find, image_size, read_image
 from dermdistill.imaging.find import find_images, list_folder, name_key, printable
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and names of Unix")
@@ -59,12 +59,18 @@ def test_a_folder_is_listed_whatever_its_own_name(tmp_path: Path) -> None:
 
 
 def test_formats_that_are_not_read_are_counted_and_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(find, "SUFFIXES", find.PLAIN_SUFFIXES)
+    missing = {suffix: pip for pip, suffixes in find._MORE.values() for suffix in suffixes}
+    monkeypatch.setattr(find, "_INSTALL", missing)
+    monkeypatch.setattr(find, "OTHER_FORMATS", (*find.OTHER_FORMATS, *missing))
     fill(tmp_path, "a.HEIC", "b.heic", "c.svg", "d.dcm", "e.jpg", "f.avif", "g.nef")
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
     assert names(list_folder(tmp_path).images) == ["e.jpg"]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    for word in ("2 .heic (not read)", "1 .svg", "1 .dcm", "1 .avif", "1 .nef"):
+    for word in ("2 .heic (pip install 'dermdistill[heic]')", "2 .dcm (pip install 'dermdistill[dicom]')",
+                 "1 .svg (not read)", "1 .avif (pip install --upgrade pillow)", "1 .nef"):  # fmt: skip
         assert word in caplog.text
 
 
@@ -114,7 +120,7 @@ def test_a_glob_below_a_folder_with_brackets(tmp_path: Path) -> None:
 
 
 def test_names_that_are_hard(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    fill(tmp_path, "two\nlines.jpg", "\x1b[31mred.jpg", "=SUM(A1).png", "é.jpg", "l" * 250 + ".jpg", "p.heic")
+    fill(tmp_path, "two\nlines.jpg", "\x1b[31mred.jpg", "=SUM(A1).png", "é.jpg", "l" * 250 + ".jpg", "p.svg")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/latin\xe9.jpg")).touch()
     listing = list_folder(tmp_path)
     assert len(listing.images) == 5

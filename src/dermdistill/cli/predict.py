@@ -36,12 +36,13 @@ def predict(
     """Segment images: a mask and an overlay for each, and one JSON line on standard output.
 
     Args:
-        paths: Files, folders or globs.
+        paths: Files, folders or globs; of DICOM files (dermdistill[dicom]) every frame.
         model: An ONNX file; with dermdistill[train], a run folder or a .pth file with its card.json
             beside it (default: the student that is shipped).
         out: Folder for the results; predictions.jsonl is always among them, and grows line by line.
         outputs: Of mask, overlay, probability, uncertainty (with --tta), geojson, coco, csv; or all.
-        mm_per_pixel: Side of a pixel in millimetres: lengths and areas are then given in mm too.
+        mm_per_pixel: Side of a pixel in millimetres: lengths and areas are then given in mm too (default:
+            what a DICOM file says).
         strict: Exit with 1 where there is any warning; all results are written all the same.
         tta: Mean over the image and its three mirror images, at four times the cost, and how much
             they disagree.
@@ -68,6 +69,7 @@ def predict(
             )
         return _predict_archive(paths, engine, ray_address, table, table_masks, model, workers)
     from dermdistill.imaging.find import find_images
+    from dermdistill.imaging.frames import list_frames
     from dermdistill.inference.folder import predict_files
     from dermdistill.inference.predictor import Predictor
     from dermdistill.inference.workers import choose_workers
@@ -89,7 +91,7 @@ def predict(
             "Add --tta, or leave uncertainty out of --outputs.",
         )
     asked = _read_workers(workers)
-    images = find_images(paths)
+    images = list_frames(find_images(paths))
     is_run = model is not None and (model.is_dir() or model.suffix == ".pth")
     # torch's threads are the whole process's, and a GPU is one: a run gets larger batches instead.
     at_once, per_worker = (asked or 1, threads) if is_run else choose_workers(images, asked, threads)

@@ -10,37 +10,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    ImageOps,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 from dermdistill.core.errors import DataError
+from dermdistill.imaging import dicom
 from dermdistill.imaging.arrays import UInt8Array
+from dermdistill.imaging.colour import to_srgb
+from dermdistill.imaging.frames import split_frame
+from dermdistill.imaging.readers import choose_reader
 
 Source = Path | bytes | BinaryIO
 
 MAX_PIXELS = 200_000_000
 """Largest image that is decoded, in pixels: checked in the header, before any memory is taken."""
-
-# By their first bytes. `Image.open` would do it too, but it knows formats that start other programs, and its
-# guard against huge images is a warning, which cannot be made an error for one thread alone.
-_READERS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
-    (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
-    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-    (b"BM", BmpImagePlugin.BmpImageFile),
-    (b"II*\0", TiffImagePlugin.TiffImageFile),
-    (b"MM\0*", TiffImagePlugin.TiffImageFile),
-    (b"RIFF", WebPImagePlugin.WebPImageFile),
-    (b"GIF8", GifImagePlugin.GifImageFile),  # its first frame
-)
 
 _ORIENTATION = 0x0112  # EXIF and TIFF
 
@@ -49,13 +31,15 @@ _SWAPS_SIDES = (5, 6, 7, 8)
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded picture, turned as its EXIF orientation says."""
+    """A decoded picture, turned as its EXIF orientation says, in sRGB."""
 
     image: Image.Image
     """RGB."""
     width: int
     """Of the file's picture after turning, in pixels: ``image`` may have been shrunk by its decoder."""
     height: int
+    dicom: dicom.DicomFacts | None = None
+    """What its file says of it, where that is DICOM."""
 
     @property
     def is_native(self) -> bool:
@@ -79,20 +63,21 @@ def open_picture(source: Source, *, near: int | None = None) -> Picture:
         if near is not None:
             image.draft("RGB", (2 * near, 2 * near))
         shrunk = image.size != before
-        turned = to_rgb(oriented(image), "white")
+        turned = to_rgb(to_srgb(oriented(image)), "white")
         if not shrunk:  # a PNG may keep its orientation behind its pixels
             width, height = turned.size
-        return Picture(turned, width, height)
+        return Picture(turned, width, height, getattr(image, "facts", None))
 
 
 def read_image(source: Source, *, near: int | None = None) -> UInt8Array:
     """Decode an image as RGB, turned as its EXIF orientation says.
 
     Grey, palette, CMYK and 16-bit images are converted (16 bits keep their upper eight); transparent pixels
-    are laid on white.
+    are laid on white. Colours are brought to sRGB where the file carries another profile.
 
     Args:
-        source: A path, the bytes of a file, or an open binary file (read to its end, not closed).
+        source: A path, the bytes of a file, or an open binary file (read to its end, not closed). Of a DICOM
+            file with several frames, the path of one: ``lesion.dcm#3``.
         near: Let the JPEG decoder shrink (by 2, 4 or 8) while both sides stay at least twice this; saves time
             and memory on photographs, and leaves the antialiasing to `resize_image`.
 
@@ -100,7 +85,8 @@ def read_image(source: Source, *, near: int | None = None) -> UInt8Array:
         uint8 [h, w, 3], perhaps read-only.
 
     Raises:
-        DataError: Not a JPEG, PNG, BMP, TIFF, WebP or GIF, truncated, broken, or larger than MAX_PIXELS.
+        DataError: Not a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF, or (with the extras) HEIC or DICOM; truncated,
+            broken, or larger than MAX_PIXELS.
 
     Example:
         >>> import io
@@ -138,10 +124,14 @@ def image_size(source: Source) -> tuple[int, int]:
 def opened(source: Source) -> Iterator[ImageFile.ImageFile]:
     """Open an image with its size checked, and turn every fault of a broken file into one error."""
     name = str(source if isinstance(source, Path) else getattr(source, "name", "the image"))
+    frame = None
+    if isinstance(source, Path):
+        source, frame = split_frame(source)
     try:
         with source.open("rb") if isinstance(source, Path) else _in_memory(source) as stream:
-            image = _reader(stream, name)(stream)
+            image = choose_reader(stream, name)(stream)
             _check_size(image, name)
+            _choose_frame(image, frame, name)
             yield image
     except DataError:
         raise
@@ -160,18 +150,16 @@ def _in_memory(source: bytes | BinaryIO) -> io.BytesIO:
     return io.BytesIO(source if isinstance(source, bytes) else source.read())
 
 
-def _reader(stream: BinaryIO | io.BytesIO, name: str) -> type[ImageFile.ImageFile]:
-    start = stream.read(8)
-    stream.seek(0)
-    for magic, reader in _READERS:
-        if start.startswith(magic):
-            return reader
-    found = f"starts with {start!r}" if start else "is empty"
-    raise DataError(
-        f"{name} is not an image that can be read: it {found}.",
-        "a JPEG, PNG, BMP, TIFF, WebP or GIF file",
-        "Convert it to one of these, or leave it out.",
-    )
+def _choose_frame(image: ImageFile.ImageFile, frame: int | None, name: str) -> None:
+    """Go to the frame that a path names; of several in a DICOM file one must be named."""
+    if frame is not None:
+        image.seek(frame - 1)
+    elif isinstance(image, dicom.DicomImageFile) and image.is_animated:
+        raise DataError(
+            f"{name} has {image.n_frames} frames.",
+            "one frame at a time",
+            f"Name it by its number: {name}#1 (dermdistill predict takes each by itself).",
+        )
 
 
 def _check_size(image: ImageFile.ImageFile, name: str) -> None:

@@ -2,7 +2,8 @@
 
 Hidden files and folders, what systems and tools leave beside pictures (``__MACOSX``, ``@eaDir``, thumbnails,
 checkpoints), links that lead nowhere and what is no file (a FIFO would hang the reader) are passed over:
-never opened and never fatal. One line says so, with the picture formats that are not read.
+never opened and never fatal. One line says so, with the picture formats that are not read. Of files without
+an ending the first bytes are looked at: archives name DICOM so.
 """
 
 from __future__ import annotations
@@ -17,16 +18,30 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from dermdistill.core.errors import UsageError
+from dermdistill.imaging.dicom import is_dicom
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-"""Of the formats that `imaging` reads."""
+PLAIN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+"""Of the formats that every installation reads."""
+_MORE = {
+    "pi_heif": ("pip install 'dermdistill[heic]'", (".heic", ".heif")),
+    "pydicom": ("pip install 'dermdistill[dicom]'", (".dcm", ".dicom")),
+    "PIL._avif": ("pip install --upgrade pillow", (".avif",)),
+}
+"""By the module that reads them: what installs it, and the suffixes."""
+SUFFIXES = (
+    *PLAIN_SUFFIXES,
+    *(suffix for module, (_, more) in _MORE.items() if find_spec(module) for suffix in more),
+)
+"""Of the formats that `imaging` reads as it is installed here."""
+_INSTALL = {suffix: pip for pip, more in _MORE.values() for suffix in more if suffix not in SUFFIXES}
 OTHER_FORMATS = (
-    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".svg", ".dcm", ".dicom", ".psd", ".eps", ".pdf"),
+    *(*_INSTALL, ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".eps", ".pdf"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".tga", ".ppm", ".pgm", ".exr", ".npy"),
 )
 """Pictures all the same, which are counted when they are passed over."""
@@ -44,7 +59,7 @@ SKIPPED_FOLDERS = {
 }
 """What systems, network disks and tools leave beside pictures; compared in small letters. Names that begin
 with a dot are passed over anyway."""
-SKIPPED_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db"}
+SKIPPED_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "dicomdir"}
 LINES = "predictions.jsonl"
 """What predictions are listed in; the mark of a folder of results."""
 
@@ -110,16 +125,23 @@ def _sort_in(entry: os.DirEntry[str], listing: Listing, todo: list[Path]) -> Non
         if suffix in SUFFIXES or entry.is_symlink():
             listing.missed[problem] += 1
     elif not entry.is_dir(follow_symlinks=True):
+        if _may_be_bare_dicom(suffix) and is_dicom(path):
+            suffix = ".dcm"
         if suffix in SUFFIXES:
             listing.images.append(path)
         elif suffix in OTHER_FORMATS:
-            listing.missed[f"{suffix} (not read)"] += 1
+            listing.missed[f"{suffix} ({_INSTALL.get(suffix, 'not read')})"] += 1
     elif entry.is_symlink():
         listing.missed["linked folder"] += 1
     elif (path / LINES).exists():
         listing.harmless["folder of results"] += 1
     else:
         todo.append(path)
+
+
+def _may_be_bare_dicom(suffix: str) -> bool:
+    """Archives name DICOM files IM000001, or by a UID."""
+    return not suffix or suffix[1:].isdecimal()
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:

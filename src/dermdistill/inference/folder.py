@@ -14,6 +14,7 @@ from tqdm import tqdm
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import disk_error
 from dermdistill.imaging.find import LINES
+from dermdistill.imaging.frames import result_name
 from dermdistill.inference import formats
 from dermdistill.inference.predictor import Predictor
 from dermdistill.inference.result_lines import COCO_LINES, open_lines, resumed, write_tables
@@ -109,10 +110,11 @@ def _named(paths: Iterable[Path], kept: dict[str, dict[str, Any]]) -> Iterator[t
     for path in paths:
         if str(path) in kept:
             continue
-        name, number = path.stem, 1
+        own = name = result_name(path)
+        number = 1
         while name.lower() in taken:  # some file systems do not tell a from A
             number += 1
-            name = f"{path.stem}-{number}"
+            name = f"{own}-{number}"
         taken.add(name.lower())
         yield path, name
 

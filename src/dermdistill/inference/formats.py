@@ -35,16 +35,18 @@ def geojson(prediction: Prediction, image: str, mm_per_pixel: float | None = Non
     Args:
         prediction: Of one image.
         image: Its name, written into the collection (see `relative_name`).
-        mm_per_pixel: Side of a pixel; with it each region also gets ``area_mm2``.
+        mm_per_pixel: Side of a pixel, where the image does not say it; with it each region also gets
+            ``area_mm2``.
     """
     features = []
+    scale = prediction.scale(mm_per_pixel)
     for number, polygon in enumerate(prediction.polygons, start=1):
         rings = [polygon.exterior, *polygon.holes]
         properties: dict[str, Any] = {
             "classification": {"name": "lesion"}, "region": number, "area_px": round(polygon.area, _DIGITS),
         }  # fmt: skip
-        if mm_per_pixel is not None:
-            properties["area_mm2"] = round(polygon.area * mm_per_pixel**2, 4)
+        if scale is not None:
+            properties["area_mm2"] = round(polygon.area * scale**2, 4)
         features.append(
             {
                 "type": "Feature",

@@ -9,6 +9,7 @@ from typing import Any
 
 from dermdistill import imaging
 from dermdistill.imaging import Float32Array, UInt8Array, contours
+from dermdistill.imaging.dicom import DicomFacts
 from dermdistill.inference import shape
 from dermdistill.inference.input_checks import InputChecks, Warn
 
@@ -50,6 +51,8 @@ class Prediction:
     between Monte Carlo samples), 0 to 1; None without test-time augmentation."""
     spread: Float32Array | None = None
     """float32 [s, s], standard deviation of the probability over the views; None as above."""
+    dicom: DicomFacts | None = None
+    """What the file says of the image, where it is DICOM."""
 
     def at(self, threshold: float) -> Prediction:
         """The same image's prediction at another threshold; what depends on it follows."""
@@ -122,12 +125,18 @@ class Prediction:
         region = self._region
         return region.prob_sum / region.count if region.count else float(1 - self.prob.mean())
 
+    def scale(self, mm_per_pixel: float | None = None) -> float | None:
+        """Side of a pixel in millimetres: as given, else as the DICOM file says; None where it is unknown."""
+        if mm_per_pixel is None and self.dicom is not None:
+            return self.dicom.mm_per_pixel
+        return mm_per_pixel
+
     def measures(self, mm_per_pixel: float | None = None) -> dict[str, Any]:
-        """Size and shape of the outline, in millimetres only with a scale (see `shape.measure`)."""
-        return shape.measure(self.polygons, mm_per_pixel)
+        """Size and shape of the outline, in millimetres only with a `scale` (see `shape.measure`)."""
+        return shape.measure(self.polygons, self.scale(mm_per_pixel))
 
     def to_json(self, mm_per_pixel: float | None = None) -> dict[str, Any]:
-        """Plain values, without the arrays and outlines."""
+        """Plain values, without the arrays and outlines; of DICOM also what its file says (`DicomFacts`)."""
         measured = self.measures(mm_per_pixel).items()
         return {
             "width": self.width,
@@ -137,9 +146,10 @@ class Prediction:
             "bounding_box": self.bounding_box,
             "confidence": round(self.confidence, _DIGITS),
             "uncertainty": None if self.uncertainty is None else round(self.uncertainty, _DIGITS),
-            "mm_per_pixel": mm_per_pixel,
+            "mm_per_pixel": self.scale(mm_per_pixel),
             "measures": {k: v if isinstance(v, int) else round(v, _DIGITS) for k, v in measured},
             "warnings": [warning.to_json() for warning in self.warnings],
             "not_checked": list(self.checks.not_checked),
             "model": self.model,
+            **({"dicom": self.dicom.to_json()} if self.dicom else {}),
         }

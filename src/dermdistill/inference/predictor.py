@@ -21,7 +21,9 @@ from dermdistill import imaging
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.imaging import Float32Array, UInt8Array
+from dermdistill.imaging.dicom import DicomFacts
 from dermdistill.imaging.find import find_images
+from dermdistill.imaging.frames import list_frames
 from dermdistill.inference.backends import Backend, open_model
 from dermdistill.inference.input_checks import InputChecks, fit_from_checks
 from dermdistill.inference.prediction import Prediction
@@ -101,12 +103,12 @@ class Predictor:
     def predict_folder(
         self, folder: Path | str, batch_size: int = 8
     ) -> Iterator[tuple[Path, Prediction | DataError]]:
-        """Segment all images of a folder (to any depth) or glob, as `predict_many` does.
+        """Segment all images of a folder (to any depth) or glob, of DICOM all frames, as `predict_many` does.
 
         Raises:
             UsageError: There is no image.
         """
-        return self.predict_many(find_images([folder]), batch_size)
+        return self.predict_many(list_frames(find_images([folder])), batch_size)
 
     def predict_many(
         self, sources: Iterable[S], batch_size: int = 8
@@ -177,6 +179,7 @@ class Predictor:
             picture.height,
             picture.width,
             image if keep and picture.is_native else None,
+            picture.dicom,
         )
 
     def predict_inputs(self, inputs: Sequence[Input]) -> list[Prediction]:
@@ -196,7 +199,7 @@ class Predictor:
         """From the probabilities of each view, [1 or 4, s, s]."""
         threshold = self.threshold
         checks = InputChecks(item.checked, views.mean(axis=0), self.card.reference)
-        prediction = Prediction(item.height, item.width, self.model, threshold, checks)
+        prediction = Prediction(item.height, item.width, self.model, threshold, checks, dicom=item.dicom)
         if not self.tta:
             return prediction
         return dataclasses.replace(
@@ -253,6 +256,8 @@ class Input:
     width: int
     native: Image.Image | None = None
     """The image itself, where it was to be kept."""
+    dicom: DicomFacts | None = None
+    """What its file says of it, where that is DICOM."""
 
 
 def _checked_array(array: UInt8Array) -> Image.Image:

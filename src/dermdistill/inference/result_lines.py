@@ -41,7 +41,9 @@ def resumed(writer: OutputWriter, predictor: Predictor) -> dict[str, dict[str, A
         keys = [FILES[kind][0] for kind in writer.outputs if kind in FILES]
         whole = all(key in line and Path(line[key]).is_file() for key in keys)
         in_coco = "coco" not in writer.outputs or line["path"] in coco
-        if whole and in_coco and line["mm_per_pixel"] == writer.mm_per_pixel:
+        of_file = line.get("dicom", {}).get("mm_per_pixel")
+        scale = of_file if writer.mm_per_pixel is None else writer.mm_per_pixel
+        if whole and in_coco and line["mm_per_pixel"] == scale:
             kept[line["path"]] = line
     if (writer.folder / LINES).is_file():
         _rewrite(writer.folder / LINES, kept.values())
