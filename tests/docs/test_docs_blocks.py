@@ -44,10 +44,11 @@ from dermdistill import cli
 from dermdistill.config import parse_recipe
 from dermdistill.core.errors import ConfigError
 from dermdistill.core.files import write_csv
-from dermdistill.data.prepare.phantom import write_phantoms
+from dermdistill.data.prepare.phantom import make_phantom, write_phantoms
 from dermdistill.inference.predictor import Predictor
 from dermdistill.serve.app import make_app
 from dermdistill.study.settings import parse_study
+from dicomfiles import write_dicom
 
 DOCS = REPOSITORY / "docs"
 NOTEBOOK = DOCS / "notebook.md"  # executed as a whole by tests/test_notebook_run.py
@@ -113,6 +114,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("laboratory")
     make_lab(folder)
     write_phantoms(folder / "unseen", 4, 64, seed=13)
+    write_dicom(folder / "lesion.dcm", make_phantom(13, 0, 64).image, PixelSpacing=[0.05, 0.05])
     for kind in ("images", "masks"):
         shutil.copytree(folder / "unseen" / kind, folder / f"test-{kind}")
     for mask in sorted((folder / "masks").iterdir())[:3]:
