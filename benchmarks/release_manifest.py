@@ -14,6 +14,16 @@ A list of ids may also be a folder of images, as the official archives unpack:
     python benchmarks/release_manifest.py --out release.csv \\
         --train-ids ISBI2016_ISIC_Part1_Training_Data ISIC-2017_Training_Data \\
         --test-ids ISBI2016_ISIC_Part1_Test_Data
+
+With ``--annotations CSV`` (image_id; masks as ``annotator:tool:skill``, blanks between several; lesion_id;
+patient_id) the manifest says who drew each mask and how, where all of an image's masks agree on it, and which
+lesion and patient it shows:
+
+=====  ========  ====================================
+T1     points    set by hand, joined by a line
+T2     flood     filled from a click
+T3     autofill  proposed by the archive, accepted
+=====  ========  ====================================
 """
 
 from __future__ import annotations
@@ -26,6 +36,8 @@ from dermdistill.core.files import read_csv, write_csv
 from dermdistill.data.prepare.tables import read_labels
 from dermdistill.imaging.find import SUFFIXES
 
+STYLES = {"T1": "points", "T2": "flood", "T3": "autofill"}
+"""The archive's tools, in words."""
 NEAR_DUPLICATES = Path(__file__).with_name("release_near_duplicates.csv")
 
 
@@ -58,6 +70,21 @@ def make_rows(
     ]
 
 
+def read_annotations(path: Path) -> dict[str, dict[str, str]]:
+    """Annotator, style, lesion and patient of each image; the first two are empty where masks differ."""
+    found = {}
+    for row in read_csv(path):
+        masks = [mask.split(":") for mask in row["masks"].split()]
+        annotators, tools = {mask[0] for mask in masks}, {mask[1] for mask in masks}
+        found[row["image_id"]] = {
+            "annotator": annotators.pop() if len(annotators) == 1 else "",
+            "style": STYLES[tools.pop()] if len(tools) == 1 else "",
+            "patient_id": row["patient_id"],
+            "lesion_id": row["lesion_id"],
+        }
+    return found
+
+
 def main() -> None:
     """Read the lists, write the manifest, say how many."""
     parser = argparse.ArgumentParser(
@@ -67,6 +94,7 @@ def main() -> None:
     parser.add_argument("--test-ids", type=Path, nargs="+", required=True, help="files or folders")
     parser.add_argument("--near-duplicates", type=Path, default=NEAR_DUPLICATES, help="CSV with image_id")
     parser.add_argument("--labels", type=Path, nargs="*", default=[], help="ISIC 2016 Part 3 label files")
+    parser.add_argument("--annotations", type=Path, help="CSV that says who drew each mask")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     train = set().union(*map(read_ids, options.train_ids))
@@ -74,7 +102,12 @@ def main() -> None:
     near = {row["image_id"] for row in read_csv(options.near_duplicates)}
     diagnoses = {name: label for path in options.labels for name, label in read_labels(path).items()}
     rows = make_rows(train, test, near, diagnoses)
-    write_csv(options.out, rows, ["image_id", "release_split", "release_diagnosis"])
+    columns = ["image_id", "release_split", "release_diagnosis"]
+    if options.annotations:
+        known, more = read_annotations(options.annotations), ["annotator", "style", "patient_id", "lesion_id"]
+        rows = [row | known.get(row["image_id"], dict.fromkeys(more, "")) for row in rows]
+        columns += more
+    write_csv(options.out, rows, columns)
     counts = {name: sum(row["release_split"] == name for row in rows) for name in ("train", "test")}
     print(
         f"{options.out}: {counts['train']} training and {counts['test']} test images; left out: "

@@ -40,6 +40,26 @@ def test_lists_and_folders(tmp_path: Path) -> None:
     assert split == {"ISIC_0": "train", "ISIC_1": "train", "ISIC_2": "test", "ISIC_9": "test"}
 
 
+def test_who_drew_the_masks(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("ISIC_0\nISIC_1\nISIC_2\nISIC_3\n", encoding="utf-8")
+    (tmp_path / "test.txt").write_text("ISIC_9\n", encoding="utf-8")
+    (tmp_path / "who.csv").write_text(
+        "image_id,masks,lesion_id,patient_id\nISIC_0,A04:T3:S1,L1,P1\nISIC_1,A04:T1:S1 A06:T1:S2,,\n"
+        "ISIC_2,A00:T2:S1 A00:T1:S1,,\nISIC_9,,,\n",
+        encoding="utf-8",
+    )
+    out = tmp_path / "release.csv"
+    run(
+        "--out", out, "--train-ids", tmp_path / "train.txt", "--test-ids", tmp_path / "test.txt",
+        "--annotations", tmp_path / "who.csv",
+    )  # fmt: skip
+    rows = {row["image_id"]: (row["annotator"], row["style"], row["lesion_id"]) for row in read_csv(out)}
+    assert rows == {
+        "ISIC_0": ("A04", "autofill", "L1"), "ISIC_1": ("", "points", ""), "ISIC_2": ("A00", "", ""),
+        "ISIC_3": ("", "", ""), "ISIC_9": ("", "", ""),
+    }  # fmt: skip
+
+
 def test_the_real_lists(real_data: Path, tmp_path: Path) -> None:
     lists, out = real_data / "splits", tmp_path / "release.csv"
     run(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -7,7 +9,14 @@ import numpy as np
 import pytest
 
 from dermdistill.core.errors import DataError, MismatchError
-from dermdistill.data.dataset import PreparedData, Row, open_dataset, read_manifest, write_manifest
+from dermdistill.data.dataset import (
+    PreparedData,
+    Row,
+    fingerprint,
+    open_dataset,
+    read_manifest,
+    write_manifest,
+)
 from dermdistill.data.prepare.folders import prepare_folder
 from dermdistill.data.prepare.prepare import ensure_prepared, prepare_phantom
 from dermdistill.imaging import read_image, read_mask, resize_image, resize_mask
@@ -58,6 +67,17 @@ def test_manifest_is_written_and_read_without_loss(tmp_path: Path) -> None:
     ]
     write_manifest(tmp_path / "manifest.csv", rows)
     assert read_manifest(tmp_path / "manifest.csv") == rows
+    assert "style" not in (tmp_path / "manifest.csv").read_text("utf-8")
+    styled = [*rows, Row("d", "val", "i", "m", 1, 1, 1.0, annotator="anna", style="points")]
+    write_manifest(tmp_path / "manifest.csv", styled)
+    assert read_manifest(tmp_path / "manifest.csv") == styled
+
+
+def test_styles_belong_to_the_fingerprint_where_there_are_any() -> None:
+    rows = [Row("c", "val", "i", "m", 1, 1, 1.0, "nevus", "g")]
+    before = '[["c", "val", 1, 1, 1.0, "nevus", "g"]]'  # as it was before there were styles
+    assert fingerprint(rows, "x") == hashlib.sha256(f"x{before}".encode()).hexdigest()
+    assert fingerprint([dataclasses.replace(rows[0], style="points")], "x") != fingerprint(rows, "x")
 
 
 def test_reopening_gives_the_same(prepared: PreparedData) -> None:

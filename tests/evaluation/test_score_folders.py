@@ -192,6 +192,23 @@ def test_prepared_data_is_scored_without_a_run(lab: Path) -> None:
     assert list(summary(lab / "p")["missing"]) == [tests[0].split(",")[0]]
 
 
+def test_scores_by_style_and_annotator_of_prepared_data(lab: Path) -> None:
+    rows = [
+        f"L{i},{'test' if i > 1 else 'train'},{'AB'[i % 2]},{'points' if i % 2 else ''}" for i in range(8)
+    ]
+    (lab / "who.csv").write_text("\n".join(["image_id,split,rater,style", *rows]), encoding="utf-8")
+    own = ["own", "--name", "ours", "--images", "images", "--masks", "masks", "--size", "32"]
+    assert main(["prepare", *own, "--manifest", "who.csv", "--annotator-column", "rater"]) == 0
+    assert run("--data", "ours", "--out", "e") == 0
+    by = summary(lab / "e")["by_stratum"]
+    assert {one["level"]: one["n"] for one in by["style"]["levels"]} == {"points": 3, "not measurable": 3}
+    assert {one["level"]: one["n"] for one in by["annotator"]["levels"]} == {"A": 3, "B": 3}
+    images = read_per_image(lab / "e" / "per_image.csv")
+    assert images.labels["annotator"] == ["A", "B"] * 3
+    assert main(["evaluate", "--predictions", "made", "--data", "ours", "--out", "p"]) == 0
+    assert "style" in summary(lab / "p")["by_stratum"]
+
+
 def test_several_processes_find_what_one_finds(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("--predictions", "made", "--masks", "masks", "--out", "one", "--workers", "1") == 0
     monkeypatch.setattr("dermdistill.evaluation.score_folders.ALONE", 2)

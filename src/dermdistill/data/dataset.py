@@ -48,9 +48,15 @@ class Row:
     diagnosis: str = ""
     group: str = ""
     """Lesion or patient; images of one group are never in different carved splits."""
+    annotator: str = ""
+    """Who drew the mask; empty where it is not known, or several people did."""
+    style: str = ""
+    """How the mask was drawn (a tool's or a habit's name); empty where it is not known."""
 
 
 COLUMNS = [field.name for field in fields(Row)]
+ADDED = ("annotator", "style")
+"""Columns that are written, and belong to the fingerprint, only where a row has a value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +225,9 @@ def pack_folder(folder: Path, size: int) -> Path:
 
 def write_manifest(path: Path, rows: Sequence[Row]) -> None:
     """Write rows as CSV, atomically."""
-    write_csv(path, [asdict(row) for row in rows], COLUMNS)
+    unused = _unused(rows)
+    values = [{k: v for k, v in asdict(row).items() if k not in unused} for row in rows]
+    write_csv(path, values, [name for name in COLUMNS if name not in unused])
 
 
 def read_manifest(path: Path) -> list[Row]:
@@ -232,6 +240,7 @@ def read_manifest(path: Path) -> list[Row]:
         return [
             Row(
                 **{name: row[name] for name in ("image_id", "split", "image", "mask", "diagnosis", "group")},
+                **{name: row.get(name, "") for name in ADDED},
                 width=int(row["width"]),
                 height=int(row["height"]),
                 mask_fraction=float(row["mask_fraction"]),
@@ -248,8 +257,13 @@ def read_manifest(path: Path) -> list[Row]:
 
 def fingerprint(rows: Sequence[Row], content_sha256: str) -> str:
     """Identity of a data set and its split; see `PreparedData.fingerprint`."""
-    facts = [[value for key, value in asdict(row).items() if key not in ("image", "mask")] for row in rows]
+    left_out = {"image", "mask", *_unused(rows)}
+    facts = [[value for key, value in asdict(row).items() if key not in left_out] for row in rows]
     return hashlib.sha256((content_sha256 + json.dumps(facts)).encode()).hexdigest()
+
+
+def _unused(rows: Sequence[Row]) -> set[str]:
+    return {name for name in ADDED if not any(getattr(row, name) for row in rows)}
 
 
 def _open_array(path: Path, shape: tuple[int, ...], remake: str) -> NDArray[np.uint8]:

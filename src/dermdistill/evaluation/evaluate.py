@@ -25,7 +25,7 @@ from dermdistill.data.dataset import PreparedData
 from dermdistill.evaluation import gallery, run_predictions
 from dermdistill.evaluation.image_difficulty import Appearance, measure
 from dermdistill.evaluation.inter_rater import find_agreement
-from dermdistill.evaluation.per_image import AGREEMENT, OUTLINES, PerImage
+from dermdistill.evaluation.per_image import AGREEMENT, OUTLINES, PerImage, labels_of
 from dermdistill.evaluation.run_predictions import Loaded
 from dermdistill.evaluation.summary import Summary, summarise
 from dermdistill.imaging import Float32Array, UInt8Array
@@ -140,7 +140,7 @@ def _score(
         [row.image_id for row in manifest],
         Counts(*counts.T),
         measured={name: np.array([values[name] for values in measured]) for name in measured[0]},
-        labels={"diagnosis": [row.diagnosis for row in manifest]},
+        labels=labels_of(manifest),
     )
     return images, masks, calibration.add_up(parts)
 

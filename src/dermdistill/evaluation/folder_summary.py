@@ -53,7 +53,7 @@ def subgroup_scores(images: PerImage, *, pictures: bool) -> dict[str, Any]:
     chosen = [one for one in ours if one.column in images or one.column in images.labels]
     for column, values in images.labels.items():
         levels = {value for value in values if value}
-        if column not in ("truth", "diagnosis") and 1 < len(levels) <= MOST_LEVELS:
+        if column not in ("truth", *(one.column for one in ours)) and 1 < len(levels) <= MOST_LEVELS:
             chosen.append(Subgroup(column, column, column.replace("_", " "), "as the manifest gives it"))
     return by_subgroup(images, {f"{name}_per_image_mean": images[name] for name in IN_SUBGROUPS}, chosen)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from dermdistill.core.errors import DataError
 from dermdistill.core.files import read_csv, write_csv
+from dermdistill.data.dataset import ADDED, Row
 from dermdistill.metrics.intervals import Values
 from dermdistill.metrics.overlap import SCORES, Counts, scores
 
@@ -25,7 +26,7 @@ MEASURES = (*SCORES, *OUTLINES)
 """What is averaged over images; all in 0–1 but hd95, in percent of the diagonal (lower is better)."""
 COLUMNS = ["image_id", "diagnosis", *COUNTS, *SCORES, *OUTLINES, *AGREEMENT, *APPEARANCE]
 """The columns that an evaluation of a run on prepared data writes, in this order."""
-TEXT = ("image_id", "diagnosis")
+TEXT = ("image_id", "diagnosis", "annotator", "style")
 """Columns that are text even where every cell of them looks like a number."""
 
 _WORDS = {"true": 1.0, "false": 0.0, "": math.nan}
@@ -109,6 +110,19 @@ class PerImage:
     def write(self, path: Path) -> None:
         """Write the table as CSV, atomically."""
         write_csv(path, self.rows(), ["image_id", *self.labels, *self.columns])
+
+
+def labels_of(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return what a prepared set's manifest says of its images in words: diagnosis, annotator and style.
+
+    Args:
+        rows: Of the manifest, n.
+
+    Returns:
+        n texts by column; annotator and style are left out where no row names one.
+    """
+    columns = {name: [getattr(row, name) for row in rows] for name in ("diagnosis", *ADDED)}
+    return {name: texts for name, texts in columns.items() if name == "diagnosis" or any(texts)}
 
 
 def bounds_of(measure: str) -> tuple[float, float]:

@@ -35,7 +35,7 @@ from dermdistill.evaluation.folder_summary import (
 from dermdistill.evaluation.mask_files import read_prediction, read_true_masks
 from dermdistill.evaluation.matching import ONE, Matched, Sample, predictions_by_name
 from dermdistill.evaluation.page import to_html
-from dermdistill.evaluation.per_image import PerImage
+from dermdistill.evaluation.per_image import PerImage, labels_of
 from dermdistill.evaluation.score_pair import Scored, Unscored, score_arrays, score_files
 from dermdistill.imaging import UInt8Array
 from dermdistill.imaging.find import name_key
@@ -169,10 +169,14 @@ def match_prepared(name: str, root: Path, split: str, predictions: Path | None) 
         raise DataError(
             f"{name} has no {split} images with masks.", "a split with images", "Choose another --split."
         )
+    labels = labels_of(rows)
     samples = [
-        Sample(row.image_id, {ONE: folder / row.mask}, folder / row.image, None, {"diagnosis": row.diagnosis})
-        for row in rows
-    ]
+        Sample(
+            row.image_id, {ONE: folder / row.mask}, folder / row.image, None,
+            {name: values[i] for name, values in labels.items()},
+        )
+        for i, row in enumerate(rows)
+    ]  # fmt: skip
     if predictions is None:
         return Matched(samples, [], [], [])
     files = predictions_by_name(predictions)

@@ -36,6 +36,8 @@ class Subgroup:
     """Ascending; a value equal to a cut belongs above it. None: the column holds the levels themselves."""
     levels: tuple[str, ...] = ()
     """One more than cuts."""
+    optional: bool = False
+    """Whether it is passed over where no image has a value."""
 
     def level(self, value: str | float) -> str:
         """Return the level of one cell of the column; a number is taken with the file's six decimals."""
@@ -48,6 +50,8 @@ class Subgroup:
 
 SUBGROUPS = (
     Subgroup("diagnosis", "diagnosis", "Diagnosis", "as the data set's manifest gives it"),
+    Subgroup("style", "style", "Style of the mask", "how it was drawn, as the manifest says", optional=True),
+    Subgroup("annotator", "annotator", "Annotator", "who drew the mask, as the manifest says", optional=True),
     Subgroup(
         "lesion_size", "lesion_fraction", "Lesion size", "true lesion area as a share of the picture",
         (0.10, 0.30), ("small (below 10 %)", "medium (10–30 %)", "large (30 % and more)"),
@@ -117,6 +121,8 @@ def by_subgroup(
     """
     found: dict[str, dict[str, Any]] = {}
     for subgroup in subgroups:
+        if subgroup.optional and not any(images.labels.get(subgroup.column, ())):
+            continue
         levels = [
             {
                 "level": level,

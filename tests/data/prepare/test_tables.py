@@ -23,10 +23,21 @@ def test_split_diagnosis_and_patient(tmp_path: Path) -> None:
     table = read_table(path)
     assert table.entries == {
         "a": Entry("train", "nevus", "p1"),
-        "b": Entry("val", "", ""),
+        "b": Entry("val", "", "lesion_id l2"),
         "d": Entry("test", "melanoma", "p1"),
     }
     assert table.left_out == ["c"]
+
+
+def test_who_drew_the_mask_and_how(tmp_path: Path) -> None:
+    path = _csv(tmp_path, "image_id,Annotator,release_style,tool\na,anna,points,x\nb,,NA,y\n")
+    assert read_table(path).entries == {"a": Entry("", "", "", "anna", "points"), "b": Entry()}
+    other = read_table(path, style_column="tool")
+    assert [entry.style for entry in other.entries.values()] == ["x", "y"]
+    assert other.style_column == "tool"
+    assert "release_style" in other.unused_columns
+    with pytest.raises(UsageError, match="no column 'hand'"):
+        read_table(path, annotator_column="hand")
 
 
 def test_the_diagnosis_goes_with_the_split(tmp_path: Path) -> None:

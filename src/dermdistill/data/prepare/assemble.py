@@ -202,6 +202,8 @@ def _row(pair: Pair, record: Record, folder: Path) -> Row:
         mask_fraction=record.mask_fraction,
         diagnosis=pair.diagnosis,
         group=pair.group,
+        annotator=pair.annotator,
+        style=pair.style,
     )
 
 

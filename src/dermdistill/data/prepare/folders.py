@@ -25,6 +25,8 @@ def prepare_folder(
     manifest: Path | None = None,
     split_column: str | None = None,
     diagnosis_column: str | None = None,
+    annotator_column: str | None = None,
+    style_column: str | None = None,
     size: int = 256,
     seed: int = 0,
     val_fraction: float = 0.15,
@@ -48,6 +50,8 @@ def prepare_folder(
         split_column: Which of its columns gives the split; rows where it is empty are left out. By default
             ``split``, else the only one that ends in ``_split``, else none: all images are for training.
         diagnosis_column: Which one gives the diagnosis; by default as `tables.read_table` says.
+        annotator_column: Which one says who drew the mask; by default ``annotator``.
+        style_column: Which one says how it was drawn; by default ``style``.
         size: Side of the pack's squares in pixels.
         seed: Seed of the carved split.
         val_fraction: Share of the training images to carve when the manifest names no val.
@@ -76,8 +80,8 @@ def prepare_folder(
     settings = FolderSettings(
         name=name, root=root, size=size, images=images, masks=masks, test_images=test_images,
         test_masks=test_masks, manifest=manifest, split_column=split_column,
-        diagnosis_column=diagnosis_column, seed=seed, val_fraction=val_fraction, allow_empty=allow_empty,
-        exclude=exclude,
+        diagnosis_column=diagnosis_column, annotator_column=annotator_column, style_column=style_column,
+        seed=seed, val_fraction=val_fraction, allow_empty=allow_empty, exclude=exclude,
     )  # fmt: skip
     return prepare_own(settings, progress=progress)
 
@@ -131,11 +135,8 @@ def prepare_own(settings: FolderSettings, *, progress: bool) -> PreparedData:
     }
     if not any(pair.split == "val" for pair in pairs):
         identity |= {"seed": settings.seed, "val_fraction": settings.val_fraction}
-    columns = (
-        {"split_column": own.table.split_column, "diagnosis_column": own.table.diagnosis_column}
-        if own.table
-        else {}
-    )
+    names = ("split_column", "diagnosis_column", "annotator_column", "style_column")
+    columns = {name: getattr(own.table, name) for name in names} if own.table else {}
     source = {
         key: str(path.resolve())
         for key in ("images", "masks", "test_images", "test_masks", "manifest", "exclude")

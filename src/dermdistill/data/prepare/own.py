@@ -53,7 +53,10 @@ def collect(settings: FolderSettings) -> OwnImages:
             "both or none",
             "Add the other folder, or leave both out.",
         )
-    if manifest is None and (settings.split_column or settings.diagnosis_column):
+    columns = [
+        settings.split_column, settings.diagnosis_column, settings.annotator_column, settings.style_column,
+    ]  # fmt: skip
+    if manifest is None and any(columns):
         raise UsageError(
             "A column of the manifest is named, but no manifest.",
             "a manifest that has the column",
@@ -76,14 +79,14 @@ def collect(settings: FolderSettings) -> OwnImages:
     }
     if manifest is None:
         return OwnImages(pairing.pairs, unmatched, None)
-    table = read_table(manifest, settings.split_column, settings.diagnosis_column)
+    table = read_table(manifest, *columns)
     return _apply(pairing, table, manifest, unmatched)
 
 
 def digest(pairs: Sequence[Pair]) -> str:
     """Hash of all that is known without reading the files: whether a second call is about the same pairs."""
     facts = [
-        [p.image_id, p.split, p.diagnosis, p.group]
+        [p.image_id, p.split, p.diagnosis, p.group, *filter(None, (p.annotator, p.style))]
         + [[str(path.resolve()), path.stat().st_size] for path in filter(None, (p.image, p.mask))]
         for p in pairs
     ]
@@ -135,7 +138,8 @@ def _apply(pairing: Pairing, table: Table, manifest: Path, unmatched: dict[str, 
         if pair.split == "test" and entry.split not in ("", "test"):
             against.append(f"{image_id} ({entry.split})")
         split = entry.split or pair.split
-        pairs.append(dataclasses.replace(pair, split=split, diagnosis=entry.diagnosis, group=entry.group))
+        known = {key: getattr(entry, key) for key in ("diagnosis", "group", "annotator", "style")}
+        pairs.append(dataclasses.replace(pair, split=split, **known))
     pairs.sort(key=lambda pair: pair.image_id)
     if against:
         raise DataError(
@@ -159,9 +163,11 @@ def _apply(pairing: Pairing, table: Table, manifest: Path, unmatched: dict[str, 
     unmatched[NO_FILES] = sorted(set(table.entries) - set(matched))
     unmatched[NO_ENTRY] = sorted(set(by_id) - set(matched.values()) - left_out)
     logger.info(
-        "%s: split from %s, diagnosis from %s, groups from %s; %d rows have no split and are left out.",
+        "%s: split from %s, diagnosis from %s, groups from %s, annotator from %s, style from %s; %d rows "
+        "have no split and are left out.",
         manifest, table.split_column or "the folders", table.diagnosis_column or "nowhere",
-        table.group_column or "nowhere", len(left_out),
+        " and ".join(table.group_columns) or "nowhere", table.annotator_column or "nowhere",
+        table.style_column or "nowhere", len(left_out),
     )  # fmt: skip
     return OwnImages(pairs, unmatched, table)
 

@@ -27,6 +27,8 @@ class Pair:
     split: str = "train"
     diagnosis: str = ""
     group: str = ""
+    annotator: str = ""
+    style: str = ""
 
 
 @dataclass(frozen=True)

@@ -151,14 +151,18 @@ class FolderSettings(PrepareSettings):
     test_masks: Path | None = None
     """Folder of their masks."""
     manifest: Path | None = None
-    """CSV with image_id and any of split, diagnosis, group (else patient_id or lesion_id: one patient's
-    images stay in one split)."""
+    """CSV with image_id and any of split, diagnosis, annotator, style, group (else patient_id or lesion_id:
+    one patient's images stay in one split)."""
     split_column: str | None = None
     """Column of the manifest that gives the split: train, val or test, rows where it is empty are left out
     (default: split, else the only one that ends in _split)."""
     diagnosis_column: str | None = None
     """Column of the manifest that gives the diagnosis (default: diagnosis or dx, else the one that goes with
     the split's, isic2016_split and isic2016_diagnosis for example)."""
+    annotator_column: str | None = None
+    """Column of the manifest that says who drew the mask (default: annotator)."""
+    style_column: str | None = None
+    """Column of the manifest that says how it was drawn, by a tool's or a habit's name (default: style)."""
     seed: Seed = 0
     val_fraction: ValFraction = 0.15
     allow_empty: AllowEmpty = False

@@ -6,7 +6,10 @@ whose cells are splits: that is refused, since to pass it over would mix trainin
 - ``image_id`` (also ``image``, ``image_name``, ``isic_id``): required; a file ending is cut off.
 - ``split``, or one column ending in ``_split``: train, val, test; rows where it is empty are left out.
 - ``diagnosis`` (also ``dx``), or one column ending in ``_diagnosis``.
-- ``group`` (else ``patient_id``, else ``lesion_id``): images of one group stay in one split.
+- ``group`` (else ``patient_id``, else ``lesion_id``): images of one group stay in one split. Where a cell is
+  empty, the next of these columns counts.
+- ``annotator`` and ``style`` (or one column ending in ``_annotator``, ``_style``): who drew the mask, and
+  how; scores are then given by each.
 - ``native_width`` and ``native_height`` are passed over: scores are given at the size of the mask file.
 """
 
@@ -46,6 +49,8 @@ class Entry:
     split: str = ""
     diagnosis: str = ""
     group: str = ""
+    annotator: str = ""
+    style: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,19 @@ class Table:
     left_out: list[str]
     split_column: str | None
     diagnosis_column: str | None
-    group_column: str | None
+    group_columns: list[str]
+    annotator_column: str | None = None
+    style_column: str | None = None
     unused_columns: list[str] = field(default_factory=list)
 
 
-def read_table(path: Path, split_column: str | None = None, diagnosis_column: str | None = None) -> Table:
+def read_table(
+    path: Path,
+    split_column: str | None = None,
+    diagnosis_column: str | None = None,
+    annotator_column: str | None = None,
+    style_column: str | None = None,
+) -> Table:
     """Read a manifest of the user's own.
 
     Args:
@@ -68,6 +81,10 @@ def read_table(path: Path, split_column: str | None = None, diagnosis_column: st
         split_column: Which column gives the split; needed where several end in ``_split``.
         diagnosis_column: Which one gives the diagnosis. By default ``diagnosis``, else the column that goes
             with the split's (``isic2016_split``, ``isic2016_diagnosis``), else the only one ending so.
+        annotator_column: Which one says who drew the mask; by default ``annotator``, else the only
+            one ending in ``_annotator``.
+        style_column: Which one says how it was drawn; by default ``style``, else the only one ending in
+            ``_style``.
 
     Returns:
         The entries. Cells such as NA, null and - are read as empty, which is logged with their number.
@@ -94,8 +111,13 @@ def read_table(path: Path, split_column: str | None = None, diagnosis_column: st
     diagnosis_column = _choose(
         path, columns, diagnosis_column, DIAGNOSIS_COLUMNS, "_diagnosis", "--diagnosis-column"
     )
-    group_column = next((by_name[name] for name in GROUP_COLUMNS if name in by_name), None)
-    used = [id_column, split_column, diagnosis_column, group_column]
+    annotator_column = _choose(
+        path, columns, annotator_column, ("annotator",), "_annotator", "--annotator-column"
+    )
+    style_column = _choose(path, columns, style_column, ("style",), "_style", "--style-column")
+    group_columns = [by_name[name] for name in GROUP_COLUMNS if name in by_name]
+    named = [split_column, diagnosis_column, annotator_column, style_column]
+    used = [id_column, *named, *group_columns]
     unused = [column for column in columns if column and column not in used]
     _check_unused(path, rows, unused, split_column)
     not_given = Counter[str]()
@@ -103,10 +125,8 @@ def read_table(path: Path, split_column: str | None = None, diagnosis_column: st
     left_out, doubles, unknown = [], [], []
     for row in rows:
         image_id = _bare(row[id_column])
-        split, diagnosis, group = (
-            _value(row, column, not_given) for column in (split_column, diagnosis_column, group_column)
-        )
-        split = split.lower()
+        split, diagnosis, annotator, style = (_value(row, column, not_given) for column in named)
+        split, group = split.lower(), _group(row, group_columns, not_given)
         if image_id in entries or not image_id:
             doubles.append(image_id or "(empty)")
         elif split_column is not None and not split:
@@ -114,7 +134,7 @@ def read_table(path: Path, split_column: str | None = None, diagnosis_column: st
         elif split and split not in SPLIT_NAMES:
             unknown.append(f"{image_id}: {split!r}")
         else:
-            entries[image_id] = Entry(SPLIT_NAMES.get(split, ""), diagnosis, group)
+            entries[image_id] = Entry(SPLIT_NAMES.get(split, ""), diagnosis, group, annotator, style)
     if doubles:
         raise DataError(
             f"{path} has ids that are empty or stand there twice: {listed(doubles)}",
@@ -138,7 +158,16 @@ def read_table(path: Path, split_column: str | None = None, diagnosis_column: st
         logger.info("%s: cells such as NA are read as empty: %s.", path, counts)
     if unused:
         logger.info("%s: columns that are not used: %s.", path, ", ".join(map(printable, unused)))
-    return Table(entries, left_out, split_column, diagnosis_column, group_column, unused)
+    return Table(
+        entries,
+        left_out,
+        split_column,
+        diagnosis_column,
+        group_columns,
+        annotator_column,
+        style_column,
+        unused,
+    )
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -252,6 +281,14 @@ def _value(row: Mapping[str, str], column: str | None, not_given: Counter[str]) 
         not_given[column] += 1
         return ""
     return value
+
+
+def _group(row: Mapping[str, str], columns: Sequence[str], not_given: Counter[str]) -> str:
+    """The first column with a value; another than the first is named with it: 7 and 7 may be two things."""
+    for i, column in enumerate(columns):
+        if value := _value(row, column, not_given):
+            return f"{column} {value}" if i else value
+    return ""
 
 
 def _bare(image_id: str) -> str:
