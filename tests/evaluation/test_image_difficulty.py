@@ -16,7 +16,7 @@ from dermdistill.evaluation.image_difficulty import (
     typology_angle,
 )
 from dermdistill.evaluation.per_image import PerImage
-from dermdistill.evaluation.subgroups import ABSENT, SUBGROUPS, by_subgroup, split_by
+from dermdistill.evaluation.subgroups import ABSENT, NOT_KNOWN, SUBGROUPS, by_subgroup, split_by
 from dermdistill.imaging import read_image, read_mask
 
 HAIRY = ["ISIC_0000229", "ISIC_0000074", "ISIC_0000214", "ISIC_0000042"]
@@ -122,7 +122,7 @@ def test_real_hairs_are_told_from_none(real_data: Path) -> None:
     ("name", "value", "level"),
     [
         ("diagnosis", "melanoma", "melanoma"),
-        ("diagnosis", "", ABSENT),
+        ("diagnosis", "", NOT_KNOWN),
         ("lesion_size", "0.0999", "small (below 10 %)"),
         ("lesion_size", "0.1", "medium (10–30 %)"),
         ("lesion_size", "0.95", "large (30 % and more)"),
@@ -159,7 +159,7 @@ def test_scores_by_subgroup_are_those_of_its_images() -> None:
     )
     dice = np.array([0.9, 0.5, 0.7, 0.6])
     found = by_subgroup(images, {"dice": dice})
-    assert set(found) == {subgroup.name for subgroup in SUBGROUPS}
+    assert set(found) == {subgroup.name for subgroup in SUBGROUPS if not subgroup.optional}
     levels = [(one["level"], one["n"], one["dice"]["mean"]) for one in found["border"]["levels"]]
     assert levels == [
         ("inside the picture", 2, pytest.approx(0.8)),
@@ -168,7 +168,7 @@ def test_scores_by_subgroup_are_those_of_its_images() -> None:
     assert [(one["level"], one["n"]) for one in found["diagnosis"]["levels"]] == [
         ("m", 1),
         ("n", 2),
-        (ABSENT, 1),
+        (NOT_KNOWN, 1),
     ]
     assert found["hair"]["levels"][0]["level"] == ABSENT  # a column that is not there
     assert all(one["small"] for one in found["border"]["levels"])

@@ -201,7 +201,7 @@ def test_scores_by_style_and_annotator_of_prepared_data(lab: Path) -> None:
     assert main(["prepare", *own, "--manifest", "who.csv", "--annotator-column", "rater"]) == 0
     assert run("--data", "ours", "--out", "e") == 0
     by = summary(lab / "e")["by_stratum"]
-    assert {one["level"]: one["n"] for one in by["style"]["levels"]} == {"points": 3, "not measurable": 3}
+    assert {one["level"]: one["n"] for one in by["style"]["levels"]} == {"points": 3, "not known": 3}
     assert {one["level"]: one["n"] for one in by["annotator"]["levels"]} == {"A": 3, "B": 3}
     images = read_per_image(lab / "e" / "per_image.csv")
     assert images.labels["annotator"] == ["A", "B"] * 3

@@ -262,6 +262,19 @@ def fingerprint(rows: Sequence[Row], content_sha256: str) -> str:
     return hashlib.sha256((content_sha256 + json.dumps(facts)).encode()).hexdigest()
 
 
+def labels_of(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return what the manifest says of its images in words: diagnosis, annotator and style.
+
+    Args:
+        rows: Of the manifest, n.
+
+    Returns:
+        n texts by column; annotator and style are left out where no row names one.
+    """
+    columns = {name: [getattr(row, name) for row in rows] for name in ("diagnosis", *ADDED)}
+    return {name: texts for name, texts in columns.items() if name == "diagnosis" or any(texts)}
+
+
 def _unused(rows: Sequence[Row]) -> set[str]:
     return {name for name in ADDED if not any(getattr(row, name) for row in rows)}
 

@@ -21,11 +21,11 @@ from dermdistill.artifacts import run_folder
 from dermdistill.artifacts.card import ModelCard, versions
 from dermdistill.core.errors import DataError, DermDistillError
 from dermdistill.core.files import atomic_path, write_json
-from dermdistill.data.dataset import PreparedData
+from dermdistill.data.dataset import PreparedData, labels_of
 from dermdistill.evaluation import gallery, run_predictions
 from dermdistill.evaluation.image_difficulty import Appearance, measure
 from dermdistill.evaluation.inter_rater import find_agreement
-from dermdistill.evaluation.per_image import AGREEMENT, OUTLINES, PerImage, labels_of
+from dermdistill.evaluation.per_image import AGREEMENT, OUTLINES, PerImage
 from dermdistill.evaluation.run_predictions import Loaded
 from dermdistill.evaluation.summary import Summary, summarise
 from dermdistill.imaging import Float32Array, UInt8Array

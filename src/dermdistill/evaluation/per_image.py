@@ -14,7 +14,6 @@ import numpy as np
 
 from dermdistill.core.errors import DataError
 from dermdistill.core.files import read_csv, write_csv
-from dermdistill.data.dataset import ADDED, Row
 from dermdistill.metrics.intervals import Values
 from dermdistill.metrics.overlap import SCORES, Counts, scores
 
@@ -110,19 +109,6 @@ class PerImage:
     def write(self, path: Path) -> None:
         """Write the table as CSV, atomically."""
         write_csv(path, self.rows(), ["image_id", *self.labels, *self.columns])
-
-
-def labels_of(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return what a prepared set's manifest says of its images in words: diagnosis, annotator and style.
-
-    Args:
-        rows: Of the manifest, n.
-
-    Returns:
-        n texts by column; annotator and style are left out where no row names one.
-    """
-    columns = {name: [getattr(row, name) for row in rows] for name in ("diagnosis", *ADDED)}
-    return {name: texts for name, texts in columns.items() if name == "diagnosis" or any(texts)}
 
 
 def bounds_of(measure: str) -> tuple[float, float]:

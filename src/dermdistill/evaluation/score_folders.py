@@ -22,7 +22,7 @@ from tqdm import tqdm
 from dermdistill import imaging
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import write_json, write_text
-from dermdistill.data.dataset import read_info, read_manifest
+from dermdistill.data.dataset import labels_of, read_info, read_manifest
 from dermdistill.data.prepare.pairing import listed
 from dermdistill.evaluation.folder_evaluation import Draw, FolderEvaluation
 from dermdistill.evaluation.folder_summary import (
@@ -35,7 +35,7 @@ from dermdistill.evaluation.folder_summary import (
 from dermdistill.evaluation.mask_files import read_prediction, read_true_masks
 from dermdistill.evaluation.matching import ONE, Matched, Sample, predictions_by_name
 from dermdistill.evaluation.page import to_html
-from dermdistill.evaluation.per_image import PerImage, labels_of
+from dermdistill.evaluation.per_image import PerImage
 from dermdistill.evaluation.score_pair import Scored, Unscored, score_arrays, score_files
 from dermdistill.imaging import UInt8Array
 from dermdistill.imaging.find import name_key

@@ -20,6 +20,8 @@ from dermdistill.metrics.intervals import Interval, Values, mean_interval
 SMALL = 30
 """Levels with fewer images are marked: their intervals are wide and their means say little."""
 ABSENT = "not measurable"
+NOT_KNOWN = "not known"
+"""ABSENT of what a manifest says in words."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,15 @@ class Subgroup:
     optional: bool = False
     """Whether it is passed over where no image has a value."""
 
+    @property
+    def absent(self) -> str:
+        """The level of images that have no value."""
+        return ABSENT if self.cuts else NOT_KNOWN
+
     def level(self, value: str | float) -> str:
         """Return the level of one cell of the column; a number is taken with the file's six decimals."""
         if not self.cuts:
-            return (f"{value:g}" if isinstance(value, float) else value) or ABSENT
+            return (f"{value:g}" if isinstance(value, float) else value) or self.absent
         if value == "" or np.isnan(float(value)):
             return ABSENT
         return self.levels[int(np.searchsorted(self.cuts, round(float(value), 6), side="right"))]
@@ -95,7 +102,7 @@ def split_by(subgroup: Subgroup, images: PerImage) -> Iterator[tuple[str, NDArra
         images.columns[column].tolist() if column in images else images.labels.get(column, [""] * len(images))
     )
     levels = np.array([subgroup.level(cell) for cell in cells])
-    order = [*(subgroup.levels or sorted({*levels.tolist()} - {ABSENT})), ABSENT]
+    order = [*(subgroup.levels or sorted({*levels.tolist()} - {subgroup.absent})), subgroup.absent]
     for level in order:
         indices = np.flatnonzero(levels == level)
         if len(indices):
