@@ -104,6 +104,8 @@ HOW: dict[str, How] = {
     "dermdistill prepare own --images images --masks masks --test-images test-images --test-masks test-masks "
     "--name ours-clean": Parse("it leaves out what an audit found; its own tests run it"),
     "tensorboard": Elsewhere(lambda words: None),  # the README's test looks for the events
+    "mlflow ui": Elsewhere(lambda words: None),  # a page of MLflow's full package
+    "wandb sync": Elsewhere(lambda words: None),  # to an account
     "docker": Elsewhere(lambda words: None),  # test_delivery_image.py reads them
 }
 

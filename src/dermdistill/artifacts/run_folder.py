@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 MAY_CHANGE = (
     *("runs_root", "data.root", "trainer.accelerator", "trainer.checkpoint_steps"),
     *("teacher.run", "teacher.runs", "data.on_device", "trainer.compile"),
-    "trainer.cuda_graphs",
+    *("trainer.cuda_graphs", "trainer.loggers"),
 )
 
 

@@ -32,6 +32,23 @@ def split_fold(text: str) -> tuple[int, int]:
 
 Fold = Annotated[str, AfterValidator(lambda text: "{}/{}".format(*split_fold(text)))]
 
+LOGGERS = ("tensorboard", "csv", "mlflow", "wandb")
+
+
+def check_loggers(text: str) -> str:
+    """Names of loggers with commas, without spaces.
+
+    Raises:
+        ValueError: None is given, or one is not known or given twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if not set(names) <= set(LOGGERS) or len(set(names)) < len(names):
+        raise ValueError(f"{text!r} must be some of {', '.join(LOGGERS)}, with commas, each once")
+    return ",".join(names)
+
+
+Loggers = Annotated[str, AfterValidator(check_loggers)]
+
 
 class Settings(BaseModel):
     """Base of all settings: frozen, unknown keys refused, attribute docstrings are the help texts."""
@@ -240,5 +257,8 @@ class TrainerSettings(Settings):
     """Largest gradient norm; 0 is off."""
     early_stop: Count | None = None
     """Stop after this many epochs without a better validation Dice."""
+    loggers: Loggers = "tensorboard"
+    """Where curves, pictures and results are logged, with commas: tensorboard, csv (into the run folder),
+    mlflow, wandb (extras of these names). Changes nothing else."""
     checkpoint_steps: Count | None = None
     """Write last.ckpt every N steps too, not only after each epoch."""

@@ -21,6 +21,7 @@ from dermdistill.study.result import collect
 from dermdistill.study.schema import StudyResult
 from dermdistill.study.settings import TEACHER, Cell, StudySettings, base_recipe, student_cells, teacher_cells
 from dermdistill.study.time_budget import scaled_epochs
+from dermdistill.training.trackers import need_installed
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def run_study(
     """
     _check_names(settings, only)
     base = base_recipe(settings)
+    need_installed(base.trainer.loggers)
     data = ensure_prepared(base.data.name, base.data.root, base.data.size, progress=progress)
     check_equal_training(settings, data)
     check_no_leak(settings, base, data)

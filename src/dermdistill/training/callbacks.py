@@ -12,13 +12,16 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dermdistill.artifacts.run_folder import RunFolder
 from dermdistill.core.files import write_csv
 from dermdistill.training.distillation_task import DistillationTask
 from dermdistill.training.feed.loader import PackDataset
 from dermdistill.training.segmentation_task import SegmentationTask
+from dermdistill.training.trackers import log_files, log_picture
 from dermdistill.visualization import panels
 
 logger = logging.getLogger(__name__)
@@ -67,7 +70,7 @@ class EpochLog(Callback):
     Args:
         path: Of ``metrics.csv``.
         epochs: How many there will be.
-        settings: The recipe as plain values, for TensorBoard's table of hyper-parameters.
+        settings: The recipe as plain values, for the loggers' tables of hyper-parameters.
     """
 
     def __init__(self, path: Path, epochs: int, settings: dict[str, Any]) -> None:
@@ -119,17 +122,21 @@ class EpochLog(Callback):
         if trainer.is_global_zero:
             write_csv(self.path, self.rows, COLUMNS)
             logger.info(self._line(row))
-            self._log_to_board(trainer, row)
+            self._log_to_loggers(trainer, row)
 
-    def _log_to_board(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
-        board: Any = trainer.logger
+    def _log_to_loggers(self, trainer: L.Trainer, row: dict[str, Any]) -> None:
         step = trainer.global_step
-        board.log_metrics({"images_per_second": row["images_per_second"]}, step)
-        if len(self.rows) == 1:
-            # The table of hyper-parameters shows the latest values of these curves. It is opened with their
-            # first true values: Lightning's usual zeros would be points that nobody measured.
-            scores = {f"val/{name}": row[f"val_{name}"] for name in ("dice", "jaccard", "loss")}
-            board.log_hyperparams(self.settings, scores, step)
+        scores = {f"val/{name}": row[f"val_{name}"] for name in ("dice", "jaccard", "loss")}
+        for board in trainer.loggers:
+            board.log_metrics({"images_per_second": row["images_per_second"]}, step)
+            if len(self.rows) > 1:
+                continue
+            if isinstance(board, TensorBoardLogger):
+                # Its table of hyper-parameters shows the latest values of these curves. It is opened with
+                # their first true values: Lightning's usual zeros would be points that nobody measured.
+                board.log_hyperparams(self.settings, scores, step)
+            else:
+                board.log_hyperparams(self.settings)
 
     def _line(self, row: dict[str, Any]) -> str:
         parts = [
@@ -148,7 +155,7 @@ class EpochLog(Callback):
 
 
 class ValidationPanel(Callback):
-    """The same few validation pictures after every epoch, with outlines, in TensorBoard.
+    """The same few validation pictures after every epoch, with outlines, in each logger that shows pictures.
 
     They are drawn in a thread of their own while training goes on: an epoch on a GPU can be as short as that.
     """
@@ -169,18 +176,22 @@ class ValidationPanel(Callback):
         teacher = None
         if isinstance(pl_module, DistillationTask):
             teacher = _masks(pl_module.teacher(image.float() / 255))
-        board: Any = trainer.logger
         self._wait()
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="panel")
-        self._drawing = pool.submit(self._draw, board.experiment, teacher, student, trainer.global_step)
+        self._drawing = pool.submit(self._draw, trainer.loggers, teacher, student, trainer.global_step)
         pool.shutdown(wait=False)
 
     def _draw(
-        self, board: Any, teacher: NDArray[np.uint8] | None, student: NDArray[np.uint8], step: int
+        self,
+        loggers: list[Logger],
+        teacher: NDArray[np.uint8] | None,
+        student: NDArray[np.uint8],
+        step: int,
     ) -> None:
         images, truth = self.batch.image.permute(0, 2, 3, 1).numpy(), self.batch.mask[:, 0].numpy()
         picture = panels.panel(images, truth, teacher, student)
-        board.add_image("validation", picture, step, dataformats="HWC")
+        for board in loggers:
+            log_picture(board, picture, step)
 
     def _wait(self) -> None:
         """Until the last pictures are drawn; what went wrong there is raised here."""
@@ -197,6 +208,19 @@ class ValidationPanel(Callback):
     ) -> None:
         """Wait where training is stopped, too."""
         self._wait()
+
+
+class FinalFiles(Callback):
+    """Hand the weights, the card and the settings to the trackers when training has ended."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Once, after the last epoch."""
+        if trainer.is_global_zero:
+            for board in trainer.loggers:
+                log_files(board, self.run.path.name, [self.run.weights, self.run.card, self.run.config])
 
 
 def _masks(logits: torch.Tensor) -> NDArray[np.uint8]:

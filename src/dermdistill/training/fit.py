@@ -18,6 +18,7 @@ from dermdistill.config.settings import OptimSettings
 from dermdistill.core.errors import TrainingError
 from dermdistill.data.dataset import PreparedData
 from dermdistill.models.complexity import count_parameters
+from dermdistill.training import trackers
 from dermdistill.training.acceleration import cuda_graphs, onnx_teacher
 from dermdistill.training.acceleration.compile import compiler_errors
 from dermdistill.training.checkpoints import save_checkpoint
@@ -165,7 +166,10 @@ def fit(
     )  # fmt: skip
     with warnings.catch_warnings(), compiler_errors(recipe.trainer.compile):
         quiet_lightning()
-        trainer.fit(task, training_data.loader, val_loader, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(task, training_data.loader, val_loader, ckpt_path=checkpoint, weights_only=True)
+        finally:
+            trackers.finish(trainer.loggers)
     save_checkpoint(trainer, run.checkpoint)
     if trainer.is_global_zero:
         run.finished.touch()

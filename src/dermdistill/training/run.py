@@ -29,6 +29,7 @@ from dermdistill.training.fit import fit, task_arguments
 from dermdistill.training.objective import distilled_losses
 from dermdistill.training.segmentation_task import SegmentationTask
 from dermdistill.training.teachers import check_same_teacher, find_teacher, make_teacher_mask
+from dermdistill.training.trackers import need_installed
 from dermdistill.training.trainer import on_gpu
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
         DataError: The data set is not prepared, or has no masks.
         MismatchError: ``resume``, with settings that would give another result.
         UsageError: The run exists, and neither ``resume`` nor ``overwrite`` is given.
-        TrainingError: There is nothing to validate on, or the loss is not finite.
+        TrainingError: There is nothing to validate on, the loss is not finite, or a tracker refuses.
+        MissingExtraError: The package of one of ``trainer.loggers`` is not installed.
 
     Examples:
         One epoch on a few generated lesions:
@@ -71,6 +73,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
             "dermdistill distill, or training on masks alone",
             "Use dermdistill distill, or set data.unlabelled: null (--data.unlabelled None).",
         )
+    need_installed(recipe.trainer.loggers)
     data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
     data.need_masks()
     with run_folder.open_run(recipe, resume=resume, overwrite=overwrite) as run:
@@ -123,6 +126,7 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
         raise ConfigError(
             f"The recipe {recipe.name} trains a teacher.", "role: student", "Use dermdistill train."
         )
+    need_installed(recipe.trainer.loggers)
     data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
     data.need_masks()
     fine_tune = functools.partial(train, resume=True, progress=progress)

@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from dermdistill.artifacts.card import ModelCard
@@ -15,10 +14,11 @@ from dermdistill.artifacts.run_folder import RunFolder
 from dermdistill.config import Recipe, differences, flatten, to_tree
 from dermdistill.config.settings import AugmentSettings
 from dermdistill.models.lesion_net import LesionNet
-from dermdistill.training.callbacks import EpochLog, QuietBar, ValidationPanel
+from dermdistill.training.callbacks import EpochLog, FinalFiles, QuietBar, ValidationPanel
 from dermdistill.training.checkpoints import BestWeights, Resumable
 from dermdistill.training.feed.loader import EpochBatches, PackDataset
 from dermdistill.training.segmentation_task import SegmentationTask
+from dermdistill.training.trackers import make_loggers
 
 
 def make_trainer(
@@ -42,7 +42,6 @@ def make_trainer(
         progress: Show a bar for the running epoch.
     """
     t = recipe.trainer
-    board = TensorBoardLogger(run.path, name="", version="tensorboard")
 
     def write_card(task: SegmentationTask, epoch: int, scores: dict[str, float]) -> None:
         card.with_scores(run.weights, epoch, {"val": scores}).write(run.card)
@@ -52,6 +51,7 @@ def make_trainer(
         BestWeights(run.weights, write_card, t.early_stop),
         Resumable(run.checkpoint, sampler, t.checkpoint_steps),
         ValidationPanel(val_set),
+        FinalFiles(run),
     ]
     if progress:
         callbacks.append(QuietBar(refresh_rate=1))
@@ -71,7 +71,7 @@ def make_trainer(
         # on an H100, the later ones 4; and steps of few images wait for the CPU that launches them.
         benchmark=False,
         gradient_clip_val=t.grad_clip or None,
-        logger=board,
+        logger=make_loggers(t.loggers, run),
         callbacks=callbacks,
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -98,7 +98,7 @@ def can_be_recorded(recipe: Recipe) -> bool:
 
 
 def board_settings(recipe: Recipe) -> dict[str, Any]:
-    """Settings by dotted name for TensorBoard: no paths; of the many on augmentation only the unusual.
+    """Settings by dotted name for the loggers: no paths; of the many on augmentation only the unusual.
 
     The table opens with its first few columns, by name: those should be ones in which runs differ.
     """
