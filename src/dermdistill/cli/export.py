@@ -16,7 +16,7 @@ def export(
     data: str | None = None,
     root: Path | None = None,
     precisions: tuple[Literal["fp32", "int8", "fp16"], ...] = ("fp32", "int8", "fp16"),
-    targets: tuple[Literal["openvino", "executorch", "coreml"], ...] = (),
+    targets: tuple[Literal["openvino", "executorch", "coreml", "monai"], ...] = (),
     dynamic_size: bool = False,
     calibration: int = 128,
     seed: int = 0,

@@ -94,7 +94,7 @@ class Job:
         Raises:
             ParityError: The file is beyond its tolerance.
         """
-        path, run = targets.convert(target, self.net, self.files["fp32"], self.work, self.card.input_size)
+        path, run = targets.convert(target, self.net, self.card, self.files["fp32"], self.work)
         measured = self.reference.measure(run, target)
         if beyond := measured.beyond(TOLERANCES[targets.PRECISION[target]]):
             self._fail(target, None, measured, beyond)

@@ -6,6 +6,8 @@
   ``pip install 'dermdistill[executorch]'``.
 - ``coreml``: an ``.mlpackage`` for Apple devices, from PyTorch. It can be written anywhere, but run, and so
   compared, on macOS only. BSD, ``pip install 'dermdistill[coreml]'``.
+- ``monai``: a MONAI bundle with the network as TorchScript (`monai_bundle`). Apache-2.0,
+  ``pip install 'dermdistill[monai]'``.
 """
 
 from __future__ import annotations
@@ -20,16 +22,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import DermDistillError, MissingExtraError
+from dermdistill.export import monai_bundle
 from dermdistill.export.parity import Logits, Run
 from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.onnx_graph import INPUT, OUTPUT, ExportNet
 
-Target = Literal["openvino", "executorch", "coreml"]
+Target = Literal["openvino", "executorch", "coreml", "monai"]
 TARGETS: tuple[Target, ...] = get_args(Target)
-PRECISION = {"openvino": "fp32", "executorch": "fp32", "coreml": "fp16"}
+PRECISION = {"openvino": "fp32", "executorch": "fp32", "coreml": "fp16", "monai": "fp32"}
 """Whose tolerance holds: Core ML computes in float16."""
-_PACKAGES = {"openvino": "openvino", "executorch": "executorch", "coreml": "coremltools"}
+_PACKAGES = {"openvino": "openvino", "executorch": "executorch", "coreml": "coremltools", "monai": "monai"}
 
 
 def check_installed(target: Target) -> None:
@@ -50,15 +54,17 @@ def check_installed(target: Target) -> None:
         )
 
 
-def convert(target: Target, net: LesionNet, onnx_file: Path, folder: Path, size: int) -> tuple[Path, Run]:
+def convert(
+    target: Target, net: LesionNet, card: ModelCard, onnx_file: Path, folder: Path
+) -> tuple[Path, Run]:
     """Write a network in another format.
 
     Args:
         target: Which one.
         net: The network.
+        card: Its card.
         onnx_file: The same as float32 ONNX.
         folder: Where to write.
-        size: Side of the images in pixels.
 
     Returns:
         What was written, and how to run it.
@@ -66,6 +72,7 @@ def convert(target: Target, net: LesionNet, onnx_file: Path, folder: Path, size:
     Raises:
         DermDistillError: It cannot be compared on this system.
     """
+    size = card.input_size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries warn about themselves; parity is what is checked
         match target:
@@ -75,6 +82,8 @@ def convert(target: Target, net: LesionNet, onnx_file: Path, folder: Path, size:
                 return _executorch(net, folder / f"{onnx_file.stem}.pte", size)
             case "coreml":
                 return _coreml(net, folder / f"{onnx_file.stem}.mlpackage", size)
+            case "monai":
+                return _monai(net, card, folder / "monai")
 
 
 def _openvino(onnx_file: Path, folder: Path) -> tuple[Path, Run]:
@@ -132,3 +141,14 @@ def _coreml(net: LesionNet, path: Path, size: int) -> tuple[Path, Run]:
         return np.concatenate([model.predict({INPUT: image[None]})[OUTPUT] for image in batch])
 
     return path, run
+
+
+def _monai(net: LesionNet, card: ModelCard, folder: Path) -> tuple[Path, Run]:
+    network = monai_bundle.write_bundle(net, card, folder)
+
+    @torch.inference_mode()
+    def run(batch: NDArray[np.float32]) -> Logits:
+        logits: Logits = network(torch.from_numpy(batch)).numpy()
+        return logits
+
+    return folder, run
