@@ -85,6 +85,7 @@ HOW: dict[str, How] = {
     "dermdistill predict new-pictures": Parse("with the file that calibrate would have written"),
     "dermdistill predict /data/pictures --engine ray": Parse("its own tests run it"),
     "dermdistill predict photo.jpg --strict": Parse("a generated lesion is warned of"),
+    "dermdistill predict photo.jpg --model runs/study": Parse("its own tests run it"),
     "dermdistill train": Parse(README_DOES),
     "dermdistill train student-alone --student.encoder-weights package:": Run(SMALL),
     "dermdistill distill": Parse(README_DOES),

@@ -87,7 +87,7 @@ class TeacherRecord(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     run: str | None = None
-    model: dict[str, str | None] | None = None
+    model: dict[str, Any] | None = None
     fine_tuned: bool = False
     fold: str | None = None
     weights: Literal["best", "last"] = "best"
@@ -154,7 +154,7 @@ class ModelCard(BaseModel):
 
     format: int = FORMAT
     role: Literal["student", "teacher"]
-    model: dict[str, str | None]
+    model: dict[str, Any]
     input_size: int
     mean: list[float]
     std: list[float]

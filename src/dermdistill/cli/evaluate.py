@@ -16,7 +16,7 @@ def evaluate(
     predictions: Path | None = None,
     manifest: Path | None = None,
     data: str | None = None,
-    split: Literal["train", "val", "test"] = "test",
+    split: Literal["train", "val", "test", "out-of-fold"] = "test",
     root: Path | None = None,
     out: Path | None = None,
     strict: bool = False,
@@ -46,7 +46,8 @@ def evaluate(
         predictions: Folder of masks or probability maps (PNG, npy) to score in place of a model.
         manifest: CSV with an id column; its other columns become subgroups.
         data: Prepared data set (default: the one that the run was trained on).
-        split: Which of its splits.
+        split: Which of its splits; out-of-fold: the training images that a run with data.fold was trained
+            without.
         root: Folder that holds prepared data sets (default: the run's, else data).
         out: Where the results go (default: RUN/evaluation/DATA-SPLIT for a run on prepared data, else
             evaluation/WHAT-DATA).

@@ -40,6 +40,8 @@ class Arguments:
     """Folder that holds it (default: runs)."""
     seeds: str | None = None
     """Such as 0,1,2."""
+    folds: int | None = None
+    """Cross-validation with N parts of the training images, whole lesions and patients each (2 to 20)."""
     epochs: int | None = None
     """Of each student arm (short for --trainer.epochs)."""
     teacher: Path | None = None
@@ -131,6 +133,8 @@ def _tree(given: Arguments, rest: list[str]) -> dict[str, Any]:
     tree |= {key: str(value) for key, value in flags.items() if value is not None}
     if given.seeds is not None:
         tree["seeds"] = _seeds(given.seeds)
+    if given.folds is not None:
+        tree["folds"] = given.folds
     if given.allow_unequal_steps:
         tree["allow_unequal_steps"] = True
     if given.arms is not None:

@@ -27,6 +27,8 @@ from dermdistill.imaging import read_mask
 
 FORMAT = 1
 SPLITS = ("train", "val", "test")
+OUT_OF_FOLD = "out-of-fold"
+"""In place of a split: the training images that a run was trained without (``data.fold``)."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from dermdistill import imaging
 from dermdistill.artifacts import run_folder
 from dermdistill.artifacts.card import ModelCard, versions
-from dermdistill.core.errors import DataError, DermDistillError
+from dermdistill.config.settings import split_fold
+from dermdistill.core.errors import DataError, DermDistillError, MismatchError
 from dermdistill.core.files import atomic_path, write_json
-from dermdistill.data.dataset import PreparedData, labels_of
+from dermdistill.data.dataset import OUT_OF_FOLD, PreparedData, labels_of
+from dermdistill.data.prepare.split import part_of
 from dermdistill.evaluation import gallery, run_predictions
 from dermdistill.evaluation.image_difficulty import Appearance, measure
 from dermdistill.evaluation.inter_rater import find_agreement
@@ -55,7 +57,7 @@ def evaluate(
     Args:
         run: Run folder, or a weights file with its card beside it.
         data: Prepared data set; None: the one it was trained on.
-        split: train, val or test.
+        split: train, val, test; or out-of-fold: the training images that it was trained without.
         root: Folder of the prepared data sets; None: the run's.
         out: Where to write; None: ``RUN/evaluation/DATA-SPLIT``.
         teacher: Run to measure agreement with; None: the one that taught it, where it is found beside it.
@@ -65,7 +67,7 @@ def evaluate(
 
     Raises:
         DataError: The split is empty, or files are gone.
-        MismatchError: The weights are not those of the card.
+        MismatchError: The weights are not those of the card; or out-of-fold, on other data or without a fold.
 
     Examples:
         >>> from pathlib import Path
@@ -81,7 +83,7 @@ def evaluate(
     loaded = run_predictions.load(run)
     prepared = run_predictions.data_of(loaded, data, root, progress=progress)
     prepared.need_masks()
-    rows = prepared.indices(split)
+    rows = _left_out(loaded.card, prepared) if split == OUT_OF_FOLD else prepared.indices(split)
     if not len(rows):
         raise DataError(
             f"{prepared.name} has no {split} images.", "a split with images", "Choose another --split."
@@ -106,6 +108,25 @@ def evaluate(
         card = loaded.card.model_copy(update={"scores": {**loaded.card.scores, **entry}})
         card.write(loaded.folder / "card.json")
     return summary
+
+
+def _left_out(card: ModelCard, data: PreparedData) -> NDArray[np.int64]:
+    """Rows of the part of the training images that a run was trained without, int64."""
+    if "fold" not in card.dataset or card.dataset["fingerprint"] != data.fingerprint:
+        raise MismatchError(
+            f"The run was trained on {card.dataset['name']}"
+            + (
+                ", without the part " + card.dataset["fold"]
+                if "fold" in card.dataset
+                else ", all parts of it"
+            )
+            + f"; {data.name} is to be scored out of fold.",
+            "a run with data.fold, on its own data",
+            "Score it on another --split.",
+        )
+    part, parts = split_fold(card.dataset["fold"])
+    rows = [row for row in data.indices("train").tolist() if part_of(data.manifest[row], parts) == part]
+    return np.array(rows, dtype=np.int64)
 
 
 def _score(

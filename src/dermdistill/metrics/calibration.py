@@ -31,6 +31,18 @@ class Reliability:
     """How many of them are lesion, likewise."""
     pixels: NDArray[np.int64]
 
+    @classmethod
+    def from_json(cls, plain: dict[str, Any], images: int) -> Reliability:
+        """The sums over that many images, of what `to_json` returned."""
+        bins = plain["bins"]
+        share = np.array([one["share"] for one in bins]) * images
+        return cls(
+            share,
+            share * np.array([one["confidence"] or 0.0 for one in bins]),
+            share * np.array([one["accuracy"] or 0.0 for one in bins]),
+            np.array([one["pixels"] for one in bins], dtype=np.int64),
+        )
+
     def ece(self) -> float:
         """Expected calibration error in [0, 1]."""
         return float(np.abs(self.prob - self.lesion).sum() / self.share.sum())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from dermdistill.core.errors import MismatchError
 from dermdistill.models.lesion_net import LesionNet
+from dermdistill.models.teacher import ComputeLogits
 
 
 class Ensemble(nn.Module):
@@ -41,6 +44,63 @@ class Ensemble(nn.Module):
     ) -> Float[Tensor, "b 1 h w"]:
         """Logits (at least float32) of RGB images in [0, 1]; ``member_mask`` as for `logits_of_mean`."""
         return logits_of_mean(self.nets, image, member_mask)
+
+
+class Members(nn.ModuleList):
+    """The inner networks of several `LesionNet` of one kind; ``compute_logits`` is how each is run."""
+
+    compute_logits: ComputeLogits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logit of the mean probability, at the resolution of ``x``."""
+        return mean_logits(torch.stack([self._full_size(net, x) for net in self]))
+
+    def _full_size(self, net: nn.Module, x: Tensor) -> Tensor:
+        logits = self.compute_logits(net, x)
+        if logits.shape[-2:] == x.shape[-2:]:
+            return logits
+        return F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def as_one_network(nets: Sequence[LesionNet]) -> LesionNet:
+    """Several networks of one kind as one `LesionNet`, which is saved, loaded, scored and exported as any.
+
+    Its output is that of `Ensemble`: the logit of the mean probability. The networks share the normalisation,
+    which is applied once.
+
+    Args:
+        nets: At least two, built alike: the folds of a cross-validation, or seeds.
+
+    Raises:
+        MismatchError: They differ in architecture or normalisation.
+
+    Examples:
+        >>> import torch
+        >>> from dermdistill.models.build import build_model
+        >>> from dermdistill.models.ensemble import as_one_network
+        >>> one = as_one_network([build_model("nano"), build_model("nano")])
+        >>> one.spec.members, one(torch.rand(1, 3, 32, 32)).shape
+        (2, torch.Size([1, 1, 32, 32]))
+    """
+    first = nets[0]
+    for net in nets[1:]:
+        if net.spec != first.spec or not (net.mean.equal(first.mean) and net.std.equal(first.std)):
+            raise MismatchError(
+                f"{net.spec.arch} and {first.spec.arch} differ in architecture or normalisation.",
+                "networks that were built alike",
+                "Put runs of one arm together.",
+            )
+    members = Members([net.net for net in nets])
+    members.compute_logits = first.compute_logits
+    statistics = first.mean.flatten().tolist(), first.std.flatten().tolist()
+    spec = dataclasses.replace(first.spec, members=len(nets))
+    return LesionNet(members, run_members, first.stride, statistics, spec)
+
+
+def run_members(net: nn.Module, x: Tensor) -> Tensor:
+    """The ``compute_logits`` of `as_one_network`."""
+    logits: Tensor = net(x)
+    return logits
 
 
 def logits_of_mean(

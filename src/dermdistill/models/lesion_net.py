@@ -26,10 +26,12 @@ class ModelSpec:
     encoder: str | None = None
     norm: Norm = "batch"
     head: Head = "lesion"
+    members: int | None = None
+    """How many networks of this kind it is the mean of (`ensemble.as_one_network`); None: it is one."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for the model card."""
-        return asdict(self)
+        """Plain values, for the model card; what only some networks have is left out of others'."""
+        return {key: value for key, value in asdict(self).items() if value is not None or key != "members"}
 
 
 class LesionNet(nn.Module):

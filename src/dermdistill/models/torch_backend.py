@@ -12,6 +12,7 @@ from dermdistill.artifacts.card import ModelCard
 from dermdistill.core.errors import MismatchError, WeightsError
 from dermdistill.core.files import hash_file
 from dermdistill.models.build import build_model
+from dermdistill.models.ensemble import as_one_network
 from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.weights import load_strictly, load_weights, read_state
 
@@ -87,7 +88,15 @@ def load_run(path: Path) -> tuple[LesionNet, ModelCard]:
             "the weights that the card was written for",
             "Take both files from the same run, or train again.",
         )
-    net = build_model(
+    nets = [_build(card) for _ in range(card.model.get("members") or 1)]
+    net = nets[0] if len(nets) == 1 else as_one_network(nets)
+    load_weights(net, weights)
+    return net.eval(), card
+
+
+def _build(card: ModelCard) -> LesionNet:
+    """One network of the kind that a card names, without its weights."""
+    return build_model(
         card.model["arch"] or "",
         card.model.get("encoder"),
         None,
@@ -95,8 +104,6 @@ def load_run(path: Path) -> tuple[LesionNet, ModelCard]:
         head="voc" if card.model.get("head") == "voc" else "lesion",
         statistics=(card.mean, card.std),
     )
-    load_weights(net, weights)
-    return net.eval(), card
 
 
 def load_last(net: LesionNet, folder: Path) -> str:

@@ -30,6 +30,7 @@ from dermdistill.core.errors import (
 )
 from dermdistill.core.files import read_json
 from dermdistill.core.lock import locked
+from dermdistill.data.dataset import OUT_OF_FOLD
 from dermdistill.study.settings import (
     TEACHER,
     Cell,
@@ -96,16 +97,17 @@ def make_job(
     given = settings.teacher.run if cell.arm == TEACHER else None
     base = base_recipe(settings)
     data = settings.test_data or base.data.name
+    split = settings.split if cell.fold is None else OUT_OF_FOLD
     return Job(
         name=cell.name,
         verb="given" if given else "train" if cell.arm == TEACHER else settings.arms[cell.arm].verb,
         recipe=cell_recipe(settings, cell, epochs=epochs) if recipe and not given else None,
         run=given or cell_folder(settings, cell),
-        evaluation=cell_folder(settings, cell) / "evaluation" / f"{data}-{settings.split}",
+        evaluation=cell_folder(settings, cell) / "evaluation" / f"{data}-{split}",
         data=data,
         root=base.data.root,
-        split=settings.split,
-        teacher=None if cell.arm == TEACHER else teacher_of(settings, cell.seed),
+        split=split,
+        teacher=None if cell.arm == TEACHER else teacher_of(settings, cell),
         human=settings.human,
         optional=cell.arm != TEACHER and settings.arms[cell.arm].optional,
         progress=progress,

@@ -8,7 +8,8 @@ from dermdistill.config import Recipe, to_tree
 from dermdistill.core.errors import ConfigError, DataError
 from dermdistill.data.dataset import PreparedData, is_prepared
 from dermdistill.data.prepare.prepare import ensure_prepared
-from dermdistill.study.settings import Cell, StudySettings, cell_recipe
+from dermdistill.data.prepare.split import part_of
+from dermdistill.study.settings import Cell, StudySettings, cell_recipe, folds_of
 
 
 def check_equal_training(settings: StudySettings, data: PreparedData) -> None:
@@ -66,6 +67,37 @@ def check_no_leak(settings: StudySettings, base: Recipe, data: PreparedData) -> 
             f"or validation images of {' or '.join(one.name for one in sets)}: {', '.join(both[:3])} …",
             "test images that no arm was trained on or chosen by",
             "Choose other test data; dermdistill audit lists the pairs.",
+        )
+
+
+def check_folds(settings: StudySettings, data: PreparedData) -> None:
+    """Refuse a cross-validation where something has seen the part that it is scored on, or a part is empty.
+
+    Raises:
+        ConfigError: An arm has a teacher or images that know all parts.
+        DataError: There are too few lesions for so many parts.
+    """
+    if settings.folds is None:
+        return
+    for arm in settings.arms:
+        recipe = cell_recipe(settings, Cell(arm, settings.seeds[0], folds_of(settings)[0]))
+        teacher = recipe.teacher
+        own = settings.arms[arm].teacher == "own" and (teacher.run or teacher.runs or teacher.recipe)
+        if (settings.arms[arm].verb == "distill" and own) or recipe.data.unlabelled is not None:
+            raise ConfigError(
+                f"{arm} learns from {'a teacher of its own' if own else 'unlabelled images'}, which may know "
+                "the part that is scored.",
+                "with folds: the study's teacher, fine-tuned anew without each part, or none",
+                f"Leave {arm} out (--arms), or run the study without --folds.",
+            )
+    rows = data.indices("train").tolist()
+    filled = {part_of(data.manifest[row], settings.folds) for row in rows}
+    if len(filled) < settings.folds:
+        empty = settings.folds - len(filled)
+        raise DataError(
+            f"{empty} of {settings.folds} parts of the {len(rows)} training images are empty.",
+            "images in each part; those of one lesion or patient are in the same",
+            "Choose fewer --folds.",
         )
 
 

@@ -18,9 +18,18 @@ from dermdistill.metrics.paired_tests import METHOD
 from dermdistill.study.aggregate import arm_result
 from dermdistill.study.arm_differences import compare, differences_by_subgroup
 from dermdistill.study.cells import make_job, not_run_file
+from dermdistill.study.folds import PROTOCOL as OUT_OF_FOLD_PROTOCOL
+from dermdistill.study.folds import merge_folds
 from dermdistill.study.schema import ArmResult, NotRun, ScoredData, StudyResult
 from dermdistill.study.scored_cells import PRIMARY, CellResult, check_together, need_cells, read_cell
-from dermdistill.study.settings import TEACHER, StudySettings, base_recipe, student_cells, teacher_cells
+from dermdistill.study.settings import (
+    TEACHER,
+    StudySettings,
+    base_recipe,
+    folds_of,
+    student_cells,
+    teacher_cells,
+)
 from dermdistill.study.verdict import verdict_of
 
 logger = logging.getLogger(__name__)
@@ -34,19 +43,21 @@ def collect(settings: StudySettings) -> StudyResult:
         MismatchError: Cells do not belong together.
     """
     base = base_recipe(settings)
-    arms: dict[str, list[CellResult]] = {}
     missing = []
+    by_fold: dict[str | None, dict[str, list[CellResult]]] = {fold: {} for fold in folds_of(settings)}
     for cell in [*teacher_cells(settings), *student_cells(settings)]:
         job = make_job(settings, cell, recipe=False)
         found = read_cell(settings.folder, cell.seed, job.run, job.evaluation)
         if found is not None:
-            arms.setdefault(cell.arm, []).append(found)
+            by_fold[cell.fold].setdefault(cell.arm, []).append(found)
         elif not not_run_file(settings, cell.name).exists():
             missing.append(cell.name)
-    need_cells(arms)
-    check_together([cell for cells in arms.values() for cell in cells])
-    _check_one_teacher(settings, arms)
-    result = _result(settings, base, arms, missing)
+    for arms in by_fold.values():
+        check_together([cell for cells in arms.values() for cell in cells])
+        _check_one_teacher(settings, arms)
+    merged = by_fold[None] if settings.folds is None else merge_folds(settings, list(by_fold.values()))
+    need_cells(merged)
+    result = _result(settings, base, merged, missing)
     result.write(settings.folder)
     return result
 
@@ -94,9 +105,10 @@ def _result(
         primary=PRIMARY,
         seeds=settings.seeds,
         budget=settings.budget,
-        protocol=PROTOCOL,
+        protocol=PROTOCOL if settings.folds is None else f"{OUT_OF_FOLD_PROTOCOL}; {PROTOCOL}",
         statistics=METHOD,
-        data=ScoredData(**{**first["data"], "split": settings.split, "images": first["images"]}),
+        folds=settings.folds,
+        data=ScoredData(**{**first["data"], "split": first["split"], "images": first["images"]}),
         inter_rater_agreement=_inter_rater_agreement(settings, base, first["human"]),
         audit=str(settings.audit) if settings.audit else None,
         commands=tuple(_commands(settings, base)),
@@ -127,12 +139,12 @@ def _inter_rater_agreement(
 
 
 def _not_run(settings: StudySettings) -> list[NotRun]:
-    found = [read_json(path) for path in sorted((settings.folder / "not_run").glob("*.json"))]
     known = {cell.name for cell in [*teacher_cells(settings), *student_cells(settings)]}
+    found = [
+        read_json(path) for path in sorted((settings.folder / "not_run").glob("*.json")) if path.stem in known
+    ]
     return [
-        NotRun(**one, optional=one["arm"] != TEACHER and settings.arms[one["arm"]].optional)
-        for one in found
-        if f"{one['arm']}-seed{one['seed']}" in known
+        NotRun(**one, optional=one["arm"] != TEACHER and settings.arms[one["arm"]].optional) for one in found
     ]
 
 

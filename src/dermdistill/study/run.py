@@ -15,8 +15,9 @@ from dermdistill.config import to_tree
 from dermdistill.core.errors import Interrupted, UsageError
 from dermdistill.core.files import read_json, write_json, write_yaml
 from dermdistill.data.prepare.prepare import ensure_prepared
+from dermdistill.study import folds
 from dermdistill.study.cells import Outcome, is_done, make_job, not_run_file, run_jobs, usable_cores
-from dermdistill.study.checks import check_equal_training, check_no_leak
+from dermdistill.study.checks import check_equal_training, check_folds, check_no_leak
 from dermdistill.study.result import collect
 from dermdistill.study.schema import StudyResult
 from dermdistill.study.settings import TEACHER, Cell, StudySettings, base_recipe, student_cells, teacher_cells
@@ -90,6 +91,7 @@ def run_study(
     data = ensure_prepared(base.data.name, base.data.root, base.data.size, progress=progress)
     check_equal_training(settings, data)
     check_no_leak(settings, base, data)
+    check_folds(settings, data)
     students = [cell for cell in student_cells(settings) if not only or cell.arm in only]
     sliced = share is not None and share.parts > 1
     if share is not None and sliced:
@@ -111,7 +113,10 @@ def run_study(
             "Everything is saved.",
             fix="The same command goes on from here.",
         ) from None
-    return collect(settings)
+    result = collect(settings)
+    if settings.folds is not None:
+        folds.write_ensembles(settings)
+    return result
 
 
 @dataclass
@@ -144,7 +149,7 @@ class _Running:
             logger.info("%s: done (%.0f s)", place, outcome.seconds)
             return
         arm, seed = outcome.name.rsplit("-seed", 1)
-        write_json(note, {"arm": arm, "seed": int(seed), "reason": outcome.reason})
+        write_json(note, {"arm": arm, "seed": int(seed.partition("-")[0]), "reason": outcome.reason})
         logger.warning("%s: not run: %s", place, outcome.reason)
 
 

@@ -45,6 +45,9 @@ class CellScore(Part):
     """Of its training."""
     weights_sha256: str = ""
     dice: float | None = None
+    folds: tuple[CellScore, ...] = ()
+    """Of a cross-validation: each fold's training, scored on the part that it was trained without. The fields
+    above are then the first fold's, but ``evaluation``, ``seconds`` and ``dice``, which are of all."""
 
 
 class ArmResult(Part):
@@ -125,6 +128,8 @@ class StudyResult(Part):
     baseline: str | None = None
     primary: str = "dice"
     seeds: tuple[int, ...] = ()
+    folds: int | None = None
+    """Parts of a cross-validation; None: one training for each arm and seed."""
     budget: str = ""
     """steps: the arms had the same optimiser steps; wall-clock: the same training time."""
     protocol: str = ""

@@ -33,6 +33,8 @@ class CellResult:
     steps: int | None
     epochs: int | None
     seconds: float | None
+    folds: tuple[CellScore, ...] = ()
+    """Of a cross-validation: its parts."""
 
     def score(self) -> CellScore:
         """What the study's result keeps of it."""
@@ -45,6 +47,7 @@ class CellResult:
             seconds=self.seconds,
             weights_sha256=self.card.weights_sha256,
             dice=float(self.measures[PRIMARY].mean()),
+            folds=self.folds,
         )
 
 
@@ -80,8 +83,8 @@ def check_together(cells: Sequence[CellResult]) -> None:
     Raises:
         MismatchError: With the two cells that differ.
     """
-    first = cells[0]
     for cell in cells[1:]:
+        first = cells[0]
         same_data = cell.summary["data"]["fingerprint"] == first.summary["data"]["fingerprint"]
         if not same_data or cell.images.image_id != first.images.image_id:
             raise MismatchError(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -64,6 +64,10 @@ class StudySettings(Settings):
     """Arm that the others are compared with."""
     seeds: tuple[NonNegative, ...] = (0, 1, 2)
     """Of weights, order and views; every arm has every seed."""
+    folds: Annotated[int, Field(ge=2, le=20)] | None = None
+    """Cross-validation: the training images are divided into N parts, images of one lesion or patient in one;
+    each arm is trained N times, without one part each, and scored on that part. The validation images choose
+    the weights as ever, the test images are left alone. Empty: one training for each arm and seed."""
     budget: Literal["steps", "wall-clock"] = "steps"
     """steps: the same optimiser steps for all student arms; wall-clock: the same training time, that of the
     slowest arm: epochs are scaled by a measured epoch of each arm, and the schedule spans them."""
@@ -90,6 +94,16 @@ class StudySettings(Settings):
             )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must be some, and different: {self.seeds}")
+        if self.folds is not None and self.teacher.run is not None:
+            raise ValueError(
+                f"folds is {self.folds} and teacher.run {self.teacher.run}: that teacher was trained on "
+                "images of every fold; leave it out, and one is fine-tuned for each fold"
+            )
+        if self.folds is not None and (self.test_data is not None or self.split != "test"):
+            raise ValueError(
+                f"folds is {self.folds}: each fold is scored on its own part of the training images, so "
+                "test_data and split have no meaning"
+            )
         return self
 
     @property
@@ -104,11 +118,13 @@ class Cell:
 
     arm: str
     seed: int
+    fold: str | None = None
+    """K/N of a cross-validation: the part that it is trained without and scored on."""
 
     @property
     def name(self) -> str:
         """Of its run folder."""
-        return f"{self.arm}-seed{self.seed}"
+        return f"{self.arm}-seed{self.seed}" + (f"-fold{self.fold.replace('/', 'of')}" if self.fold else "")
 
 
 DEFAULT_ARMS: dict[str, Any] = {
@@ -193,9 +209,15 @@ def base_recipe(settings: StudySettings) -> Recipe:
     return with_values(load_recipe(settings.recipe), settings.overrides, f"study {settings.name}")
 
 
+def folds_of(settings: StudySettings) -> list[str | None]:
+    """The parts, as K/N, that a cell is trained without; one None without cross-validation."""
+    return [f"{part}/{settings.folds}" for part in range(settings.folds)] if settings.folds else [None]
+
+
 def student_cells(settings: StudySettings) -> list[Cell]:
     """All student cells, seed by seed, so that a study broken off holds whole seeds."""
-    return [Cell(arm, seed) for seed in settings.seeds for arm in settings.arms]
+    folds = folds_of(settings)
+    return [Cell(arm, seed, fold) for seed in settings.seeds for fold in folds for arm in settings.arms]
 
 
 def has_teacher(settings: StudySettings) -> bool:
@@ -204,23 +226,23 @@ def has_teacher(settings: StudySettings) -> bool:
 
 
 def teacher_cells(settings: StudySettings) -> list[Cell]:
-    """The teacher's cells: none, one for all seeds, or one per seed."""
+    """The teacher's cells: none, one for all seeds, or one per seed; each for every fold."""
     if not has_teacher(settings):
         return []
-    if settings.teacher.run is None and settings.teacher.per_seed:
-        return [Cell(TEACHER, seed) for seed in settings.seeds]
-    return [Cell(TEACHER, settings.seeds[0])]
+    per_seed = settings.teacher.run is None and settings.teacher.per_seed
+    seeds = settings.seeds if per_seed else settings.seeds[:1]
+    return [Cell(TEACHER, seed, fold) for seed in seeds for fold in folds_of(settings)]
 
 
-def teacher_of(settings: StudySettings, seed: int) -> Path | None:
-    """Run folder of the teacher that a seed's students learn from."""
+def teacher_of(settings: StudySettings, student: Cell) -> Path | None:
+    """Run folder of the teacher that a student learns from: of its seed, trained without the same fold."""
     cells = teacher_cells(settings)
     if not cells:
         return None
     if settings.teacher.run is not None:
         return settings.teacher.run
-    mine = [cell for cell in cells if cell.seed == seed] or cells
-    return cell_folder(settings, mine[0])
+    mine = [cell for cell in cells if cell.fold == student.fold] or cells
+    return cell_folder(settings, next((cell for cell in mine if cell.seed == student.seed), mine[0]))
 
 
 def cell_folder(settings: StudySettings, cell: Cell) -> Path:
@@ -238,6 +260,7 @@ def cell_recipe(settings: StudySettings, cell: Cell, *, epochs: int | None = Non
     """
     place = {
         "seed": cell.seed, "name": cell.name, "runs_root": str(settings.folder / "cells"),
+        **({"data.fold": cell.fold} if cell.fold else {}),
     }  # fmt: skip
     base = base_recipe(settings)
     source = f"study {settings.name}, arm {cell.arm}"
@@ -257,7 +280,7 @@ def cell_recipe(settings: StudySettings, cell: Cell, *, epochs: int | None = Non
     values = {**arm.overrides, **place}
     if arm.verb == "distill" and arm.teacher == "study":
         base = base.for_one_teacher()
-        values["teacher.run"] = str(teacher_of(settings, cell.seed))
+        values["teacher.run"] = str(teacher_of(settings, cell))
     if epochs is not None:
         values["trainer.epochs"] = epochs
     return with_values(base, values, source)

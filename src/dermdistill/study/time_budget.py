@@ -14,7 +14,7 @@ from typing import Any
 
 from dermdistill.core.errors import UsageError, WeightsError
 from dermdistill.core.files import read_csv, read_json, write_json
-from dermdistill.study.settings import Cell, StudySettings, cell_recipe, with_values
+from dermdistill.study.settings import Cell, StudySettings, cell_recipe, folds_of, with_values
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +51,10 @@ def scaled_epochs(settings: StudySettings, *, sliced: bool) -> dict[str, int]:
             continue
         logger.info("%s: %.2f s per epoch", arm, times[arm])
         write_json(path, {"seconds_per_epoch": times})
-    first = settings.seeds[0]
     epochs = {
-        arm: cell_recipe(settings, Cell(arm, first)).trainer.epochs for arm in settings.arms if arm in times
+        arm: cell_recipe(settings, _first(settings, arm)).trainer.epochs
+        for arm in settings.arms
+        if arm in times
     }
     return share_out(times, epochs)
 
@@ -70,9 +71,13 @@ def _measure(settings: StudySettings, arm: str) -> float:
 
     place = settings.folder / "timing"
     values: dict[str, Any] = {"trainer.epochs": EPOCHS, "name": arm, "runs_root": str(place)}
-    recipe = with_values(cell_recipe(settings, Cell(arm, settings.seeds[0])), values, f"timing of {arm}")
+    recipe = with_values(cell_recipe(settings, _first(settings, arm)), values, f"timing of {arm}")
     do = training.distill if settings.arms[arm].verb == "distill" else training.train
     run = do(recipe, overwrite=True, progress=False)
     seconds = float(read_csv(run / "metrics.csv")[-1]["seconds"])
     shutil.rmtree(Path(run))
     return seconds
+
+
+def _first(settings: StudySettings, arm: str) -> Cell:
+    return Cell(arm, settings.seeds[0], folds_of(settings)[0])
