@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw
 from dermdistill.core.errors import UsageError
 from dermdistill.imaging.contours import Float64Array, Polygon, signed_area
 
+MIN_MM_PER_PIXEL, MAX_MM_PER_PIXEL = 1e-4, 10.0
+"""A pixel finer than any microscope's, and one as large as a mole."""
 _GRID = 513  # side of the square that a shape is folded on; odd, so that its centre is a pixel's
 
 
@@ -35,7 +37,7 @@ def measure(regions: Sequence[Polygon], mm_per_pixel: float | None = None) -> di
         ``area_mm2``, ``perimeter_mm`` and ``longest_diameter_mm``. Where there is no region, only what is 0.
 
     Raises:
-        UsageError: ``mm_per_pixel`` is not a positive number.
+        UsageError: ``mm_per_pixel`` is out of its range.
     """
     check_scale(mm_per_pixel)
     found: dict[str, Any] = {"regions": len(regions), "area_px": sum(region.area for region in regions)}
@@ -62,11 +64,11 @@ def measure(regions: Sequence[Polygon], mm_per_pixel: float | None = None) -> di
 
 
 def check_scale(mm_per_pixel: float | None) -> None:
-    """Raise UsageError where a pixel's side is not a positive number of millimetres."""
-    if mm_per_pixel is not None and not (0 < mm_per_pixel < math.inf):
+    """Raise UsageError where a pixel's side in millimetres is out of its range."""
+    if mm_per_pixel is not None and not (MIN_MM_PER_PIXEL <= mm_per_pixel <= MAX_MM_PER_PIXEL):
         raise UsageError(
             f"A pixel of {mm_per_pixel} mm is impossible.",
-            "millimetres per pixel, above 0, such as 0.02",
+            f"millimetres per pixel, {MIN_MM_PER_PIXEL} to {MAX_MM_PER_PIXEL:g}, such as 0.02",
             "Correct --mm-per-pixel, or leave it out to measure in pixels.",
         )
 
