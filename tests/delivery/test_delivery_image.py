@@ -20,7 +20,7 @@ import pytest
 from dockerfile_parse import DockerfileParser
 
 from delivery import REPOSITORY, lint, parse
-from dermdistill.serve.server import GRACE_S
+from dermdistill.serve.limits import Limits
 
 DOCKERFILES = [REPOSITORY / "Dockerfile", REPOSITORY / ".devcontainer" / "Dockerfile"]
 
@@ -115,7 +115,7 @@ def test_the_image_is_started_locked_and_on_this_computer_only(path: str) -> Non
         assert published[1] == f"127.0.0.1:8000:{of_kind('EXPOSE')[0]}"
         assert words[-1] == "dermdistill"
         stop = re.search(r"--stop-timeout (\d+)", text)
-        assert stop is None or int(stop[1]) > GRACE_S
+        assert stop is None or int(stop[1]) > Limits().grace_s
 
 
 def test_the_options_that_the_page_gives_the_image_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from dermdistill.serve.app import PAGE
+from dermdistill.inference.predictor import Predictor
+from dermdistill.serve import server
+from dermdistill.serve.app import PAGE, make_app
+from dermdistill.serve.json_logs import LOGGER, JsonFormatter
 from dermdistill.serve.limits import Limits
 from dermdistill.serve.middleware import SECURITY_HEADERS
-from dermdistill.serve.observability import LOGGER, JsonFormatter
-from standins import darkness, encoded, picture
+from standins import CARD, darkness, encoded, picture
 
 PNG = {"Content-Type": "image/png"}
 
@@ -40,12 +42,39 @@ def test_other_hosts_are_refused(client: TestClient, host: str) -> None:
 
 def test_pages_of_other_sites_cannot_send(client: TestClient) -> None:
     data = encoded(picture())
-    for origin in ("https://evil.example", "http://127.0.0.1:9000", "null"):
+    for origin in (
+        *("https://evil.example", "http://127.0.0.1:9000", "null", "", "http://[", "http://127.0.0.1:x"),
+        *("https://127.0.0.1:8000", "http://127.0.0.1"),  # another scheme or port is another origin
+    ):
         response = client.post("/v1/segment", content=data, headers=PNG | {"Origin": origin})
         assert (response.status_code, response.json()["code"]) == (403, "cross_origin")
         assert "access-control-allow-origin" not in response.headers
     own = PNG | {"Origin": "http://127.0.0.1:8000"}
     assert client.post("/v1/segment", content=data, headers=own).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("trusted", "told", "origin", "status"),
+    [
+        ([], "https", "http://clinic.lan", 200),  # anybody can write the header
+        ([], "https", "https://clinic.lan", 403),
+        (["10.0.0.0/8"], "https", "https://clinic.lan", 403),
+        (["10.0.0.0/8", "127.0.0.1"], "https", "https://clinic.lan", 200),
+        (["127.0.0.1"], "https", "https://clinic.lan:443", 200),
+        (["127.0.0.1"], "https", "http://clinic.lan", 403),
+        (["127.0.0.1"], "http", "https://clinic.lan", 403),
+        (["127.0.0.1"], "gopher", "http://clinic.lan", 200),
+    ],
+)
+def test_the_scheme_before_a_proxy_is_believed_where_it_is_trusted(
+    trusted: list[str], told: str, origin: str, status: int
+) -> None:
+    app = make_app(Predictor.from_backend(CARD, darkness), hosts=["clinic.lan"])
+    config = server.make_server(app, Limits(), proxies=trusted).config
+    config.load()
+    client = TestClient(config.loaded_app, base_url="http://clinic.lan", client=("127.0.0.1", 5))
+    headers = PNG | {"Origin": origin, "X-Forwarded-Proto": told}
+    assert client.post("/v1/segment", content=encoded(picture()), headers=headers).status_code == status
 
 
 def test_cors_is_only_for_those_who_are_named(open_client: Callable[..., TestClient]) -> None:
@@ -142,7 +171,8 @@ def test_log_lines_are_json_with_the_request_and_without_the_patient(
     assert (ready["event"], ready["recipe"]) == ("ready", "r")
     assert first["request_id"] == "first"
     assert (first["method"], first["route"], first["status"]) == ("POST", "/v1/segment", 200)
-    assert (first["bytes_in"], first["output"]) == (len(data), "mask")
+    assert first["output"] == "mask"
+    assert len(data) < first["bytes_in"] < len(data) + 500  # the form around it
     assert first["seconds"] > 0
     assert first["bytes_out"] > 50
     assert first["time"].endswith("Z")
@@ -176,7 +206,7 @@ def test_no_file_is_written(open_client: Callable[..., TestClient]) -> None:
     """Starlette's own parser would spool what is above 1 MB to a temporary file: the control shows it."""
     from starlette.formparsers import MultiPartParser
 
-    from dermdistill.serve import uploads
+    from dermdistill.serve import forms
 
     sys.addaudithook(_watch)  # cannot be taken off again; hence the flag
     client = open_client(limits=Limits(max_upload_bytes=2**24))
@@ -191,7 +221,7 @@ def test_no_file_is_written(open_client: Callable[..., TestClient]) -> None:
                 assert response.status_code == 200
         assert _written == []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(uploads._InMemoryParser, "spool_max_size", MultiPartParser.spool_max_size)
+            patch.setattr(forms._InMemoryParser, "spool_max_size", MultiPartParser.spool_max_size)
             assert client.post("/v1/segment", files={"image": ("a.png", data)}).status_code == 200
         assert _written != []
     finally:

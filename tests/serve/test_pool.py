@@ -116,7 +116,8 @@ def test_a_body_that_does_not_come_is_408() -> None:
 
 
 def pool(**limits: Any) -> WorkerPool:
-    return WorkerPool(Limits(**limits), Metrics({"recipe": "r"}))
+    predictor = Predictor.from_backend(CARD, darkness)
+    return WorkerPool(predictor, Limits(**limits), Metrics({"recipe": "r"}))
 
 
 def test_a_client_that_has_gone_frees_its_place_in_the_queue() -> None:
@@ -129,10 +130,10 @@ def test_a_client_that_has_gone_frees_its_place_in_the_queue() -> None:
     async def scenario() -> None:
         workers, let, ran = pool(workers=1, queue=1), threading.Event(), []
         with workers.slot() as first:
-            computing = asyncio.create_task(first.run(lambda: let.wait(10), here))
+            computing = asyncio.create_task(first.run(lambda _: let.wait(10), here))
             await asyncio.sleep(0)
             with pytest.raises(ClientGone), workers.slot() as second:
-                await second.run(lambda: ran.append(1), gone)
+                await second.run(lambda _: ran.append(1), gone)
             assert workers.taken == 1
             let.set()
             assert await computing
@@ -147,7 +148,7 @@ def test_faults_reach_the_caller_and_free_the_slot() -> None:
     async def here() -> bool:
         return False
 
-    def fails() -> None:
+    def fails(predictor: Predictor) -> None:
         raise ValueError("bad pixels")
 
     async def scenario() -> None:
@@ -165,7 +166,9 @@ def test_faults_reach_the_caller_and_free_the_slot() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("wrong", [{"workers": 0}, {"queue": -1}, {"timeout_s": 0.0}, {"max_pixels": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"workers": 0}, {"queue": -1}, {"timeout_s": 0.0}, {"max_pixels": 0}, {"idle_timeout_s": 0}]
+)
 def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Limits(**wrong)

@@ -94,10 +94,137 @@ def test_what_has_begun_is_finished_before_the_end(tiny_onnx: Path, tmp_path: Pa
             assert process.wait(20) == 0
             with pytest.raises(httpx2.ConnectError):
                 httpx2.get(f"{url}healthz")
-        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        lines = read_log(log)
         assert next(line["event"] for line in lines if line["logger"] == "dermdistill.serve") == "ready"
         done = [line for line in lines if line.get("route") == "/v1/segment"]
         assert [line["status"] for line in done] == [200]
+
+
+def worker_of(process: subprocess.Popen[str]) -> psutil.Process:
+    """The process that computes."""
+    (worker,) = (
+        each for each in psutil.Process(process.pid).children() if "--multiprocessing-fork" in each.cmdline()
+    )
+    return worker
+
+
+def read_log(log: Path) -> list[dict[str, object]]:
+    """Every line of it is JSON."""
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_end_comes_within_its_grace_in_the_middle_of_a_job(tiny_onnx: Path, tmp_path: Path) -> None:
+    log, image = tmp_path / "log", photographs(1)[0]
+    options = ("--model", str(tiny_onnx), "--workers", "1", "--grace", "1")
+    with serving(*options, log=log) as (url, process), ThreadPoolExecutor(2) as threads:
+        worker = worker_of(process)
+        worker.suspend()  # a job that never ends
+        asked = [
+            threads.submit(httpx2.post, f"{url}v1/segment", content=image, headers=JPEG, timeout=60)
+            for _ in range(2)
+        ]
+        while httpx2.get(f"{url}healthz").json()["slots_taken"] < 2:
+            time.sleep(0.01)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        answers = [each.result() for each in asked]
+        assert process.wait(20) == 0
+        assert time.monotonic() - began < 6
+        assert not worker.is_running()
+        for answer in answers:
+            assert (answer.status_code, answer.json()["code"]) == (503, "ending")
+            assert int(answer.headers["Retry-After"]) > 0
+    assert [line["status"] for line in read_log(log) if line["event"] == "request"][-2:] == [503, 503]
+    assert not any("traceback" in line for line in read_log(log))
+
+
+def test_a_job_that_takes_too_long_is_ended_and_the_next_is_answered(tiny_onnx: Path, tmp_path: Path) -> None:
+    log, image = tmp_path / "log", photographs(1)[0]
+    options = ("--model", str(tiny_onnx), "--workers", "1", "--queue", "0", "--timeout", "1")
+    with serving(*options, log=log) as (url, process), httpx2.Client(base_url=url, timeout=60) as client:
+
+        def ask() -> httpx2.Response:
+            return client.post("v1/segment", content=image, headers=JPEG)
+
+        first = worker_of(process)
+        first.suspend()
+        late = ask()
+        assert (late.status_code, late.json()["code"]) == (504, "timeout")
+        statuses = {429}
+        while statuses <= {429, 504}:  # until the next process has begun
+            statuses = {ask().status_code}
+            time.sleep(0.1)
+        assert statuses == {200}
+        second = worker_of(process)
+        assert second.pid != first.pid
+        with ThreadPoolExecutor(1) as thread:
+            second.suspend()
+            broken = thread.submit(ask)
+            while httpx2.get(f"{url}healthz").json()["slots_taken"] == 0:
+                time.sleep(0.01)
+            second.kill()  # as the system does where memory is short
+            assert (broken.result().status_code, broken.result().json()["code"]) == (500, "fault")
+    assert "in the middle of a job" in log.read_text(encoding="utf-8")
+    assert read_log(log)
+
+
+def test_no_worker_outlives_the_server(tiny_onnx: Path, tmp_path: Path) -> None:
+    with serving("--model", str(tiny_onnx), "--workers", "2", log=tmp_path / "log") as (_, process):
+        children = psutil.Process(process.pid).children()
+        process.kill()
+        _, alive = psutil.wait_procs(children, 10)
+        assert alive == []
+
+
+def test_a_model_that_does_not_run_does_not_start(tmp_path: Path, tiny_onnx: Path) -> None:
+    """And says so in JSON: the file goes between the first look at it and the worker's."""
+    log = tmp_path / "log"
+    code = (
+        "import os, sys; from dermdistill import cli; from dermdistill.serve import app;"
+        "make = app.make_app;"
+        "app.make_app = lambda *a, **k: (os.remove(sys.argv[1]), make(*a, **k))[1];"
+        "sys.exit(cli.main(['serve', '--port', '0', '--model', sys.argv[1]]))"
+    )
+    model = tmp_path / "student.onnx"
+    model.write_bytes(tiny_onnx.read_bytes())
+    with log.open("w") as stream:
+        done = subprocess.run([sys.executable, "-c", code, str(model)], stderr=stream, check=False)
+    assert done.returncode == 1
+    told = log.read_text(encoding="utf-8")
+    assert "did not start" in told
+    assert "Traceback" not in "".join(line for line in told.splitlines() if not line.startswith("{"))
+
+
+def test_every_line_of_the_log_is_json(tiny_onnx: Path, tmp_path: Path) -> None:
+    """Also those of uvicorn, asyncio, warnings, and of what nobody caught in a thread or in a worker."""
+    log = tmp_path / "log"
+    code = (
+        "import logging, sys, threading, warnings; from dermdistill.serve.json_logs import set_up_logging;"
+        "set_up_logging(); warnings.warn('old'); logging.getLogger('asyncio').error('two\\nlines %s', 1);"
+        "logging.getLogger('uvicorn.error').warning('odd');"
+        "logging.getLogger('dermdistill.core').info('ours');"
+        "t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join();"
+        "X = type('X', (), {'__del__': lambda self: 1 / 0}); X();"
+        "raise ValueError('the end')"
+    )
+    with log.open("w") as stream:
+        subprocess.run([sys.executable, "-c", code], stderr=stream, check=False)
+    lines = read_log(log)
+    assert [line["level"] for line in lines] == [
+        *("warning", "error", "warning", "info", "critical", "error", "critical")
+    ]
+    assert "ValueError: the end" in str(lines[-1]["traceback"])
+    options = ("--model", str(tiny_onnx), "--host", "0.0.0.0")
+    with serving(*options, log=log) as (url, process):
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1].rstrip("/")))) as client:
+            client.sendall(b"no HTTP at all\r\n\r\n")
+            client.recv(100)
+        assert httpx2.get(f"{url}%0a%F0%9F%98%80%ff?x=%0a").status_code == 404
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    events = [str(line["event"]) for line in read_log(log)]
+    assert any("no password" in event for event in events)
+    assert any("Invalid HTTP" in event for event in events)
 
 
 def test_an_upload_that_is_too_large_is_told_so_while_it_is_sent(tiny_onnx: Path, tmp_path: Path) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
-import sys
 from pathlib import Path
 
-from dermdistill.core.errors import MissingExtraError
+from dermdistill.core.errors import MissingExtraError, UsageError
 
 
 def serve(
@@ -19,10 +18,12 @@ def serve(
     tta: bool = False,
     queue: int = 16,
     timeout: float = 30.0,
+    grace: int = 30,
     max_upload_mb: float = 32.0,
     max_megapixels: float = 50.0,
     allow_host: tuple[str, ...] = (),
     allow_origin: tuple[str, ...] = (),
+    trust_proxy: tuple[str, ...] = (),
     open: bool = False,
 ) -> int:
     """A local web page and an HTTP API: images are held in memory only, and stay on this computer.
@@ -40,18 +41,24 @@ def serve(
         tta: Mean over the image and its three mirror images, at four times the cost.
         queue: Requests that may wait beyond those; one more is answered 429.
         timeout: Seconds for waiting and computing; then 504.
+        grace: Seconds for what has begun when the server is told to end (SIGTERM, Ctrl-C); then it is cut.
         max_upload_mb: Largest file in MiB; 413 beyond.
         max_megapixels: Largest image in millions of pixels; 422 beyond.
         allow_host: Names by which the server may be called, beside localhost and any address.
         allow_origin: Other sites whose pages may use the API (CORS), such as https://clinic.example.
+        trust_proxy: Addresses or networks of proxies whose X-Forwarded-Proto is believed, such as 10.0.0.7:
+            with TLS in front, the page's own origin is https.
         open: Open the page in the browser.
     """
     _need_serve_extra()
+    _check_proxies(trust_proxy)
+    import logging
     import os
 
     from dermdistill.inference.predictor import Predictor
     from dermdistill.serve import server
     from dermdistill.serve.app import make_app
+    from dermdistill.serve.json_logs import LOGGER, set_up_logging
     from dermdistill.serve.limits import Limits
 
     cores = os.cpu_count() or 1
@@ -61,6 +68,7 @@ def serve(
         workers=max(1, cores // 2) if workers is None else workers,
         queue=queue,
         timeout_s=timeout,
+        grace_s=grace,
     )
     share = max(1, cores // limits.workers)
     predictor = Predictor(model, threads=share if threads is None else threads, tta=tta)
@@ -74,10 +82,24 @@ def serve(
 
             webbrowser.open(url)
 
+    set_up_logging()
     if not _is_loopback(host):
-        print(f"dermdistill: {host} can be reached from the network: no password, no TLS.", file=sys.stderr)
-    server.serve(make_app(predictor, limits, hosts=allow_host, origins=allow_origin), bound, ready)
+        logging.getLogger(LOGGER).warning(f"{host} can be reached from the network: no password, no TLS")
+    app = make_app(predictor, limits, hosts=allow_host, origins=allow_origin)
+    server.serve(app, bound, limits, ready, trust_proxy)
     return 0
+
+
+def _check_proxies(proxies: tuple[str, ...]) -> None:
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            raise UsageError(
+                f"--trust-proxy {proxy!r} is no address.",
+                "an address or a network, such as 10.0.0.7 or 10.0.0.0/24",
+                "Name the address that the proxy connects from.",
+            ) from None
 
 
 def _need_serve_extra() -> None:

@@ -7,10 +7,14 @@
     app            puts the parts together
     api            the routes: /v1/segment, /v1/model, /healthz, /metrics
     middleware     every request: its id, Host and Origin, security headers, one log line
-    uploads        an image out of a request, in memory and within limits
-    worker_pool    a few worker threads behind a bounded queue
+    connections    closed where a client is too slow
+    uploads        bodies, received into memory and within limits
+    forms          the image in a body
+    worker_pool    a few workers behind a bounded queue
+    worker_process one worker: a process that can be ended
     responses      a prediction as JSON or PNG
-    observability  metrics (Prometheus) and structured logs
+    observability  metrics (Prometheus)
+    json_logs      log lines as JSON
     problems       refusals and errors, in one form (RFC 9457)
     limits         what one server takes
 

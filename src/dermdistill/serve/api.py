@@ -11,13 +11,15 @@ from starlette.responses import Response
 
 from dermdistill._version import __version__
 from dermdistill.artifacts.card import ModelCard
-from dermdistill.inference.predictor import Predictor
+from dermdistill.inference.shape import MAX_MM_PER_PIXEL, MIN_MM_PER_PIXEL
+from dermdistill.serve.forms import FIELD
+from dermdistill.serve.json_logs import request_id
 from dermdistill.serve.limits import Limits
 from dermdistill.serve.middleware import note
-from dermdistill.serve.observability import METRICS_TYPE, Metrics, request_id
+from dermdistill.serve.observability import METRICS_TYPE, Metrics
 from dermdistill.serve.problems import Refusal, documented
-from dermdistill.serve.responses import Output, ResponseOptions, Segmentation, segment_file
-from dermdistill.serve.uploads import FIELD, read_image_bytes
+from dermdistill.serve.responses import Output, ResponseOptions, Segmentation, segment_body
+from dermdistill.serve.uploads import Uploads
 from dermdistill.serve.worker_pool import WorkerPool
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -47,7 +49,7 @@ class Health(BaseModel):
 
     status: str = Field("ok", description="Always ok: a server whose model does not run does not start.")
     version: str = Field(description="Of dermdistill.")
-    slots: int = Field(description="Requests that can be received, waiting or computed at once.")
+    slots: int = Field(description="Requests that can be waiting or computed at once.")
     slots_taken: int
 
 
@@ -63,11 +65,11 @@ class Service(BaseModel):
     notice: str = "Not a medical device."
 
 
-def make_router(predictor: Predictor, limits: Limits, pool: WorkerPool, metrics: Metrics) -> APIRouter:
+def make_router(card: ModelCard, limits: Limits, pool: WorkerPool, metrics: Metrics) -> APIRouter:
     """Make the routes of the API.
 
     Args:
-        predictor: It segments the images, called from several threads at once.
+        card: Of the model.
         limits: The bounds of the server.
         pool: It runs the jobs.
         metrics: The counters that ``/metrics`` shows.
@@ -76,6 +78,7 @@ def make_router(predictor: Predictor, limits: Limits, pool: WorkerPool, metrics:
         A router with ``/v1/segment``, ``/v1/model``, ``/healthz`` and ``/metrics``.
     """
     router = APIRouter()
+    uploads = Uploads(limits)
 
     @router.post(
         "/v1/segment",
@@ -90,7 +93,7 @@ def make_router(predictor: Predictor, limits: Limits, pool: WorkerPool, metrics:
                     "application/geo+json": {"schema": {"type": "object"}},
                 },
             },
-            **documented(400, 403, 406, 408, 413, 415, 422, 429, 500, 504),
+            **documented(400, 403, 406, 408, 413, 415, 422, 429, 500, 503, 504),
         },
         openapi_extra=_BODY,
     )
@@ -111,7 +114,9 @@ def make_router(predictor: Predictor, limits: Limits, pool: WorkerPool, metrics:
         mm_per_pixel: Annotated[
             float | None,
             Query(
-                gt=0, allow_inf_nan=False, description="Side of a pixel; with it lengths and areas in mm too."
+                ge=MIN_MM_PER_PIXEL,
+                le=MAX_MM_PER_PIXEL,
+                description="Side of a pixel; with it lengths and areas in mm too.",
             ),
         ] = None,
         probability_map: Annotated[
@@ -120,28 +125,37 @@ def make_router(predictor: Predictor, limits: Limits, pool: WorkerPool, metrics:
     ) -> Response:
         """Find the lesion in one photograph. The image is not kept."""
         options = ResponseOptions(output or _by_accept(request), threshold, mm_per_pixel, probability_map)
-        with pool.slot() as slot:
-            data = await read_image_bytes(request, limits)
-            metrics.uploaded.inc(len(data))
-            note(request.scope, bytes_in=len(data), output=options.output)
-            job = functools.partial(
-                segment_file, predictor, data, options, limits.max_pixels, request_id.get(), metrics
-            )
-            encoded = await slot.run(job, request.is_disconnected)
+        pool.refuse_if_full()
+        async with uploads.receive(request) as body:
+            metrics.uploaded.inc(len(body))
+            note(request.scope, bytes_in=len(body), output=options.output)
+            with pool.slot() as slot:
+                job = functools.partial(
+                    segment_body,
+                    body=body,
+                    content_type=request.headers.get("content-type", ""),
+                    options=options,
+                    max_bytes=limits.max_upload_bytes,
+                    max_pixels=limits.max_pixels,
+                    request_id=request_id.get(),
+                )
+                encoded = await slot.run(job, request.is_disconnected)
+        for code in encoded.warnings:
+            metrics.warnings.labels(code=code).inc()
         return Response(encoded.body, media_type=encoded.media_type)
 
     @router.get("/v1/model", summary="The model's card, and what this server takes")
     async def model() -> Service:
         return Service(
             version=__version__,
-            card=predictor.card,
+            card=card,
             max_upload_bytes=limits.max_upload_bytes,
             max_pixels=limits.max_pixels,
         )
 
     @router.get("/healthz", summary="Whether the server is up")
     async def healthz() -> Health:
-        return Health(version=__version__, slots=limits.workers + limits.queue, slots_taken=pool.taken)
+        return Health(version=__version__, slots=limits.slots, slots_taken=pool.taken)
 
     @router.get(
         "/metrics",

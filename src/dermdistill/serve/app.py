@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -20,9 +19,10 @@ from starlette.staticfiles import StaticFiles
 from dermdistill._version import __version__
 from dermdistill.inference.predictor import Predictor
 from dermdistill.serve.api import make_router, schemas
+from dermdistill.serve.json_logs import LOGGER, request_id
 from dermdistill.serve.limits import Limits
 from dermdistill.serve.middleware import Guard, note
-from dermdistill.serve.observability import LOGGER, Metrics, request_id
+from dermdistill.serve.observability import Metrics
 from dermdistill.serve.problems import Refusal
 from dermdistill.serve.worker_pool import WorkerPool
 
@@ -39,7 +39,7 @@ def make_app(
     """Make the ASGI application of the page and the API on one predictor.
 
     Args:
-        predictor: Called from several threads at once.
+        predictor: On an ONNX file, each worker is a process that opens it; else a thread that calls it.
         limits: What is taken.
         hosts: Names that the Host header may have, beside localhost and any address.
         origins: Other sites whose pages may use the API (CORS); by default none.
@@ -49,15 +49,19 @@ def make_app(
     """
     limits = limits or Limits()
     metrics = Metrics(predictor.model)
-    metrics.capacity.set(limits.workers + limits.queue)
-    pool = WorkerPool(limits, metrics)
+    metrics.capacity.set(limits.slots)
+
+    pool = WorkerPool(predictor, limits, metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        predictor(np.zeros((64, 64, 3), np.uint8))  # a model that does not run does not start
-        logging.getLogger(LOGGER).info("ready", extra={"fields": {"version": __version__, **predictor.model}})
-        yield
-        pool.close()
+        try:
+            pool.wait_until_ready()  # a model that does not run does not start
+            fields = {"version": __version__, "workers": limits.workers, **predictor.model}
+            logging.getLogger(LOGGER).info("ready", extra={"fields": fields})
+            yield
+        finally:
+            pool.close()
 
     app = FastAPI(
         title="dermdistill",
@@ -67,7 +71,8 @@ def make_app(
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,
     )
-    app.include_router(make_router(predictor, limits, pool, metrics))
+    app.state.pool = pool
+    app.include_router(make_router(predictor.card, limits, pool, metrics))
     app.mount("/", _Page(directory=PAGE, html=True))
     _handle_errors(app, metrics)
     _complete_openapi(app)

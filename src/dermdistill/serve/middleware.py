@@ -8,6 +8,7 @@ there is no CORS, but it could keep the processor busy).
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import re
@@ -20,7 +21,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dermdistill.serve.observability import LOGGER, Metrics, request_id
+from dermdistill.serve.json_logs import LOGGER, request_id
+from dermdistill.serve.observability import Metrics
 from dermdistill.serve.problems import ClientGone, Refusal
 
 SECURITY_HEADERS = {
@@ -36,6 +38,14 @@ SECURITY_HEADERS = {
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _NOTED = "dermdistill.noted"
+_FAULT = Refusal(500, "fault", "The server met a fault; its log has the details.")
+_ENDING = Refusal(
+    503,
+    "ending",
+    "The server ends, and cannot finish this request.",
+    fix="Try again in some seconds.",
+    headers={"Retry-After": "5", "Connection": "close"},
+)
 _GONE = 499  # the log's word for a client that has hung up (as nginx has it); it is never sent
 
 
@@ -78,28 +88,35 @@ class Guard:
             await send(message)
 
         try:
-            await self._refuse_or_pass(scope, receive, watched, headers, identity)
+            await self._refuse_or_pass(scope, receive, watched, headers)
         except ClientGone:
             seen["status"] = _GONE
+        except asyncio.CancelledError:  # the server is to end, and its grace is over
+            await self._refuse_late(scope, receive, watched, seen, _ENDING)
         except Exception:
             self.log.exception("fault")
-            if not seen["status"]:  # where the response has begun, the connection is all that can be cut
-                fault = Refusal(500, "fault", "The server met a fault; its log has the details.")
-                await fault.response(identity)(scope, receive, watched)
+            await self._refuse_late(scope, receive, watched, seen, _FAULT)
         finally:
             self._note(scope, seen, time.perf_counter() - began)
             request_id.reset(token)
 
-    async def _refuse_or_pass(
-        self, scope: Scope, receive: Receive, send: Send, headers: Headers, identity: str
-    ) -> None:
+    async def _refuse_or_pass(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         refusal = self._bad_host(headers) or self._bad_origin(scope, headers)
         if refusal:
-            self.metrics.refused.labels(code=refusal.code).inc()
-            note(scope, code=refusal.code)
-            await refusal.response(identity)(scope, receive, send)
+            await self._refuse(scope, receive, send, refusal)
         else:
             await self.app(scope, receive, send)
+
+    async def _refuse_late(
+        self, scope: Scope, receive: Receive, send: Send, seen: dict[str, int], refusal: Refusal
+    ) -> None:
+        if not seen["status"]:  # where the response has begun, the connection is all that can be cut
+            await self._refuse(scope, receive, send, refusal)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
+        self.metrics.refused.labels(code=refusal.code).inc()
+        note(scope, code=refusal.code)
+        await refusal.response(request_id.get())(scope, receive, send)
 
     def _bad_host(self, headers: Headers) -> Refusal | None:
         name = _hostname(headers.get("host", ""))
@@ -116,13 +133,14 @@ class Guard:
         origin = headers.get("origin")
         if scope["method"] in ("GET", "HEAD", "OPTIONS") or origin is None or origin in self.origins:
             return None
-        if urlsplit(origin).netloc == headers.get("host"):
+        if _origin(origin) == _origin(f"{scope['scheme']}://{headers.get('host', '')}"):
             return None
         return Refusal(
             403,
             "cross_origin",
             "The request comes from a page of another site.",
             "this server's own page, or an origin given with --allow-origin",
+            "Behind a proxy with TLS, name its address with --trust-proxy.",
         )
 
     def _add_headers(self, headers: MutableHeaders, identity: str) -> None:
@@ -150,6 +168,16 @@ def _hostname(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
         return ""
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    """Scheme, host and port; None where it has none of them, as ``null`` has."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname else None
 
 
 def _is_address(name: str) -> bool:

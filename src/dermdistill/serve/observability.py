@@ -1,16 +1,6 @@
-"""What an operator sees: metrics in Prometheus' text form and one JSON object per log line.
-
-Neither holds a file name, an image or a result: names of photographs often name a patient.
-"""
+"""Metrics in Prometheus' text form."""
 
 from __future__ import annotations
-
-import contextvars
-import datetime
-import json
-import logging
-import sys
-from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,11 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from dermdistill._version import __version__
 
-LOGGER = "dermdistill.serve"
 METRICS_TYPE = CONTENT_TYPE_LATEST
-
-request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
-"""The id of the request that is being handled; empty outside one."""
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -58,11 +44,9 @@ class Metrics:
         self.refused = Counter(
             "dermdistill_refused", "Requests refused, by problem code.", ["code"], registry=registry
         )
-        self.slots = Gauge(
-            "dermdistill_slots_taken", "Requests being received, waiting or computed.", registry=registry
-        )
+        self.slots = Gauge("dermdistill_slots_taken", "Requests waiting or computed.", registry=registry)
         self.capacity = Gauge("dermdistill_slots", "Slots: workers and queue.", registry=registry)
-        self.uploaded = Counter("dermdistill_upload_bytes", "Bytes of images received.", registry=registry)
+        self.uploaded = Counter("dermdistill_upload_bytes", "Bytes of bodies received.", registry=registry)
         self.warnings = Counter(
             "dermdistill_warnings", "Warnings given with predictions, by code.", ["code"], registry=registry
         )
@@ -74,33 +58,3 @@ class Metrics:
     def text(self) -> bytes:
         """All of them, in Prometheus' text form."""
         return generate_latest(self.registry)
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, event, request_id, and ``extra["fields"]``."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
-        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
-        line: dict[str, Any] = {
-            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": record.getMessage(),
-        }
-        if identity := request_id.get():
-            line["request_id"] = identity
-        line |= getattr(record, "fields", {})
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-def set_up_logging(level: int = logging.INFO) -> None:
-    """Send our and uvicorn's log lines to standard error as JSON."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    for name in (LOGGER, "uvicorn"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)

@@ -51,6 +51,10 @@ class Refusal(Exception):  # noqa: N818 (it is a response, not a fault)
         self.status, self.code, self.detail = status, code, detail
         self.expected, self.fix, self.headers = expected, fix, headers or {}
 
+    def __reduce__(self) -> tuple[type[Refusal], tuple[int, str, str, str, str, dict[str, str]]]:
+        """It comes out of a worker process as it was."""
+        return Refusal, (self.status, self.code, self.detail, self.expected, self.fix, self.headers)
+
     def response(self, request_id: str) -> Response:
         """Return it as an HTTP response in the form of `Problem`; ``request_id`` is written into the body."""
         problem = Problem(
@@ -88,13 +92,14 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         422: "No readable image, too many pixels, or a parameter out of its range",
         429: "The queue is full; Retry-After says when to try again",
         500: "A fault of the server; its log has the request id",
+        503: "The server ends; Retry-After says when to try again",
         504: "The response took longer than the server's time limit",
     }
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         responses[status] = {"description": descriptions[status], "content": {MEDIA_TYPE: schema}}
-    if 429 in responses:
+    for status in {429, 503} & set(statuses):
         seconds = {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds to wait"}
-        responses[429]["headers"] = {"Retry-After": seconds}
+        responses[status]["headers"] = {"Retry-After": seconds}
     return responses

@@ -1,4 +1,4 @@
-"""A prediction as JSON, GeoJSON or PNG. All of it runs in a worker thread."""
+"""A prediction as JSON, GeoJSON or PNG. All of it runs in a worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dermdistill.imaging import Float32Array, UInt8Array
 from dermdistill.inference import formats
 from dermdistill.inference.predictor import Prediction, Predictor
 from dermdistill.inference.writers import draw_overlay
-from dermdistill.serve.observability import Metrics
+from dermdistill.serve.forms import image_in
 from dermdistill.serve.problems import Refusal
 
 Output = Literal["json", "mask", "overlay", "geojson", "image"]
@@ -105,52 +105,57 @@ class EncodedResponse:
 
     body: bytes
     media_type: str
+    warnings: tuple[str, ...] = ()
+    """Codes of the warnings in it."""
 
 
-def segment_file(
+def segment_body(
     predictor: Predictor,
-    data: bytes,
+    *,
+    body: bytes,
+    content_type: str,
     options: ResponseOptions,
+    max_bytes: int,
     max_pixels: int,
     request_id: str,
-    metrics: Metrics,
 ) -> EncodedResponse:
-    """Segment one image file, and encode what the request asks for.
+    """Segment the image in a request's body, and encode what the request asks for.
 
     Args:
         predictor: It segments the image.
-        data: The bytes of the file.
+        body: An image file, or a form with one.
+        content_type: Of the body.
         options: The request's parameters.
+        max_bytes: Of the file.
         max_pixels: Most pixels that are taken, as read in the file's header.
         request_id: It is written into the JSON.
-        metrics: Where the warnings are counted.
 
     Returns:
         The response's body: JSON, GeoJSON or a PNG.
 
     Raises:
-        Refusal: 422, it cannot be read or has too many pixels.
+        Refusal: 400, 413 or 422: the form or the image cannot be read, or is too large.
     """
+    data = image_in(body, content_type, max_bytes)
     try:
         _check_pixels(data, max_pixels)
         if options.output == "image":
             return EncodedResponse(imaging.encode_png(_small(data)), "image/png")
-        prediction = predictor(data)
+        image = predictor.read(data, keep=options.output == "overlay")
+        (prediction,) = predictor.predict_inputs([image])
         if options.threshold is not None:
             prediction = prediction.at(options.threshold)
         match options.output:
             case "mask":
                 return EncodedResponse(imaging.encode_png(prediction.mask), "image/png")
             case "overlay":
-                picture = imaging.open_picture(data).image
+                picture = image.native or imaging.open_picture(data).image
                 draw_overlay(picture, prediction)
                 return EncodedResponse(imaging.encode_png(np.asarray(picture)), "image/png")
             case "geojson":
                 collection = formats.geojson(prediction, "image", options.mm_per_pixel)
                 return EncodedResponse(json.dumps(collection).encode(), "application/geo+json")
             case "json":
-                for warning in prediction.warnings:
-                    metrics.warnings.labels(code=warning.code).inc()
                 return _as_json(prediction, options, request_id)
     except DataError as error:
         detail = error.found[:1].upper() + error.found[1:]
@@ -179,7 +184,10 @@ def _as_json(prediction: Prediction, options: ResponseOptions, request_id: str) 
         ],
         "probability_map": _map(prediction.prob) if options.probability_map else None,
     }
-    return EncodedResponse(Segmentation.model_validate(values).model_dump_json().encode(), "application/json")
+    text = Segmentation.model_validate(values).model_dump_json()
+    return EncodedResponse(
+        text.encode(), "application/json", tuple(each.code for each in prediction.warnings)
+    )
 
 
 def _map(prob: Float32Array) -> ProbabilityMap:

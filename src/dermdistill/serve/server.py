@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import uvicorn
 from fastapi import FastAPI
 
-from dermdistill.core.errors import UsageError
-from dermdistill.serve.observability import set_up_logging
-
-GRACE_S = 30  # for requests that are being handled when the server is told to end
+from dermdistill.core.errors import DermDistillError, UsageError
+from dermdistill.serve.connections import TimedConnection
+from dermdistill.serve.limits import Limits
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -59,35 +60,68 @@ def address(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def serve(app: FastAPI, bound: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
-    """Handle requests until SIGINT or SIGTERM; what has begun by then is finished.
+def serve(
+    app: FastAPI,
+    bound: socket.socket,
+    limits: Limits,
+    ready: Callable[[], None] = lambda: None,
+    proxies: Collection[str] = (),
+) -> None:
+    """Handle requests until SIGINT or SIGTERM; what has begun by then is finished, within ``limits.grace_s``.
 
     Args:
         app: The application, as `make_app` returns it.
         bound: The socket of `bind`; closed at the end.
+        limits: Of the application.
         ready: Called once requests are taken.
+        proxies: As for `make_server`.
+
+    Raises:
+        DermDistillError: The application did not start.
+    """
+    # uvicorn handles both signals, then raises them again for whoever handled them before: a request to end
+    # is the normal end of a server, so here nobody does.
+    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        make_server(app, limits, ready, proxies).run([bound])
+    except SystemExit:
+        raise DermDistillError(
+            "The server did not start.",
+            "a model that segments a first image",
+            "The last line of the log, above, has the cause.",
+        ) from None
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        bound.close()
+    if app.state.pool.computing:  # in threads, which would be waited for
+        os._exit(0)
+
+
+def make_server(
+    app: FastAPI, limits: Limits, ready: Callable[[], None] = lambda: None, proxies: Collection[str] = ()
+) -> uvicorn.Server:
+    """Make the server, for `serve` or for a thread.
+
+    Args:
+        app: The application, as `make_app` returns it.
+        limits: Of the application.
+        ready: Called once requests are taken.
+        proxies: Addresses or networks whose X-Forwarded-Proto is believed.
     """
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=functools.partial(TimedConnection, limits=limits),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         access_log=False,  # the guard writes one line for each request
         log_config=None,
         server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=GRACE_S,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
+        timeout_graceful_shutdown=limits.grace_s,
     )
-    set_up_logging()
-    # uvicorn handles both signals, then raises them again for whoever handled them before: a request to end
-    # is the normal end of a server, so here nobody does.
-    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        _Server(config, ready).run([bound])
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-        bound.close()
+    return _Server(config, ready)
 
 
 class _Server(uvicorn.Server):

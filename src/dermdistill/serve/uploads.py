@@ -1,114 +1,97 @@
-"""An image out of a request: held in memory, within limits, never in a file."""
+"""The body of a request: received into memory, within limits of bytes and time, never into a file.
+
+What a form holds is read in a worker, as the image is (`forms`): the event loop only collects bytes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncIterator
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from dermdistill.serve.forms import FORM, FRAMING, media_type, too_large
 from dermdistill.serve.limits import Limits
 from dermdistill.serve.problems import ClientGone, Refusal
-
-FIELD = "image"
-"""Name of the multipart field that holds the file."""
-_FRAMING = 64 * 2**10  # what a multipart body may hold beside the file
+from dermdistill.serve.worker_pool import busy
 
 
-class _InMemoryParser(MultiPartParser):
-    """Starlette's parser spools parts above 1 MB to a temporary file; this one never does.
+class Uploads:
+    """All bodies that are being received or worked on. Together they hold no more than all slots may."""
 
-    Its stream is cut at the upload limit, so that "never" costs bounded memory.
-    """
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._most = limits.slots * (limits.max_upload_bytes + FRAMING)
+        self._held = 0
 
-    spool_max_size = 2**62
+    @contextlib.asynccontextmanager
+    async def receive(self, request: Request) -> AsyncIterator[bytes]:
+        """Receive the body of a request: an image file, or a form with one. It is given back at the end.
 
+        Args:
+            request: Its body has not been read.
 
-async def read_image_bytes(request: Request, limits: Limits) -> bytes:
-    """Read the image file that a request carries: as its body, or as the field `image` of a form.
+        Yields:
+            The bytes of the body.
 
-    Args:
-        request: Its body has not been read.
-        limits: Most bytes, and seconds until they must have arrived.
-
-    Returns:
-        The bytes of the file, at least one.
-
-    Raises:
-        Refusal: 400, 408, 413, 415 or 422.
-        ClientGone: The connection was closed before its end.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    form = kind == "multipart/form-data"
-    if not form and not kind.startswith("image/") and kind != "application/octet-stream":
-        raise Refusal(
-            415,
-            "unsupported_type",
-            f"The body's Content-Type is {kind or 'missing'}.",
-            "multipart/form-data, image/… or application/octet-stream",
-        )
-    most = limits.max_upload_bytes + (_FRAMING if form else 0)
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most:
-        raise _too_large(limits)
-    try:
-        async with asyncio.timeout(limits.upload_timeout_s):
-            stream = _cut(request, most, limits)
-            data = await _from_form(request, stream) if form else b"".join([part async for part in stream])
-    except TimeoutError:
-        raise Refusal(
-            408, "upload_timeout", f"The image did not arrive within {limits.upload_timeout_s:g} seconds."
-        ) from None
-    except ClientDisconnect:
-        raise ClientGone from None
-    if len(data) > limits.max_upload_bytes:
-        raise _too_large(limits)
-    if not data:
-        raise Refusal(422, "no_image", "The image is empty.", "the bytes of an image file")
-    return data
-
-
-async def _cut(request: Request, most: int, limits: Limits) -> AsyncGenerator[bytes, None]:
-    """The body's parts, up to ``most`` bytes: a Content-Length may be missing, or lie."""
-    got = 0
-    async for part in request.stream():
-        got += len(part)
-        if got > most:
-            raise _too_large(limits)
-        yield part
-
-
-async def _from_form(request: Request, stream: AsyncGenerator[bytes, None]) -> bytes:
-    parser = _InMemoryParser(request.headers, stream, max_files=1, max_fields=8, max_part_size=_FRAMING)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise Refusal(
-            400, "bad_form", f"The form cannot be read: {error.message}", f"one file, in the field {FIELD}"
-        ) from None
-    try:
-        upload = form.get(FIELD)
-        if not isinstance(upload, UploadFile):
-            named = ", ".join(sorted(form)) or "none"
+        Raises:
+            Refusal: 408, 413, 415 or 429.
+            ClientGone: The connection was closed before its end.
+        """
+        kind = media_type(request.headers.get("content-type", ""))
+        if kind != FORM and not kind.startswith("image/") and kind != "application/octet-stream":
             raise Refusal(
-                422,
-                "no_image",
-                f"The form has no file in a field {FIELD} (fields: {named[:200]}).",
-                f"one file, in the field {FIELD}",
+                415,
+                "unsupported_type",
+                f"The body's Content-Type is {kind[:200] or 'missing'}.",
+                "multipart/form-data, image/… or application/octet-stream",
             )
-        return await upload.read()
-    finally:
-        await form.close()
+        most = self._limits.max_upload_bytes + (FRAMING if kind == FORM else 0)
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > most:
+            raise too_large(self._limits.max_upload_bytes)
+        parts: list[bytes] = []
+        held = 0
+        try:
+            async for part in self._timed(request):
+                held += len(part)
+                self._held += len(part)
+                if held > most:  # a Content-Length may be missing, or lie
+                    raise too_large(self._limits.max_upload_bytes)
+                if self._held > self._most:
+                    raise busy("Other images that are being received fill the memory.", 1)
+                parts.append(part)
+            body = b"".join(parts)
+            parts.clear()
+            yield body
+        finally:
+            self._held -= held
 
-
-def _too_large(limits: Limits) -> Refusal:
-    return Refusal(
-        413,
-        "too_large",
-        f"The file is larger than {limits.max_upload_bytes:,} bytes.",
-        f"at most {limits.max_upload_bytes / 2**20:g} MiB",
-        "Save the photograph as JPEG, or at a smaller size.",
-    )
+    async def _timed(self, request: Request) -> AsyncIterator[bytes]:
+        """The body's parts: each within the idle limit, and all within the upload's."""
+        limits, now = self._limits, asyncio.get_running_loop().time
+        end = now() + limits.upload_timeout_s
+        stream = request.stream()
+        while True:
+            try:
+                async with asyncio.timeout_at(min(end, now() + limits.idle_timeout_s)):
+                    part = await anext(stream)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                idle = now() < end
+                seconds = limits.idle_timeout_s if idle else limits.upload_timeout_s
+                raise Refusal(
+                    408,
+                    "upload_timeout",
+                    f"Nothing arrived for {seconds:g} seconds."
+                    if idle
+                    else f"The image did not arrive within {seconds:g} seconds.",
+                    fix="Send it again; where the connection is slow, a smaller file.",
+                    headers={"Connection": "close"},
+                ) from None
+            except ClientDisconnect:
+                raise ClientGone from None
+            yield part
