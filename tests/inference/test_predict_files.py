@@ -20,13 +20,14 @@ from dermdistill.inference.input_checks import fit_from_checks
 from dermdistill.inference.predictor import Predictor
 from dermdistill.inference.reference_statistics import MIN_IMAGES
 from dermdistill.inference.workers import choose_workers
-from dermdistill.inference.writers import COCO, KINDS, OUTLINE, TABLE, read_kinds
+from dermdistill.inference.writers import COCO, DICOM_KINDS, KINDS, OUTLINE, TABLE, read_kinds
 
 CARD = make_card(
     role="student", model={"arch": "unet-w4"}, input_size=32, mean=[0.5] * 3, std=[0.5] * 3,
     weights="w.pth", weights_sha256="ab", dataset={"name": "x", "fingerprint": "y"}, recipe="r",
     seed=0, parameters=1,
 )  # fmt: skip
+ALL = tuple(kind for kind in KINDS if kind not in DICOM_KINDS)
 
 
 class Darkness:
@@ -177,7 +178,7 @@ def test_confidence_of_an_empty_mask_is_that_of_no_lesion() -> None:
 
 def test_every_output_is_written_when_asked_and_none_else(tmp_path: Path) -> None:
     paths = [save(tmp_path / "in" / f"{i}.png", picture(20 + i)) for i in range(2)]
-    for kinds in ((), ("mask",), KINDS):
+    for kinds in ((), ("mask",), ALL):
         out = tmp_path / f"out{len(kinds)}"
         predictor = Predictor.from_backend(CARD, Darkness(), tta=True)
         lines = list(predict_files(predictor, paths, out, outputs=kinds, mm_per_pixel=0.1))
@@ -188,7 +189,7 @@ def test_every_output_is_written_when_asked_and_none_else(tmp_path: Path) -> Non
         whole_call = (("coco", COCO), ("coco", "coco.jsonl"), ("csv", TABLE))
         written |= {out / name for kind, name in whole_call if kind in kinds}
         assert set(out.iterdir()) == written
-    rows = read_csv(tmp_path / f"out{len(KINDS)}" / TABLE)
+    rows = read_csv(tmp_path / f"out{len(ALL)}" / TABLE)
     assert [row["path"] for row in rows] == [str(path) for path in paths]
     assert float(rows[0]["area_mm2"]) == pytest.approx(float(rows[0]["area_px"]) / 100, rel=1e-3)
     assert len(read_json(out / COCO)["images"]) == 2
@@ -225,8 +226,8 @@ def test_kinds_are_read_from_text() -> None:
     assert read_kinds("mask, geojson,mask") == ("mask", "geojson")
     assert read_kinds("") == ()
     assert "uncertainty" not in read_kinds("all")
-    assert len(read_kinds("all")) == len(KINDS) - 1
-    assert read_kinds("all", views=True) == KINDS
+    assert len(read_kinds("all")) == len(ALL) - 1
+    assert read_kinds("all", views=True) == ALL
     with pytest.raises(UsageError, match="Perhaps you meant 'geojson'"):
         read_kinds("mask,geo-json")
 
@@ -304,7 +305,7 @@ def test_workers_change_nothing_but_the_time(tmp_path: Path, batch_size: int) ->
         (tmp_path / "out").mkdir()
         lines = list(
             predict_files(
-                predictor, paths, tmp_path / "out", outputs=KINDS[:3] + KINDS[4:], batch_size=batch_size,
+                predictor, paths, tmp_path / "out", outputs=ALL[:3] + ALL[4:], batch_size=batch_size,
                 workers=workers,
             )
         )  # fmt: skip

@@ -40,7 +40,8 @@ def predict(
         model: An ONNX file; with dermdistill[train], a run folder or a .pth file with its card.json
             beside it (default: the student that is shipped).
         out: Folder for the results; predictions.jsonl is always among them, and grows line by line.
-        outputs: Of mask, overlay, probability, uncertainty (with --tta), geojson, coco, csv; or all.
+        outputs: Of mask, overlay, probability, uncertainty (with --tta), geojson, coco, csv; or all; and
+            dicom-seg (segmentations) and dicom-sr (a report of measurements; dermdistill[dicom]).
         mm_per_pixel: Side of a pixel in millimetres: lengths and areas are then given in mm too (default:
             what a DICOM file says).
         strict: Exit with 1 where there is any warning; all results are written all the same.

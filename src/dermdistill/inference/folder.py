@@ -44,7 +44,9 @@ def predict_files(
 
     Per image ``NAME_mask.png`` (0/255), ``NAME_overlay.jpg`` (the outline over the picture),
     ``NAME_probability.png`` (0 to 255 for 0 to 1), ``NAME_uncertainty.png`` (0 to 255 for a standard
-    deviation of 0 to 0.5, which is the largest there can be), ``NAME.geojson``; per call
+    deviation of 0 to 0.5, which is the largest there can be), ``NAME.geojson``, and DICOM (see
+    `dicom_results`): ``NAME_seg.dcm``, ``NAME_seg-probability.dcm``, ``NAME_sr.dcm`` and, of a picture that
+    is none, ``NAME_image.dcm``; per call
     ``predictions.csv``, ``coco.json`` (made of the lines of ``coco.jsonl``) and, always,
     ``predictions.jsonl``; files of lines grow image by image. Two inputs of one name get ``NAME``,
     ``NAME-2`` …; COCO and GeoJSON name each by its path below the folder that all inputs lie in. Nothing is
@@ -63,7 +65,7 @@ def predict_files(
 
     Yields:
         Per image the line of JSON, with ``path`` and the files written (``mask``, ``overlay``,
-        ``probability_map``, ``uncertainty_map``, ``geojson``), or why there is none.
+        ``probability_map``, ``uncertainty_map``, ``geojson``, ``dicom_seg`` …), or why there is none.
 
     Raises:
         UsageError: An input lies in ``folder``, the scale is impossible, a map of uncertainty is asked for
@@ -120,7 +122,7 @@ def _named(paths: Iterable[Path], kept: dict[str, dict[str, Any]]) -> Iterator[t
 
 
 def _names_in(line: dict[str, Any]) -> Iterator[str]:
-    for key, suffix in FILES.values():
+    for key, (_, suffix) in FILES.items():
         if key in line:
             yield Path(line[key]).name.removesuffix(suffix).lower()
 

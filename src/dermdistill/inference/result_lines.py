@@ -38,7 +38,7 @@ def resumed(writer: OutputWriter, predictor: Predictor) -> dict[str, dict[str, A
                 "results of the model and the outline that go on",
                 "Name that model and outline, choose another --out, or leave --resume out to begin again.",
             )
-        keys = [FILES[kind][0] for kind in writer.outputs if kind in FILES]
+        keys = [key for key, (kind, _) in FILES.items() if kind in writer.outputs]
         whole = all(key in line and Path(line[key]).is_file() for key in keys)
         in_coco = "coco" not in writer.outputs or line["path"] in coco
         of_file = line.get("dicom", {}).get("mm_per_pixel")

@@ -1,4 +1,4 @@
-"""Predictions as files: masks, overlays, probability maps, GeoJSON, COCO, tables."""
+"""Predictions as files: masks, overlays, probability maps, GeoJSON, COCO, tables, DICOM."""
 
 from __future__ import annotations
 
@@ -15,44 +15,54 @@ from PIL import Image
 from dermdistill import imaging
 from dermdistill.core.errors import UsageError
 from dermdistill.core.files import write_text
-from dermdistill.inference import formats
+from dermdistill.inference import dicom_results, formats
 from dermdistill.inference.prediction import Prediction
 
-Kind = Literal["mask", "overlay", "probability", "uncertainty", "geojson", "coco", "csv"]
+Kind = Literal[
+    "mask", "overlay", "probability", "uncertainty", "geojson", "coco", "csv", "dicom-seg", "dicom-sr"
+]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DICOM_KINDS: tuple[Kind, ...] = ("dicom-seg", "dicom-sr")
 DEFAULT_KINDS: tuple[Kind, ...] = ("mask", "overlay")
 TABLE, COCO = "predictions.csv", "coco.json"
 OUTLINE = (86, 180, 233)
-FILES: dict[Kind, tuple[str, str]] = {
+FILES: dict[str, tuple[Kind, str]] = {
     "mask": ("mask", "_mask.png"),
     "overlay": ("overlay", "_overlay.jpg"),
-    "probability": ("probability_map", "_probability.png"),
-    "uncertainty": ("uncertainty_map", "_uncertainty.png"),
+    "probability_map": ("probability", "_probability.png"),
+    "uncertainty_map": ("uncertainty", "_uncertainty.png"),
     "geojson": ("geojson", ".geojson"),
+    "dicom_seg": ("dicom-seg", dicom_results.ENDINGS["dicom_seg"]),
+    "dicom_seg_probability": ("dicom-seg", dicom_results.ENDINGS["dicom_seg_probability"]),
+    "dicom_sr": ("dicom-sr", dicom_results.ENDINGS["dicom_sr"]),
 }
-"""Of each image, by kind: its key in the line of JSON, and how the file's name ends."""
+"""Of each image, by the key in its line of JSON: the kind of output, and how the file's name ends."""
 
 
 def read_kinds(text: str, *, views: bool = False) -> tuple[Kind, ...]:
     """Kinds of outputs from ``mask,overlay,…`` or ``all``.
 
     Args:
-        text: Names, separated by commas.
+        text: Names, separated by commas; ``all`` is all but DICOM.
         views: Whether there are mirrored views: without them, ``all`` has no map of uncertainty.
 
     Raises:
         UsageError: There is no such kind.
+        MissingExtraError: DICOM is asked for, and its extra is not installed.
     """
     kinds: list[Kind] = []
     for name in filter(None, (part.strip() for part in text.split(","))):
         if name == "all":
-            kinds += [kind for kind in KINDS if views or kind != "uncertainty"]
+            left_out = DICOM_KINDS if views else (*DICOM_KINDS, "uncertainty")
+            kinds += [kind for kind in KINDS if kind not in left_out]
         elif name in KINDS:
             kinds.append(KINDS[KINDS.index(name)])
         else:
             near = difflib.get_close_matches(name, KINDS, n=1)
             hint = f"Perhaps you meant {near[0]!r}." if near else "Choose some of these, with commas."
             raise UsageError(f"There is no output {name!r}.", f"of {', '.join(KINDS)}, or all", hint)
+    if set(DICOM_KINDS) & set(kinds):
+        dicom_results.check_installed()
     return tuple(dict.fromkeys(kinds))
 
 
@@ -63,7 +73,7 @@ class OutputWriter:
     folder: Path
     outputs: Collection[Kind] = DEFAULT_KINDS
     mm_per_pixel: float | None = None
-    """Side of a pixel in millimetres; None: unknown."""
+    """Side of a pixel in millimetres; None: unknown, but for what DICOM files say."""
     common_folder: Path | None = None
     """Where all images lie, at any depth: GeoJSON names them by their paths below it. None: by name alone."""
 
@@ -82,14 +92,18 @@ class OutputWriter:
             The line of JSON: ``path``, the files written, and the prediction's plain values.
 
         Raises:
-            DataError: The image cannot be read any more.
+            DataError: The image cannot be read any more, or cannot be the source of DICOM results.
             UsageError: A map of uncertainty is asked for where there is none.
         """
         # Before anything is written: the image may have gone since it was predicted.
         overlay = self._overlay(path, prediction, native) if "overlay" in self.outputs else b""
         line: dict[str, Any] = {"path": str(path)}
-        for kind, (key, suffix) in FILES.items():
-            if kind not in self.outputs:
+        if set(DICOM_KINDS) & set(self.outputs):
+            line |= dicom_results.write_results(
+                path, prediction, self.folder / name, "dicom-sr" in self.outputs, self.mm_per_pixel
+            )
+        for key, (kind, suffix) in FILES.items():
+            if kind not in self.outputs or kind in DICOM_KINDS:
                 continue
             file = self.folder / f"{name}{suffix}"
             line[key] = str(file)
