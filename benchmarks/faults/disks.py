@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from benchmarks.faults.kills import STUDY
-from benchmarks.faults.material import SIZE, TINY, Material
+from benchmarks.faults.material import FLOATS, SIZE, TINY, Material
 from benchmarks.faults.trial import START, Trial, broken_files
 
 Words = Callable[[Path], tuple[object, ...]]
@@ -34,24 +34,24 @@ def _verbs(material: Material, work: Path) -> dict[str, tuple[Words, tuple[str, 
             lambda at: material.learn("distill", at, "run", "--teacher.run", teacher), ("--resume",)
         ),
         "evaluate": (lambda at: ("evaluate", run, "--root", root, "--out", at / "o"), ()),
-        "export": (lambda at: ("export", run, "--root", root, "--out", at / "o"), ()),
+        "export": (lambda at: ("export", run, "--root", root, "--out", at / "o", *FLOATS), ()),
         "report": (lambda at: ("report", run, "--out", at / "o"), ()),
         "study": (
             lambda at: ("study", work / "study.yaml", "--runs-root", at, "--data.root", root,
                         "--teacher", teacher, "--trainer.epochs", 1, *TINY), ()
         ),
         "figure": (lambda at: ("figure", run, "--root", root, "--out", at / "o.png"), ()),
-        "calibrate": (
-            lambda at: ("calibrate", "--images", pictures, "--masks", masks, "--out", at / "o.onnx"), ()
+        "prepare own": (
+            lambda at: ("prepare", "--images", pictures, "--masks", masks, "--name", "own", "--root", at), ()
         ),
-        "bench": (lambda at: ("bench", run, "--out", at / "o"), ()),
+        "bench": (lambda at: ("bench", run, "--rounds", 1, "--repeats", 1, "--out", at / "o"), ()),
         "audit": (lambda at: ("audit", root / "phantom", "--out", at / "o"), ()),
         "demo": (lambda at: ("demo", "--out", at / "o", "--count", 10, "--size", 32, "--epochs", 1), ()),
     }  # fmt: skip
 
 
 FULL = ("prepare", "predict", "train", "distill", "evaluate", "export", "report", "study", "demo")
-READ_ONLY = (*FULL, "figure", "calibrate", "bench", "audit")
+READ_ONLY = (*FULL, "figure", "prepare own", "bench", "audit")
 
 
 def full_disks(material: Material, work: Path, rng: np.random.Generator, count: int) -> Iterator[Trial]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from benchmarks.faults.material import SIZE, TINY, Material
+from benchmarks.faults.material import FLOATS, SIZE, TINY, Material
 from benchmarks.faults.trial import START, Process, Trial, broken_files
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -106,7 +106,7 @@ def _jobs(material: Material, work: Path) -> list[Work]:
         ),
         Work(
             "export",
-            lambda at: ("export", student, "--root", material.root, "--out", at / "out"), (),
+            lambda at: ("export", student, "--root", material.root, "--out", at / "out", *FLOATS), (),
             lambda at: sorted(path.name for path in (at / "out").iterdir()),
         ),
         Work(

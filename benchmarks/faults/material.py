@@ -10,6 +10,8 @@ from benchmarks.faults.trial import START, Product
 
 SIZE = 48
 TINY = ("--data.size", SIZE, "--data.batch-size", 4, "--trainer.accelerator", "cpu")
+FLOATS = ("--precisions", "fp32", "fp16")
+"""So small a network loses more than allowed in int8."""
 
 
 @dataclass(frozen=True)

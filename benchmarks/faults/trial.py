@@ -92,7 +92,8 @@ class Process:
     ) -> None:
         texts = [str(word) for word in words]
         cwd.mkdir(parents=True, exist_ok=True)
-        self.logs = [cwd / "said.out", cwd / "said.err"]
+        number = len(list(cwd.glob("said-*.err")))
+        self.logs = [cwd / f"said-{number}.out", cwd / f"said-{number}.err"]
         self.warm = product.warm() if (texts[0] in HEAVY if warm is None else warm) else None
         self.began = time.monotonic()
         if self.warm is not None:
@@ -209,6 +210,9 @@ def _read_whole(path: Path) -> None:
             import onnx
 
             onnx.load(path)
-        case ".csv" | ".md" | ".html" | ".tex":
+        case ".html":
+            if "</html>" not in path.read_text(encoding="utf-8")[-20:]:
+                raise ValueError("does not end")
+        case ".csv" | ".md" | ".tex":
             if not path.read_text(encoding="utf-8").endswith("\n"):
                 raise ValueError("does not end with a line")

@@ -32,7 +32,7 @@ def test_a_run_that_saved_nothing_does_not_block_the_next(tmp_path: Path) -> Non
     assert run.metrics.exists()
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "/tmp/x"])
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "/tmp/x", "a\nb", "n" * 201])
 def test_a_name_that_leads_elsewhere_is_refused_and_nothing_removed(tmp_path: Path, name: str) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "config.yaml").write_text("name: x\nrole: student\n")

@@ -2,7 +2,7 @@
 
 ::
 
-    config.yaml  metrics.csv  tensorboard/  last.ckpt  best_student_model.pth  card.json
+    config.yaml  data.json  metrics.csv  tensorboard/  last.ckpt  best_student_model.pth  card.json
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dermdistill.config import Recipe, differences, parse_recipe, read_yaml, to_tree
 from dermdistill.config.old_keys import removed_settings
 from dermdistill.core.errors import ConfigError, MismatchError, UsageError
-from dermdistill.core.files import read_csv, write_yaml
+from dermdistill.core.files import read_csv, read_json, write_yaml
 from dermdistill.core.lock import held
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,11 @@ class RunFolder:
     def config(self) -> Path:
         """Exactly what was run."""
         return self.path / "config.yaml"
+
+    @property
+    def data(self) -> Path:
+        """What it is trained on: the card's section ``dataset``, from before the first step."""
+        return self.path / "data.json"
 
     @property
     def checkpoint(self) -> Path:
@@ -103,15 +109,21 @@ def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> Iterator[RunFo
     if not is_first_process():
         yield run
         return
-    if recipe.name in ("", "..") or Path(recipe.name).name != recipe.name:
+    if not _is_folder_name(recipe.name):
         raise UsageError(
             f"{recipe.name!r} is not a name for a run.",
-            "one folder's name: it is made below --runs-root",
+            "one folder's name of at most 200 bytes, without line breaks: it is made below --runs-root",
             "Choose another --name, and say with --runs-root where it lies.",
         )
     with held(recipe.runs_root / f".{recipe.name}.lock", f"trains in {run.path}"):
         _make_ready(recipe, run, resume=resume, overwrite=overwrite)
         yield run
+
+
+def _is_folder_name(name: str) -> bool:
+    """Whether every system takes it as the name of one folder, and a terminal shows it as it is."""
+    plain = name not in ("", "..") and Path(name).name == name and name.isprintable()
+    return plain and len(os.fsencode(name)) <= 200
 
 
 def _make_ready(recipe: Recipe, run: RunFolder, *, resume: bool, overwrite: bool) -> None:
@@ -161,6 +173,16 @@ def read_config(folder: Path) -> Recipe:
             "Name a folder that train, distill or study made (below runs, as a rule).",
         )
     return parse_recipe(read_yaml(path), str(path))
+
+
+def trained_on(recipe: Recipe) -> dict[str, Any]:
+    """What the run of a recipe was begun on, as `ModelCard.dataset` has it; empty where there is none yet."""
+    run = RunFolder(recipe.runs_root / recipe.name, recipe.role)
+    if run.data.is_file():
+        about = read_json(run.data)
+    else:  # of a version before data.json, if there
+        about = read_json(run.card)["dataset"] if run.card.is_file() else {}
+    return dict(about)
 
 
 def check_same(recipe: Recipe, run: RunFolder) -> None:

@@ -11,6 +11,7 @@ import csv
 import errno
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -144,7 +145,11 @@ def disk_error(error: Exception, path: Path) -> DataError:
     Returns:
         The error to raise, for a full disk in words of its own.
     """
-    folder = next((parent for parent in (path, *path.absolute().parents) if parent.is_dir()), Path())
+    folder = next(
+        # os.path's own test is true or false also for a name that the system cannot have.
+        (parent for parent in (path, *path.absolute().parents) if os.path.isdir(parent)),  # noqa: PTH112
+        Path(),
+    )
     free = f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB are free"
     if not isinstance(error, OSError) or error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(

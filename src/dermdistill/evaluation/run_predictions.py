@@ -55,7 +55,9 @@ def data_of(loaded: Loaded, name: str | None, root: Path | None, *, progress: bo
         root = (
             run_folder.read_config(folder).data.root if (folder / "config.yaml").is_file() else Path("data")
         )
-    data = ensure_prepared(name or card.dataset["name"], root, card.input_size, progress=progress)
+    name = name or card.dataset["name"]
+    generated = card.dataset.get("generated") if name == card.dataset["name"] else None
+    data = ensure_prepared(name, root, card.input_size, generated=generated, progress=progress)
     if data.fingerprint != card.dataset["fingerprint"]:
         logger.info(
             "%s is not the data that %s was trained on (%s): nothing keeps its images out of training",

@@ -153,7 +153,8 @@ def _open(folder: Path, card: ModelCard, data: str | None, root: Path | None) ->
         root = (
             run_folder.read_config(folder).data.root if (folder / "config.yaml").is_file() else Path("data")
         )
-    prepared = ensure_prepared(data or card.dataset["name"], root, card.input_size)
+    generated = None if data else card.dataset.get("generated")
+    prepared = ensure_prepared(data or card.dataset["name"], root, card.input_size, generated=generated)
     if data is None and prepared.fingerprint != card.dataset["fingerprint"]:
         raise MismatchError(
             f"{prepared.folder} is not the {prepared.name} that {folder.name} was trained on.",

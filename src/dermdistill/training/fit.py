@@ -16,6 +16,7 @@ from dermdistill.artifacts.card import TeacherRecord, make_card
 from dermdistill.config import Recipe
 from dermdistill.config.settings import OptimSettings
 from dermdistill.core.errors import TrainingError
+from dermdistill.core.files import write_json
 from dermdistill.data.dataset import PreparedData
 from dermdistill.models.complexity import count_parameters
 from dermdistill.training import trackers
@@ -33,7 +34,7 @@ from dermdistill.training.feed.training_data import (
 from dermdistill.training.lr_schedules import make_schedule
 from dermdistill.training.objective import supervised_losses
 from dermdistill.training.segmentation_task import SegmentationTask
-from dermdistill.training.trainer import can_be_recorded, make_trainer, quiet_lightning
+from dermdistill.training.trainer import can_be_recorded, disk_errors, make_trainer, quiet_lightning
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +131,8 @@ def fit(
     val_images = PackDataset(data, data.indices("val"))
     val_loader = make_loader(val_images, val_sampler)
     sampler = training_data.sampler
+    if rank == 0:
+        write_json(run.data, training_data.facts)
     card = make_card(
         role=recipe.role,
         model=task.net.spec.to_dict(),
@@ -164,7 +167,7 @@ def fit(
         recipe.name, task.net.spec.arch, f"{card.parameters:,}", sampler.count, beside,
         len(val_images), device,
     )  # fmt: skip
-    with warnings.catch_warnings(), compiler_errors(recipe.trainer.compile):
+    with warnings.catch_warnings(), disk_errors(run.path), compiler_errors(recipe.trainer.compile):
         quiet_lightning()
         try:
             trainer.fit(task, training_data.loader, val_loader, ckpt_path=checkpoint, weights_only=True)

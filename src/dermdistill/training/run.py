@@ -17,13 +17,13 @@ from dermdistill.artifacts import run_folder
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.config import Recipe
 from dermdistill.core.errors import ConfigError
-from dermdistill.data.prepare.prepare import ensure_prepared
 from dermdistill.models.build import build_model
 from dermdistill.models.lesion_net import LesionNet
 from dermdistill.training.distillation_task import DistillationTask
 from dermdistill.training.feed.training_data import (
     find_unlabelled,
     make_training_data,
+    open_labelled,
 )
 from dermdistill.training.fit import fit, task_arguments
 from dermdistill.training.objective import distilled_losses
@@ -74,8 +74,7 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
             "Use dermdistill distill, or set data.unlabelled: null (--data.unlabelled None).",
         )
     need_installed(recipe.trainer.loggers)
-    data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
-    data.need_masks()
+    data = open_labelled(recipe, resume=resume, progress=progress)
     with run_folder.open_run(recipe, resume=resume, overwrite=overwrite) as run:
         if run.finished.exists():
             logger.info("%s is finished: nothing to do", run.path)
@@ -127,8 +126,7 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
             f"The recipe {recipe.name} trains a teacher.", "role: student", "Use dermdistill train."
         )
     need_installed(recipe.trainer.loggers)
-    data = ensure_prepared(recipe.data.name, recipe.data.root, recipe.data.size, progress=progress)
-    data.need_masks()
+    data = open_labelled(recipe, resume=resume, progress=progress)
     fine_tune = functools.partial(train, resume=True, progress=progress)
     unlabelled = find_unlabelled(recipe, data, progress=progress)
     teacher, record = find_teacher(recipe, data, fine_tune=fine_tune)

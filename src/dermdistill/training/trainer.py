@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
@@ -13,6 +17,7 @@ from dermdistill.artifacts.card import ModelCard
 from dermdistill.artifacts.run_folder import RunFolder
 from dermdistill.config import Recipe, differences, flatten, to_tree
 from dermdistill.config.settings import AugmentSettings
+from dermdistill.core.files import disk_error, is_refused_write
 from dermdistill.models.lesion_net import LesionNet
 from dermdistill.training.callbacks import EpochLog, FinalFiles, QuietBar, ValidationPanel
 from dermdistill.training.checkpoints import BestWeights, Resumable
@@ -113,6 +118,35 @@ def _precision(precision: str, gpu: bool) -> Any:
     if precision != "auto":
         return precision
     return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what the system, torch and TensorBoard say of a disk that refuses into one message.
+
+    TensorBoard writes in a thread of its own, which prints a traceback before its error is raised here.
+
+    Args:
+        folder: Where training writes.
+
+    Raises:
+        DataError: The disk is full, or the folder cannot be written.
+    """
+    print_traceback = threading.excepthook
+
+    def print_others(arguments: threading.ExceptHookArgs) -> None:
+        if not (isinstance(arguments.exc_value, Exception) and is_refused_write(arguments.exc_value)):
+            print_traceback(arguments)
+
+    threading.excepthook = print_others
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if not is_refused_write(error):
+            raise
+        raise disk_error(error, folder) from error
+    finally:
+        threading.excepthook = print_traceback
 
 
 def quiet_lightning() -> None:

@@ -63,6 +63,8 @@ def unpack(
             ]
             paths = {info: partial / _check_member(archive, info) for info in members}
             members = [info for info in members if not skip(info.filename)]
+            if not members:
+                raise zipfile.BadZipFile("it holds no files")
             _check_sizes(archive, members, max_bytes, max_ratio)
             _check_space(archive, members, target)
             progress.expect(sum(info.file_size for info in members))

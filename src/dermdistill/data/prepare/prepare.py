@@ -6,7 +6,7 @@ step takes up what an earlier call has left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,13 +181,21 @@ def prepare_phantom(
     return prepare(settings, progress=progress)
 
 
-def ensure_prepared(name: str, root: Path, size: int, *, progress: bool = True) -> PreparedData:
+def ensure_prepared(
+    name: str,
+    root: Path,
+    size: int,
+    *,
+    generated: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> PreparedData:
     """Open a data set; make a missing pack; prepare a name of the catalogue that is not there yet.
 
     Args:
         name: A data set that was prepared, or one of the catalogue (phantom, isic2016, isic2017, isic2018).
         root: Folder of the prepared data sets.
         size: Side of the pack's squares in pixels.
+        generated: How it was drawn, where it was, as `drawn_by` returns it: so it is drawn again if missing.
         progress: Show bars.
 
     Returns:
@@ -213,8 +221,16 @@ def ensure_prepared(name: str, root: Path, size: int, *, progress: bool = True) 
             if str(size) not in read_info(folder)["packs"]:
                 return add_pack(folder, size, progress=progress)
         return open_dataset(name, root, size)
-    if name == PHANTOM:
-        return prepare_phantom(root, size=size, progress=progress)
+    if name == PHANTOM or generated is not None:
+        return prepare_phantom(root, name=name, size=size, progress=progress, **(generated or {}))
     if name in SOURCES:
         return prepare_source(name, root, size=size, progress=progress)
     return open_dataset(name, root, size)  # raises, with the command
+
+
+def drawn_by(data: PreparedData) -> dict[str, Any] | None:
+    """How a generated data set was drawn (its count, seed and validation share); None for any other."""
+    about = data.info["settings"]
+    if about.get("source") != PHANTOM:
+        return None
+    return {key: about[key] for key in ("count", "seed", "val_fraction")}

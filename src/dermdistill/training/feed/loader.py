@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dermdistill.core.errors import TrainingError
 from dermdistill.data.dataset import PreparedData
+from dermdistill.data.pack_rows import PackRows
 from dermdistill.training.feed.batch import TrainingBatch, place_on_device
 from dermdistill.training.feed.unlabelled import take_in_passes
 
@@ -33,8 +34,8 @@ class ImageRows(NamedTuple):
 class PackDataset(Dataset[TrainingBatch]):
     """Rows of a prepared data set and, after them, unlabelled ones; whole batches are cut out at once.
 
-    ``__getitems__`` cuts a batch out of the memory map. After `keep_on` it cuts it out of the device's
-    memory: then no image passes through the CPU any more.
+    ``__getitems__`` reads a batch out of the pack, with bounds. After `keep_on` it cuts it out of the
+    device's memory: then no image passes through the CPU any more.
 
     Args:
         data: The data set.
@@ -52,7 +53,9 @@ class PackDataset(Dataset[TrainingBatch]):
         self.data, self.unlabelled = data, unlabelled
         self.labelled_count, self.row_count = len(rows), len(data)
         self.rows = rows
+        self._images, self._masks = PackRows(data.images), PackRows(data.masks)
         if unlabelled is not None:
+            self._more_images = PackRows(unlabelled.data.images)
             self.rows = np.concatenate([rows, len(data) + unlabelled.rows])
             self.row_count += len(unlabelled.data)
         self._resident: tuple[Tensor, Tensor] | None = None
@@ -84,10 +87,10 @@ class PackDataset(Dataset[TrainingBatch]):
     def _read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Images uint8 [n, s, s, 3] and masks [n, s, s] of rows, those with a mask first."""
         with_mask = rows[rows < len(self.data)]
-        image, mask = self.data.images[with_mask], self.data.masks[with_mask]
+        image, mask = self._images.read(with_mask), self._masks.read(with_mask)
         if self.unlabelled is not None:
             without = rows[len(with_mask) :] - len(self.data)
-            image = np.concatenate([image, self.unlabelled.data.images[without]])
+            image = np.concatenate([image, self._more_images.read(without)])
             mask = np.concatenate([mask, np.zeros((len(without), *mask.shape[1:]), mask.dtype)])
         return torch.from_numpy(image), torch.from_numpy(mask)
 
@@ -221,7 +224,7 @@ class EpochBatches(Sampler[list[int]]):
 
 
 def make_loader(dataset: PackDataset, sampler: EpochBatches) -> DataLoader[TrainingBatch]:
-    """A loader without worker processes: cutting a batch out of the pack takes well under a millisecond per
+    """A loader without worker processes: reading a batch out of the pack takes well under a millisecond per
     image, less than handing it over from another process would.
     """
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=lambda batch: batch)

@@ -14,9 +14,11 @@ from torch.utils.data import DataLoader
 from dermdistill.artifacts import run_folder
 from dermdistill.config import Recipe
 from dermdistill.config.settings import split_fold
+from dermdistill.core.errors import MismatchError
 from dermdistill.data.dataset import PreparedData
+from dermdistill.data.pack_rows import check_pack
 from dermdistill.data.prepare.exclude import Exclusions, read_exclusions
-from dermdistill.data.prepare.prepare import ensure_prepared
+from dermdistill.data.prepare.prepare import drawn_by, ensure_prepared
 from dermdistill.data.prepare.split import part_of
 from dermdistill.training.feed.batch import TrainingBatch
 from dermdistill.training.feed.loader import EpochBatches, ImageRows, PackDataset, make_loader
@@ -37,6 +39,31 @@ class TrainingData:
     """The data set, for the model card."""
 
 
+def open_labelled(recipe: Recipe, *, resume: bool, progress: bool) -> PreparedData:
+    """A recipe's data set; where a run is gone on with, the one that it was begun on.
+
+    A generated set that is gone is drawn again as it was. The pack's bytes are compared with what was packed.
+
+    Raises:
+        DataError: It is not prepared, or has no masks.
+        MismatchError: It is not the one that the run was begun on, or its pack was changed.
+    """
+    begun_on = run_folder.trained_on(recipe) if resume else {}
+    where = recipe.data
+    data = ensure_prepared(
+        where.name, where.root, where.size, generated=begun_on.get("generated"), progress=progress
+    )
+    data.need_masks()
+    if begun_on.get("fingerprint", data.fingerprint) != data.fingerprint:
+        raise MismatchError(
+            f"{data.folder} is not the {data.name} that the run {recipe.name} was begun on.",
+            f"the fingerprint {begun_on['fingerprint'][:16]}…",
+            "Put that data set back, or begin anew with --overwrite or another --name.",
+        )
+    check_pack(data)
+    return data
+
+
 def find_unlabelled(recipe: Recipe, data: PreparedData, *, progress: bool) -> ImageRows | None:
     """The unlabelled images that a recipe names, checked against its data set; their pack is made if need be.
 
@@ -46,6 +73,7 @@ def find_unlabelled(recipe: Recipe, data: PreparedData, *, progress: bool) -> Im
     if recipe.data.unlabelled is None:
         return None
     others = ensure_prepared(recipe.data.unlabelled, recipe.data.root, recipe.data.size, progress=progress)
+    check_pack(others)
     return ImageRows(others, unlabelled_rows(others, data, recipe.data.exclude))
 
 
@@ -132,6 +160,8 @@ def _data_facts(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
     """The data set for the card; with ``data.exclude`` also how many images it took out, and its hash;
     with ``data.fold`` the part that was left out."""
     facts: dict[str, Any] = {"name": data.name, "fingerprint": data.fingerprint}
+    if (generated := drawn_by(data)) is not None:
+        facts["generated"] = generated
     if (exclusions := _exclusions(recipe, data)) is not None:
         ids = [data.manifest[row].image_id for row in data.indices("train")]
         count = len(exclusions.crossing.intersection(ids))
