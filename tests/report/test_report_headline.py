@@ -16,7 +16,7 @@ from reportfiles import StudyMaker
 @pytest.mark.parametrize(
     ("over_seeds", "begins"),
     [
-        (None, "Distillation helped in this one training: "),
+        (None, "Distillation helped with this one seed: "),
         ({"low": -0.008, "high": 0.014, "df": 2.0}, "Distillation helped in these trainings, and more seeds"),
         ({"low": 0.001, "high": 0.014, "df": 9.0}, "Distillation helped: "),
     ],

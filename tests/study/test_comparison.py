@@ -68,7 +68,7 @@ def test_the_paired_test_is_scipys_and_the_mean_is_the_images(tmp_path: Path) ->
     assert d.low < d.mean < d.high
     assert found.paired["better"].verdict == "gain"
     assert "better: a gain against alone" in found.verdict
-    assert "one training of each" in found.verdict
+    assert "one seed of each" in found.verdict
     assert found.verdict in found.text
     assert f"{100 * found.dice['better'].mean():.2f} (" in found.text
 

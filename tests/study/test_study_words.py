@@ -23,7 +23,7 @@ NOTHING = {"mean": 0.001, "low": -0.004, "high": 0.006, "p_wilcoxon": 0.4, "p_ho
         ({}, "gain", "+1.00 Dice points (+0.40 to +1.60, Holm p 0.004)"),
         ({}, "gain", "it holds with the seeds taken as a sample too"),
         ({"over_seeds": {"low": -0.01, "high": 0.03, "df": 2.0}}, "gain", "more seeds are needed"),
-        ({"over_seeds": None}, "gain", "one training of each"),
+        ({"over_seeds": None}, "gain", "one seed of each"),
         ({"mean": -0.01, "low": -0.016, "high": -0.004}, "loss", "a loss against alone: −1.00"),
         (NOTHING, "no gain", "no gain against alone was measured"),
         (NOTHING, "no gain", "0.80 points would have been found in 4 of 5"),

@@ -44,7 +44,7 @@ def _network_of(arm: Arm) -> tuple[Any, ...]:
 def _helped(gain: Difference) -> str:
     """A gain over images is one of these trainings; that of the method needs the seeds to agree."""
     if gain.over_seeds is None:
-        return "Distillation helped in this one training"
+        return "Distillation helped with this one seed"
     if gain.over_seeds.low <= 0:
         return "Distillation helped in these trainings, and more seeds are needed to say so of others"
     return "Distillation helped"

@@ -57,7 +57,7 @@ def _over_seeds(dice: Difference, verdict: Verdict) -> str:
         return ""
     over = dice.over_seeds
     if over is None:
-        return "; one training of each: whether other trainings would show it was not measured"
+        return "; one seed of each: whether other trainings would show it was not measured"
     interval = f"{numbers.signed(over.low)} to {numbers.signed(over.high)}"
     if over.low > 0 or over.high < 0:
         return f"; it holds with the seeds taken as a sample too ({interval})"
