@@ -158,7 +158,7 @@ def _choose_frame(image: ImageFile.ImageFile, frame: int | None, name: str) -> N
         raise DataError(
             f"{name} has {image.n_frames} frames.",
             "one frame at a time",
-            f"Name it by its number: {name}#1 (dermdistill predict takes each by itself).",
+            "Name one by its number, as in lesion.dcm#1; dermdistill predict takes each by itself.",
         )
 
 

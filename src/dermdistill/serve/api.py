@@ -26,7 +26,8 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": "A JPEG, PNG, BMP, TIFF, WebP or GIF file: as a form's field, or as the body itself.",
+        "description": "A JPEG, PNG, BMP, TIFF, WebP, GIF or AVIF file, or (with the extras) DICOM or HEIC: "
+        "as a form's field, or as the body itself.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -36,6 +37,7 @@ _BODY = {
                 }
             },
             "image/*": _BINARY,
+            "application/dicom": _BINARY,
             "application/octet-stream": _BINARY,
         },
     }

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dermdistill import imaging
 from dermdistill.core.errors import DataError
 from dermdistill.imaging import Float32Array, UInt8Array
+from dermdistill.imaging.dicom import DicomFacts
 from dermdistill.inference import formats
 from dermdistill.inference.predictor import Prediction, Predictor
 from dermdistill.inference.writers import draw_overlay
@@ -71,7 +72,7 @@ class Segmentation(BaseModel):
     uncertainty: float | None = Field(
         description="Disagreement of mirrored views, 0 to 1; null unless the server runs with --tta."
     )
-    mm_per_pixel: float | None = Field(description="As given.")
+    mm_per_pixel: float | None = Field(description="As given, or as a DICOM file says.")
     measures: dict[str, int | float] = Field(
         description="Plain geometry of the outline, not a diagnosis: regions, area_px, perimeter_px, "
         "longest_diameter_px, compactness, solidity, asymmetry …; in millimetres only with mm_per_pixel."
@@ -83,6 +84,7 @@ class Segmentation(BaseModel):
         "y in pixels from the upper left corner (a GeoJSON MultiPolygon's coordinates)."
     )
     model: dict[str, str] = Field(description="Recipe and SHA-256 of the weights.")
+    dicom: DicomFacts | None = Field(None, description="What a DICOM file says of its picture.")
     probability_map: ProbabilityMap | None = Field(None, description="Only with probability_map=true.")
 
 

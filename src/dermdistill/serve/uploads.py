@@ -17,6 +17,8 @@ from dermdistill.serve.limits import Limits
 from dermdistill.serve.problems import ClientGone, Refusal
 from dermdistill.serve.worker_pool import busy
 
+_BINARY = ("application/octet-stream", "application/dicom")
+
 
 class Uploads:
     """All bodies that are being received or worked on. Together they hold no more than all slots may."""
@@ -41,12 +43,12 @@ class Uploads:
             ClientGone: The connection was closed before its end.
         """
         kind = media_type(request.headers.get("content-type", ""))
-        if kind != FORM and not kind.startswith("image/") and kind != "application/octet-stream":
+        if kind not in (FORM, *_BINARY) and not kind.startswith("image/"):
             raise Refusal(
                 415,
                 "unsupported_type",
                 f"The body's Content-Type is {kind[:200] or 'missing'}.",
-                "multipart/form-data, image/… or application/octet-stream",
+                "multipart/form-data, image/…, application/dicom or application/octet-stream",
             )
         most = self._limits.max_upload_bytes + (FRAMING if kind == FORM else 0)
         length = request.headers.get("content-length", "")
