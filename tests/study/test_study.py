@@ -15,7 +15,7 @@ import yaml
 from dermdistill import cli
 from dermdistill.config import to_tree
 from dermdistill.core.errors import MismatchError
-from dermdistill.core.files import read_csv, read_json, write_json
+from dermdistill.core.files import hash_file, read_csv, read_json, write_json
 from dermdistill.data.dataset import open_dataset
 from dermdistill.study import run as study
 from dermdistill.study.schema import StudyResult
@@ -76,10 +76,14 @@ def test_no_test_image_chooses_anything(
     noisy = tmp_path / "data"
     shutil.copytree(root / "phantom", noisy / "phantom")
     test = open_dataset("phantom", root, SIZE).indices("test")
+    info = read_json(noisy / "phantom" / "dataset.json")
     for name, most in (("images", 255), ("masks", 1)):
-        array = np.load(noisy / "phantom" / f"pack-{SIZE}" / f"{name}.npy", mmap_mode="r+")
+        path = noisy / "phantom" / f"pack-{SIZE}" / f"{name}.npy"
+        array = np.load(path, mmap_mode="r+")
         array[test] = np.random.default_rng(0).integers(0, most + 1, array[test].shape)
         array.flush()
+        info["packs"][str(SIZE)][f"{name}_sha256"] = hash_file(path)
+    write_json(noisy / "phantom" / "dataset.json", info)
     overrides = {**settings.overrides, "data.root": str(noisy)}
     other = settings.model_copy(update={"runs_root": tmp_path, "overrides": overrides, "seeds": (0,)})
     again = study.run_study(other, progress=False)

@@ -113,7 +113,7 @@ def test_a_missing_package_is_told_before_any_work(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda one, *rest: None if one == name else original(one, *rest)
     )
-    monkeypatch.setattr(training, "ensure_prepared", None)  # would be called to work
+    monkeypatch.setattr(training, "open_labelled", None)  # would be called to work
     recipe = tiny("student-phantom", root, tmp_path, **{"trainer.loggers": f"tensorboard,{name}"})
     with pytest.raises(MissingExtraError, match=rf"pip install 'dermdistill\[{name}\]'"):
         training.train(recipe, progress=False)
