@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import resource
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,19 +20,25 @@ PARTS = (
 """``replayed step`` is teacher, student, losses and backward pass in one, where a GPU replays a recording."""
 
 
+def usage() -> tuple[float, float, int]:
+    """Seconds on the wall, seconds of processor time, page faults of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return time.perf_counter(), used.ru_utime + used.ru_stime, used.ru_minflt
+
+
 class Clock:
     """Seconds by part. Parts nest: what an inner part took does not count for the outer one."""
 
-    def __init__(self, device: torch.device, watch: bool) -> None:
-        self.device, self.watch = device, watch
+    def __init__(self, device: torch.device, watch: bool, wall: bool = False) -> None:
+        self.device, self.watch, self.wall = device, watch, wall
         self.paused = False
         self.seconds: dict[str, float] = defaultdict(float)
         self._inner: list[float] = []
 
     def now(self) -> float:
-        """Wall time on a GPU, once it has done all; the process's CPU time else."""
+        """Wall time on a GPU, once it has done all; the process's CPU time else, unless ``wall``."""
         if self.device.type != "cuda":
-            return time.process_time()
+            return time.perf_counter() if self.wall else time.process_time()
         if self.watch:
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
@@ -68,13 +75,13 @@ class Clock:
 class StepClock(L.Callback):
     """Put a clock around the parts of a task's steps; count the steps after ``warm_up`` full batches."""
 
-    def __init__(self, watch: bool, warm_up: int, steps: int, batch: int) -> None:
-        self.watch, self.warm_up, self.steps, self.batch = watch, warm_up, steps, batch
+    def __init__(self, watch: bool, warm_up: int, steps: int, batch: int, wall: bool = False) -> None:
+        self.watch, self.warm_up, self.steps, self.batch, self.wall = watch, warm_up, steps, batch, wall
         self.begun, self.images, self.total, self._started = 0, 0, 0.0, 0.0
 
     def on_train_start(self, trainer: L.Trainer, task: Any) -> None:
         """Start."""
-        self.clock = Clock(task.device, self.watch)
+        self.clock = Clock(task.device, self.watch, self.wall)
 
     def _watch_parts(self, trainer: L.Trainer, task: Any) -> None:
         """Wrap the parts: after the first steps, as nothing may wait for a GPU while a step is recorded."""

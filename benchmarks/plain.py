@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from clock import PARTS, Clock
+from clock import PARTS, Clock, usage
 from torch.utils.data import DataLoader, Dataset
 
 from dermdistill import imaging
@@ -52,11 +52,15 @@ class PlainImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def run_plain(
-    recipe: Recipe, data: PreparedData, device: torch.device, *, watch: bool, warm_up: int, steps: int
-) -> dict[str, Any]:
-    """Some steps of the notebook's loop: images, seconds, and milliseconds per image by part."""
-    clock = Clock(device, watch)
-    teacher = _teacher_of(recipe).to(device).eval()
+    recipe: Recipe, data: PreparedData, device: torch.device, *,
+    watch: bool, warm_up: int, steps: int, wall: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Some steps of the notebook's loop: images a second, ms per image by part, `usage` around them.
+
+    Without ``teacher.run`` the student learns alone. ``wall`` is the `Clock`'s.
+    """
+    clock = Clock(device, watch, wall)
+    teacher = _teacher_of(recipe).to(device).eval() if recipe.teacher.run is not None else None
     student = build_model(recipe.student.arch).to(device).train()
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
     supervised = functools.partial(supervised_losses, loss=LossSettings(bce=1.0))
@@ -65,22 +69,24 @@ def run_plain(
         num_workers=2 if device.type == "cuda" else 0,
     )  # fmt: skip
     batches = endless(loader)
-    started = 0.0
+    started, used = 0.0, usage()
     for step in range(warm_up + steps):
         if step == warm_up:
             torch.cuda.synchronize() if device.type == "cuda" else None
             clock.seconds.clear()
-            started = clock.now()
+            started, used = clock.now(), usage()
         with clock.part("data"):
             image, mask = (tensor.to(device) for tensor in next(batches))
         with clock.part("teacher"), torch.no_grad():
-            teacher_logits = teacher(image)
+            teacher_logits = teacher(image) if teacher is not None else None
         with clock.part("student"):
             logits = student(image)
         with clock.part("losses"):
             has_mask = mask.new_ones(len(mask), dtype=torch.bool)
             losses = [value.mean() for value in supervised(logits, mask, has_mask).values()]
-            loss = torch.stack([*losses, bernoulli_kl_loss(logits, teacher_logits, 2.0)]).sum()
+            if teacher_logits is not None:
+                losses.append(bernoulli_kl_loss(logits, teacher_logits, 2.0))
+            loss = torch.stack(losses).sum()
         with clock.part("backward"):
             optimizer.zero_grad()
             loss.backward()
@@ -92,7 +98,7 @@ def run_plain(
     total, images = clock.now() - started, steps * recipe.data.batch_size
     parts = {name: 1e3 * clock.seconds.get(name, 0.0) / images for name in PARTS}
     parts["rest"] = 1e3 * total / images - sum(parts.values())
-    return {"images_per_second": images / total, "ms_per_image": parts}
+    return {"images_per_second": images / total, "ms_per_image": parts, "usage": (used, usage())}
 
 
 def endless(loader: DataLoader[Any]) -> Iterator[Any]:

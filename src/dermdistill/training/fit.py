@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import warnings
@@ -22,6 +23,7 @@ from dermdistill.models.complexity import count_parameters
 from dermdistill.training import trackers
 from dermdistill.training.acceleration import cuda_graphs, onnx_teacher
 from dermdistill.training.acceleration.compile import compiler_errors
+from dermdistill.training.acceleration.host_memory import freed_memory_kept
 from dermdistill.training.checkpoints import save_checkpoint
 from dermdistill.training.distillation_task import DistillationTask
 from dermdistill.training.feed.augmentation import Augment
@@ -42,9 +44,9 @@ logger = logging.getLogger(__name__)
 def make_optimizer(
     parameters: list[nn.Parameter], *, optim: OptimSettings, fuse: bool = False
 ) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD, as the settings say; with ``fuse`` in one kernel if the parameters are on a GPU."""
+    """Adam, AdamW or SGD, as the settings say; with ``fuse`` in one kernel (on a CPU or with CUDA)."""
     common: dict[str, Any] = {"lr": optim.lr, "weight_decay": optim.weight_decay}
-    if fuse and all(parameter.is_cuda for parameter in parameters):
+    if fuse and all(parameter.device.type in ("cpu", "cuda") for parameter in parameters):
         common["fused"] = True
     match optim.name:
         case "adam":
@@ -167,7 +169,9 @@ def fit(
         recipe.name, task.net.spec.arch, f"{card.parameters:,}", sampler.count, beside,
         len(val_images), device,
     )  # fmt: skip
-    with warnings.catch_warnings(), disk_errors(run.path), compiler_errors(recipe.trainer.compile):
+    memory = freed_memory_kept() if device.type == "cpu" else contextlib.nullcontext()
+    errors = compiler_errors(recipe.trainer.compile)
+    with warnings.catch_warnings(), disk_errors(run.path), errors, memory:
         quiet_lightning()
         try:
             trainer.fit(task, training_data.loader, val_loader, ckpt_path=checkpoint, weights_only=True)
