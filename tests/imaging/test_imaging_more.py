@@ -79,7 +79,7 @@ def test_huge_images_are_refused_without_a_warning_in_every_thread() -> None:
     before = Image.MAX_IMAGE_PIXELS
 
     def refuse(_: int) -> bool:
-        with pytest.raises(DataError, match="at most 200,000,000"):
+        with pytest.raises(DataError, match="at most 200,000,000 pixels, for want of 2 GB"):
             imaging.read_image(bitmap_header(20_000, 20_000))
         return imaging.image_size(bitmap_header(12_000, 12_000)) == (12_000, 12_000)
 

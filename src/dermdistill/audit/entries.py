@@ -17,7 +17,7 @@ from dermdistill.data.dataset import SPLITS, is_prepared, open_dataset, read_inf
 from dermdistill.data.prepare.pairing import image_id_of
 from dermdistill.data.prepare.people_tables import match_ids
 from dermdistill.data.prepare.tables import Table, read_table
-from dermdistill.imaging import UInt8Array, image_size, read_image, resize_image
+from dermdistill.imaging import UInt8Array, image_size, open_picture, resize_image
 from dermdistill.imaging.find import find_images
 
 UNKNOWN = ""
@@ -74,7 +74,7 @@ class Entry:
         """
         if self.packed is not None and (len(self.packed) == SIDE or not self.path.is_file()):
             return resize_image(np.asarray(self.packed), SIDE)
-        return resize_image(read_image(self.path, near=SIDE), SIDE)
+        return resize_image(open_picture(self.path, near=SIDE).image, SIDE)
 
 
 def collect(

@@ -104,6 +104,7 @@ class _TqdmHandler(logging.StreamHandler[Any]):
 
 def set_up_logging(stream: TextIO | None = None) -> None:
     """Our messages to ``stream`` (None: stderr); called in a study's worker processes too."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of broken files, which are told as errors
     handler = _TqdmHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("dermdistill")

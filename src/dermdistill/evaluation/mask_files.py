@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from dermdistill import imaging
 from dermdistill.core.errors import DataError
 from dermdistill.evaluation.matching import Sample
 from dermdistill.imaging import Float32Array, UInt8Array
+from dermdistill.imaging.complete import load_complete
+from dermdistill.imaging.decode import opened
 
 MAP_LEVELS = 16
 """A picture file without loss and with more grey levels is a probability map; with fewer it is a mask."""
@@ -45,17 +46,13 @@ def read_prediction(path: Path) -> Float32Array | Mask:
     """
     if path.suffix.lower() == ".npy":
         return _read_array(path)
-    try:
-        with Image.open(path) as picture:
-            grey16 = picture.mode.startswith("I")
-            grey8 = picture.mode in ("L", "P") and picture.format in ("PNG", "TIFF", "BMP")
-            floats = picture.mode == "F"
-            values = np.asarray(picture) if grey16 or floats or picture.mode == "L" else None
-            levels = np.flatnonzero(picture.histogram()) if picture.mode == "L" else np.zeros(0, np.int64)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path} cannot be read: {error}.", "a complete image file", "Make it again."
-        ) from None
+    with opened(path) as picture:
+        grey16 = picture.mode.startswith("I")
+        grey8 = picture.mode in ("L", "P") and picture.format in ("PNG", "TIFF", "BMP")
+        floats = picture.mode == "F"
+        load_complete(picture)
+        values = np.asarray(picture) if grey16 or floats or picture.mode == "L" else None
+        levels = np.flatnonzero(picture.histogram()) if picture.mode == "L" else np.zeros(0, np.int64)
     if values is not None and (floats or grey16):
         return _as_probability(values / (1.0 if floats else 65535.0), path)
     if values is None or not grey8:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dermdistill.imaging.arrays import Float32Array, UInt8Array
 from dermdistill.imaging.decode import (
     MAX_PIXELS,
+    MAX_SIDE,
     Picture,
     Source,
     image_size,
@@ -20,13 +21,16 @@ from dermdistill.imaging.resize import (
     region_of,
     resize_image,
     resize_mask,
+    restore_grey,
     restore_prob,
     restore_region,
+    restored_mean,
     to_mask,
 )
 
 __all__ = [
     "MAX_PIXELS",
+    "MAX_SIDE",
     "Float32Array",
     "MaskFile",
     "Picture",
@@ -46,8 +50,10 @@ __all__ = [
     "region_of",
     "resize_image",
     "resize_mask",
+    "restore_grey",
     "restore_prob",
     "restore_region",
+    "restored_mean",
     "to_mask",
     "write_bytes",
     "write_png",

@@ -16,13 +16,23 @@ from dermdistill.core.errors import DataError
 from dermdistill.imaging import dicom
 from dermdistill.imaging.arrays import UInt8Array
 from dermdistill.imaging.colour import to_srgb
+from dermdistill.imaging.complete import load_complete
+from dermdistill.imaging.find import printable
 from dermdistill.imaging.frames import split_frame
 from dermdistill.imaging.readers import choose_reader
 
 Source = Path | bytes | BinaryIO
 
 MAX_PIXELS = 200_000_000
-"""Largest image that is decoded, in pixels: checked in the header, before any memory is taken."""
+"""Largest image that is decoded, in pixels: checked in the header, before any memory is taken.
+
+Decoding takes at most BYTES_PER_PIXEL for each."""
+MAX_SIDE = 65_500
+"""Longest side, in pixels: that of a JPEG, which the overlay is (libjpeg's JPEG_MAX_DIMENSION)."""
+BYTES_PER_PIXEL = 10
+"""Most memory that decoding takes: the file's pixels and those that are returned, four bytes each, or a
+progressive JPEG's coefficients (docs/how-to/scale.md has what was measured)."""
+_PART = 4_000_000  # pixels that are converted at a time
 
 _ORIENTATION = 0x0112  # EXIF and TIFF
 
@@ -86,7 +96,7 @@ def read_image(source: Source, *, near: int | None = None) -> UInt8Array:
 
     Raises:
         DataError: Not a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF, or (with the extras) HEIC or DICOM; truncated,
-            broken, or larger than MAX_PIXELS.
+            broken, or larger than MAX_PIXELS or MAX_SIDE.
 
     Example:
         >>> import io
@@ -114,7 +124,7 @@ def image_size(source: Source) -> tuple[int, int]:
     """(width, height) after orientation, from the header (a PNG may keep its orientation behind its pixels).
 
     Raises:
-        DataError: Not an image, or larger than MAX_PIXELS.
+        DataError: Not an image, or larger than MAX_PIXELS or MAX_SIDE.
     """
     with opened(source) as image:
         return _turned_size(image)
@@ -123,7 +133,7 @@ def image_size(source: Source) -> tuple[int, int]:
 @contextlib.contextmanager
 def opened(source: Source) -> Iterator[ImageFile.ImageFile]:
     """Open an image with its size checked, and turn every fault of a broken file into one error."""
-    name = str(source if isinstance(source, Path) else getattr(source, "name", "the image"))
+    name = printable(source if isinstance(source, Path) else getattr(source, "name", "the image"))
     frame = None
     if isinstance(source, Path):
         source, frame = split_frame(source)
@@ -165,12 +175,14 @@ def _choose_frame(image: ImageFile.ImageFile, frame: int | None, name: str) -> N
 def _check_size(image: ImageFile.ImageFile, name: str) -> None:
     width, height = image.size
     most = MAX_PIXELS
-    if isinstance(image, TiffImagePlugin.TiffImageFile):  # its decoder warns beyond Pillow's own limit
+    if image.format in ("TIFF", "WEBP", "AVIF", "HEIF"):
+        # TIFF's decoder warns beyond Pillow's own limit; the others' take twice the memory.
         most = min(most, Image.MAX_IMAGE_PIXELS or most)
-    if width * height > most:
+    if width * height > most or max(width, height) > MAX_SIDE:
+        memory = f"{most * BYTES_PER_PIXEL / 1e9:.1g} GB of memory" if most > 1e8 else "memory"
         raise DataError(
             f"{name} has {width} × {height} pixels.",
-            f"at most {most:,} pixels",
+            f"at most {most:,} pixels, for want of {memory}, and sides of at most {MAX_SIDE:,}",
             "Make the picture smaller, or cut it to the lesion.",
         )
 
@@ -184,13 +196,15 @@ def _turned_size(image: ImageFile.ImageFile) -> tuple[int, int]:
         turned = tags.get(_ORIENTATION) in _SWAPS_SIDES
     else:
         width, height = image.size
-        turned = image.getexif().get(_ORIENTATION) in _SWAPS_SIDES
+        header = Image.Image()  # a PNG's own `getexif` decodes it, to look behind its pixels
+        header.info = image.info
+        turned = header.getexif().get(_ORIENTATION) in _SWAPS_SIDES
     return (height, width) if turned else (width, height)
 
 
-def oriented(image: Image.Image) -> Image.Image:
+def oriented(image: ImageFile.ImageFile) -> Image.Image:
     """Turn an image upright in place, as its EXIF orientation says; it is returned, decoded."""
-    image.load()
+    load_complete(image)
     ImageOps.exif_transpose(image, in_place=True)  # without: a copy, even where nothing is to be turned
     return image
 
@@ -201,15 +215,32 @@ def to_rgb(image: Image.Image, backdrop: str) -> Image.Image:
     Raises:
         ValueError: It holds floating-point numbers, or values beyond 16 bits.
     """
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.size and (values.min() < 0 or values.max() > 65535):
-            raise ValueError(f"its values reach from {values.min()} to {values.max()}, beyond 16 bits")
-        image = Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode == "F":
         raise ValueError("it holds floating-point numbers, whose range is unknown")
+    if image.mode.startswith("I"):
+        low, high = image.getextrema()
+        if low < 0 or high > 65535:
+            raise ValueError(f"its values reach from {low} to {high}, beyond 16 bits")
+    rgb = Image.new("RGB", image.size)
+    for part in parts(image):  # so that little memory is taken beside the two pictures
+        rgb.paste(_part_to_rgb(image.crop(part), backdrop), part)
+    return rgb
+
+
+def parts(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes (left, upper, right, lower) of some rows each, that cover an image from top to bottom."""
+    rows = max(1, _PART // max(1, image.width))
+    for top in range(0, image.height, rows):
+        yield 0, top, image.width, min(top + rows, image.height)
+
+
+def _part_to_rgb(image: Image.Image, backdrop: str) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         behind = Image.new("RGBA", image.size, backdrop)
         return Image.alpha_composite(behind, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")  # `convert` copies in any case
+    return image.convert("RGB")

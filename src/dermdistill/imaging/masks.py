@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import JpegImagePlugin
 
 from dermdistill.imaging.arrays import UInt8Array
-from dermdistill.imaging.decode import Source, opened, oriented, to_rgb
+from dermdistill.imaging.decode import Source, opened, oriented, parts, to_rgb
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,8 @@ def decode_mask(source: Source) -> MaskFile:
         if turned.mode in ("1", "L"):
             grey = np.asarray(turned.convert("L"))
         else:  # what is transparent is no lesion
-            grey = np.asarray(to_rgb(turned, "black")).max(axis=2)
+            pieces = [np.asarray(to_rgb(turned.crop(part), "black")).max(axis=2) for part in parts(turned)]
+            grey = np.concatenate(pieces)
         white = grey > 127
         if turned.mode == "P":
             index = np.asarray(turned)

@@ -54,6 +54,29 @@ def restore_prob(prob: Float32Array, height: int, width: int) -> Float32Array:
     return restored
 
 
+def restore_grey(prob: Float32Array, height: int, width: int, white: float = 1.0) -> UInt8Array:
+    """`restore_prob` in grey levels, uint8 [height, width]: 0 for 0, 255 for ``white``; in little memory."""
+    restoring = _Restoring(prob, height, width)
+    grey = np.empty((height, width), np.uint8)
+    buffer = np.empty((_BAND, width), np.float32)
+    for rows in restoring.bands(0, height):
+        values = restoring.write(rows, slice(0, width), buffer[: rows.stop - rows.start])
+        values *= np.float32(255 / white)
+        grey[rows] = np.round(values, out=values)
+    return grey
+
+
+def restored_mean(prob: Float32Array, height: int, width: int) -> float:
+    """Mean of `restore_prob`, in little memory."""
+    restoring = _Restoring(prob, height, width)
+    buffer = np.empty((_BAND, width), np.float32)
+    total = 0.0
+    for rows in restoring.bands(0, height):
+        values = restoring.write(rows, slice(0, width), buffer[: rows.stop - rows.start])
+        total += float(values.sum(dtype=np.float64))
+    return total / (height * width)
+
+
 @dataclass(frozen=True, eq=False)
 class Region:
     """A probability map's pixels above a threshold, at native size, and what they amount to."""

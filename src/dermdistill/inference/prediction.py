@@ -123,7 +123,9 @@ class Prediction:
     def confidence(self) -> float:
         """Mean probability of lesion inside the mask; where that is empty, of no lesion in the image."""
         region = self._region
-        return region.prob_sum / region.count if region.count else float(1 - self.prob.mean())
+        if region.count:
+            return region.prob_sum / region.count
+        return 1 - imaging.restored_mean(self.checks.prob, self.height, self.width)
 
     def scale(self, mm_per_pixel: float | None = None) -> float | None:
         """Side of a pixel in millimetres: as given, else as the DICOM file says; None where it is unknown."""

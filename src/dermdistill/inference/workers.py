@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -138,6 +139,7 @@ def _begin_thread(predictor: Predictor, writer: OutputWriter) -> None:
 
 def _begin_process(predictor: Predictor, writer: OutputWriter) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the calling process's to answer
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # as `cli.common.set_up_logging` has it
     _begin_thread(predictor, writer)
 
 

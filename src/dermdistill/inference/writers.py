@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 from PIL import Image
 
 from dermdistill import imaging
@@ -113,9 +112,9 @@ class OutputWriter:
                 case "overlay":
                     imaging.write_bytes(file, overlay)
                 case "probability":
-                    _write_map(file, prediction.prob, 1)
+                    _write_map(file, prediction.checks.prob, prediction, 1)
                 case "uncertainty":
-                    _write_map(file, _spread_of(prediction), 0.5)
+                    _write_map(file, _spread_of(prediction), prediction, 0.5)
                 case "geojson":
                     image = formats.relative_name(path, self.common_folder)
                     write_compact(file, formats.geojson(prediction, image, self.mm_per_pixel))
@@ -140,13 +139,14 @@ def write_compact(path: Path, value: Any) -> None:
 
 
 def _spread_of(prediction: Prediction) -> imaging.Float32Array:
-    if prediction.uncertainty_map is None:
+    if prediction.spread is None:
         raise UsageError(
             "A map of uncertainty needs several views of each image.", "predictions with tta", "Add --tta."
         )
-    return prediction.uncertainty_map
+    return prediction.spread
 
 
-def _write_map(path: Path, values: imaging.Float32Array, most: float) -> None:
-    grey = (values * np.float32(255 / most)).round().astype(np.uint8)
+def _write_map(path: Path, values: imaging.Float32Array, prediction: Prediction, white: float) -> None:
+    """Write a map [s, s] at the picture's native size, in grey levels."""
+    grey = imaging.restore_grey(values, prediction.height, prediction.width, white)
     imaging.write_bytes(path, imaging.encode_png(grey, grey=True))

@@ -19,6 +19,7 @@ from PIL import Image
 from dermdistill.core import numbers
 from dermdistill.core.errors import DataError, DermDistillError
 from dermdistill.data.dataset import PreparedData, open_dataset, read_info
+from dermdistill.imaging import open_picture
 from dermdistill.imaging.drawing import overlay
 from dermdistill.report.model import Arm, Data, Report
 from dermdistill.visualization.panels import STUDENT, TEACHER, TRUTH
@@ -203,9 +204,9 @@ def _outlined(
 
 def sheet(path: Path) -> str:
     """A picture made by another stage, at most 1200 pixels wide, as a data URI."""
-    with Image.open(path) as picture:
-        picture.thumbnail((1200, 2400))
-        return _webp(np.asarray(picture.convert("RGB")))
+    picture = open_picture(path).image
+    picture.thumbnail((1200, 2400))
+    return _webp(np.asarray(picture))
 
 
 def _whole_sheet(folder: Path, reason: str) -> Gallery:

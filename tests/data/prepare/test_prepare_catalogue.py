@@ -160,7 +160,7 @@ def test_goes_on_after_an_interruption_in_the_pack(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "read_image", stop)
+        patch.setattr(packing, "open_picture", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare_official("isic2016", tmp_path, bases=[server.base])
     server.requests.clear()

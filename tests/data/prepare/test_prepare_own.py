@@ -43,7 +43,7 @@ def test_a_second_call_does_nothing_and_says_so(
     write_pairs(tmp_path, 4)
     first = prepare_own(tmp_path)
     files = {p: p.stat().st_mtime_ns for p in first.folder.rglob("*") if p.is_file() and p.name != ".lock"}
-    monkeypatch.setattr(packing, "read_image", None)  # nothing may be decoded
+    monkeypatch.setattr(packing, "open_picture", None)  # nothing may be decoded
     with caplog.at_level(logging.INFO):
         second = prepare_own(tmp_path)
     assert "nothing to do" in caplog.text
@@ -107,8 +107,10 @@ def test_all_bad_pairs_are_listed_at_once_and_the_good_ones_are_kept(
     assert not (tmp_path / "data" / "own" / "dataset.json").exists()
     write_pairs(tmp_path, 5)
     decoded = []
-    original = packing.read_image
-    monkeypatch.setattr(packing, "read_image", lambda path, **k: decoded.append(path) or original(path, **k))
+    original = packing.open_picture
+    monkeypatch.setattr(
+        packing, "open_picture", lambda path, **k: decoded.append(path) or original(path, **k)
+    )
     assert len(prepare_own(tmp_path)) == 8
     # An empty mask is a fault of the settings: its pair had been read in full.
     assert len(decoded) == 5
@@ -130,7 +132,7 @@ def test_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.Monke
     whole = prepare_own(tmp_path, root=tmp_path / "other")
     monkeypatch.setattr(packing, "CHUNK", 2)
     decoded: list[Path] = []
-    original = packing.read_image
+    original = packing.open_picture
 
     def count(path: Path, **how: Any) -> Any:
         if len(decoded) == 5:
@@ -138,12 +140,12 @@ def test_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.Monke
         decoded.append(path)
         return original(path, **how)
 
-    monkeypatch.setattr(packing, "read_image", count)
+    monkeypatch.setattr(packing, "open_picture", count)
     with pytest.raises(KeyboardInterrupt):
         prepare_own(tmp_path)
     assert not (tmp_path / "data" / "own" / "dataset.json").exists()
     later: list[Path] = []
-    monkeypatch.setattr(packing, "read_image", lambda path, **k: later.append(path) or original(path, **k))
+    monkeypatch.setattr(packing, "open_picture", lambda path, **k: later.append(path) or original(path, **k))
     data = prepare_own(tmp_path)
     assert len(later) <= 6
     np.testing.assert_array_equal(data.images, whole.images)

@@ -24,11 +24,11 @@ from dermdistill.data.prepare.folders import prepare_folder
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 folder, pause = Path(sys.argv[1]), float(sys.argv[2])
 packing.CHUNK = 4
-original = packing.read_image
+original = packing.open_picture
 def slow(path, **how):
     time.sleep(pause)
     return original(path, **how)
-packing.read_image = slow
+packing.open_picture = slow
 data = prepare_folder("own", folder / "data", folder / "images", folder / "masks", size=32, progress=False)
 print(json.dumps(data.fingerprint))
 """

@@ -27,7 +27,7 @@ from dermdistill.core.errors import DataError
 from dermdistill.core.files import hash_file, write_text
 from dermdistill.data.prepare.mask_checks import border_share, fits_unturned
 from dermdistill.data.prepare.pairing import Pair
-from dermdistill.imaging import decode_mask, image_size, orientation_of, read_image, resize_image, resize_mask
+from dermdistill.imaging import decode_mask, open_picture, orientation_of, resize_image, resize_mask
 
 logger = logging.getLogger(__name__)
 
@@ -112,25 +112,27 @@ class PackWork:
         try:
             stamp = _file_stamp(pair)
             if pair.mask is None:
-                width, height = image_size(pair.image)
-                self.images[row] = resize_image(read_image(pair.image, near=self.size), self.size)
-                return Record(row, width, height, 0.0, False, hash_file(pair.image), "", stamp)
+                picture = open_picture(pair.image, near=self.size)
+                self.images[row] = resize_image(picture.image, self.size)
+                return Record(
+                    row, picture.width, picture.height, 0.0, False, hash_file(pair.image), "", stamp
+                )
             decoded = decode_mask(pair.mask)
             mask = decoded.mask
             height, width = mask.shape
             orientation = orientation_of(pair.image)
-            image_width, image_height = image_size(pair.image)
-            if (image_width, image_height) != (width, height):
+            picture = open_picture(pair.image, near=self.size)
+            if (picture.width, picture.height) != (width, height):
                 return (
-                    f"{pair.image} is {image_width}×{image_height}, "
+                    f"{pair.image} is {picture.width}×{picture.height}, "
                     f"but its mask {pair.mask} is {width}×{height}"
                     + (
                         f": the image is turned by its EXIF orientation ({orientation}), the mask is not"
-                        if orientation != 1 and (image_width, image_height) == (height, width)
+                        if orientation != 1 and (picture.width, picture.height) == (height, width)
                         else ""
                     )
                 )
-            self.images[row] = resize_image(read_image(pair.image, near=self.size), self.size)
+            self.images[row] = resize_image(picture.image, self.size)
             self.masks[row] = resize_mask(mask, self.size)
             return Record(
                 row, width, height, round(float(mask.mean()), 8), decoded.greys,
