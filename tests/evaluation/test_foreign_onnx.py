@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from dermdistill.cli import main
-from dermdistill.core.errors import UsageError, WeightsError
+from dermdistill.core.errors import DataError, UsageError, WeightsError
 from dermdistill.evaluation.foreign_onnx import ForeignOnnx
 from dermdistill.imaging import encode_jpeg, write_png
 
@@ -99,3 +99,16 @@ def test_it_is_scored_like_our_own(
     write(tmp_path / "dark.onnx", channels=2)
     assert main(words) == 1
     assert "one channel" in capsys.readouterr().err
+
+
+def test_an_empty_batch_infinite_logits_and_values_out_of_range(tmp_path: Path) -> None:
+    for name, first in (("free", "n"), ("one", 1)):
+        backend = ForeignOnnx(write(tmp_path / f"{name}.onnx", batch=first))  # type: ignore[arg-type]
+        assert backend(np.zeros((0, 3, 16, 16), np.float32)).shape == (0, 1, 16, 16)
+        with pytest.raises(WeightsError, match="not finite"):
+            backend(np.full((1, 3, 16, 16), 3e38, np.float32))
+    for wrong in ({"std": (0, 1, 1)}, {"mean": (123.7, 116.3, 103.5)}, {"mean": (float("nan"), 0, 0)}):
+        with pytest.raises(DataError, match=r"std|mean"):
+            ForeignOnnx(tmp_path / "free.onnx", **wrong)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="input_size"):
+        ForeignOnnx(write(tmp_path / "open.onnx", side="s"), input_size=10**6)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from dermdistill.artifacts.card import ModelCard
+from dermdistill.cli import main
 from dermdistill.core.errors import MissingExtraError, UsageError, WeightsError
 from dermdistill.data.prepare.phantom import make_phantom
+from dermdistill.evaluation.open_any import open_model as open_any
 from dermdistill.inference.backends import SHIPPED, open_model
 from dermdistill.inference.onnx_backend import OnnxBackend
 from dermdistill.inference.predictor import Predictor
@@ -93,6 +97,78 @@ def test_files_that_cannot_be_used_are_refused_with_reasons(tiny_onnx: Path, tmp
 
     with pytest.raises(WeightsError, match="the batch dynamic"):
         OnnxBackend(changed(tiny_onnx, tmp_path / "fixed.onnx", fixed_batch))
+
+
+def network(path: Path, card: ModelCard, node: onnx.NodeProto, *values: onnx.TensorProto) -> Path:
+    """A file whose logits are one operation on the mean over RGB."""
+    side = card.input_size
+    mean = onnx.helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1], keepdims=1)
+    graph = onnx.helper.make_graph(
+        [mean, node],
+        "one",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", 3, side, side])],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["n", 1, "h", "w"])],
+        values,
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    for key, value in card.to_metadata().items():
+        model.metadata_props.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_are_refused(
+    value: float, tiny_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = OnnxBackend(tiny_onnx, threads=1).card
+    constant = onnx.numpy_helper.from_array(np.float32(value), "k")
+    node = onnx.helper.make_node("Add", ["mean", "k"], ["logits"])
+    path = network(tmp_path / "bad.onnx", card, node, constant)
+    with pytest.raises(WeightsError, match="not finite"):
+        OnnxBackend(path, threads=1)(batch(2))
+    Image.new("RGB", (40, 30)).save(tmp_path / "one.png")
+    command = ["predict", str(tmp_path / "one.png"), "--model", str(path), "--out", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert "not finite" in capsys.readouterr().err
+
+
+def test_an_empty_batch_and_outputs_of_another_shape(tiny_onnx: Path, tmp_path: Path) -> None:
+    backend = OnnxBackend(tiny_onnx, threads=1)
+    assert backend(batch(1)[:0]).shape == (0, 1, 64, 64)
+    parts = [
+        onnx.numpy_helper.from_array(np.array([v], np.int64), n) for n, v in (("a", 0), ("b", -9), ("c", 2))
+    ]
+    node = onnx.helper.make_node("Slice", ["mean", "a", "b", "c"], ["logits"])
+    with pytest.raises(WeightsError, match=r"has the output|returns \[2, 1, 55, 64\]"):
+        OnnxBackend(network(tmp_path / "cut.onnx", backend.card, node, *parts), threads=1)(batch(2))
+
+
+def test_a_network_too_large_for_the_machine_is_told(tiny_onnx: Path, tmp_path: Path) -> None:
+    card = OnnxBackend(tiny_onnx, threads=1).card
+    times = onnx.numpy_helper.from_array(np.array([1, 100_000, 10_000, 1], np.int64), "k")
+    node = onnx.helper.make_node("Tile", ["mean", "k"], ["logits"])
+    with pytest.raises(WeightsError, match=r"cannot be computed|has the output"):
+        OnnxBackend(network(tmp_path / "huge.onnx", card, node, times), threads=1)(batch(2))
+
+
+def test_a_card_out_of_range_is_not_taken_for_another_makers_file(tiny_onnx: Path, tmp_path: Path) -> None:
+    def no_threshold(model: onnx.ModelProto) -> None:
+        for entry in model.metadata_props:
+            if entry.key == "dermdistill.threshold":
+                entry.value = "1.5"
+
+    path = changed(tiny_onnx, tmp_path / "wrong.onnx", no_threshold)
+    with pytest.raises(WeightsError, match=r"threshold.*found 1\.5"):
+        OnnxBackend(path)
+    with pytest.raises(WeightsError, match=r"threshold.*found 1\.5"):
+        open_any(path)
+
+
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(WeightsError, match="neither a file nor a folder"):
+        open_model(tmp_path / "pipe.onnx")
 
 
 def test_weights_in_other_files_are_refused(tiny_onnx: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import datetime
 import importlib.metadata
 import json
 import platform
+import reprlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +22,21 @@ from pydantic import (
 )
 
 from dermdistill._version import __version__
+from dermdistill.artifacts.card_values import (
+    Count,
+    Difference,
+    FileName,
+    Fraction,
+    InputSize,
+    Mean,
+    Probability,
+    Ratio,
+    Reference,
+    Std,
+    Text,
+)
 from dermdistill.core.errors import DataError
-from dermdistill.core.files import hash_file, read_json, write_json
+from dermdistill.core.files import hash_file, parse_json, read_json, write_json
 
 FORMAT = 1
 METADATA_PREFIX = "dermdistill."
@@ -43,17 +57,17 @@ class OutlineCalibration(BaseModel):
         created: When; UTC, ISO 8601.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    images: int
-    images_sha256: str
-    threshold_before: float
-    area_ratio: float
-    dice_before: float
-    dice_after: float
-    gain_low: float
-    gain_high: float
-    created: str
+    images: Count
+    images_sha256: Text
+    threshold_before: Probability
+    area_ratio: Ratio
+    dice_before: Fraction
+    dice_after: Fraction
+    gain_low: Difference
+    gain_high: Difference
+    created: Text
 
 
 class TeacherRecord(BaseModel):
@@ -120,11 +134,11 @@ class ModelCard(BaseModel):
         format: Version of this layout.
         role: student or teacher.
         model: What `build_model` needs: arch, encoder, norm, head.
-        input_size: Side in pixels of the square that images are resized to.
-        mean: Per channel, of RGB in [0, 1].
-        std: Likewise.
-        threshold: A pixel is lesion where its probability is above this.
-        weights: File name beside the card.
+        input_size: Side in pixels of the square that images are resized to, 1 to 4096.
+        mean: Per channel, of RGB in [0, 1]; -10 to 10.
+        std: Likewise; 0.0001 to 10.
+        threshold: A pixel is lesion where its probability is above this; above 0 and below 1.
+        weights: File name beside the card, without a folder.
         weights_sha256: Their hash (empty until they are saved).
         dataset: Name and fingerprint of what it was trained on.
         recipe: Name of the run.
@@ -150,29 +164,29 @@ class ModelCard(BaseModel):
         True
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: int = FORMAT
     role: Literal["student", "teacher"]
     model: dict[str, Any]
-    input_size: int
-    mean: list[float]
-    std: list[float]
-    threshold: float = 0.5
-    weights: str
-    weights_sha256: str = ""
+    input_size: InputSize
+    mean: Mean
+    std: Std
+    threshold: Probability = 0.5
+    weights: FileName
+    weights_sha256: Text = ""
     dataset: dict[str, Any]
-    recipe: str
-    seed: int
-    epoch: int = 0
-    parameters: int
+    recipe: Text
+    seed: Count
+    epoch: Count = 0
+    parameters: Count
     teacher: TeacherRecord | None = None
     scores: dict[str, dict[str, Any]] = {}
     export: dict[str, Any] | None = None
-    reference: dict[str, Any] | None = None
+    reference: Reference | None = None
     calibration: OutlineCalibration | None = None
-    versions: dict[str, str] = {}
-    created: str = ""
+    versions: dict[str, Text] = {}
+    created: Text = ""
 
     def with_scores(self, weights: Path, epoch: int, scores: dict[str, dict[str, Any]]) -> ModelCard:
         """The card of the weights now in ``weights``."""
@@ -194,7 +208,7 @@ class ModelCard(BaseModel):
         Raises:
             DataError: Missing, not JSON, or not a card of this format.
         """
-        return cls._validate(read_json(path), str(path))
+        return cls.from_values(read_json(path), str(path))
 
     def to_metadata(self) -> dict[str, str]:
         """Flat strings, for an ONNX file's metadata."""
@@ -211,24 +225,34 @@ class ModelCard(BaseModel):
             k.removeprefix(METADATA_PREFIX): v for k, v in metadata.items() if k.startswith(METADATA_PREFIX)
         }
         try:
-            tree = {key: json.loads(value) for key, value in found.items()}
-        except json.JSONDecodeError as error:
+            tree = {key: parse_json(value) for key, value in found.items()}
+        except ValueError as error:
             raise DataError(
                 f"{source} holds a broken model card: {error}.",
                 "a model card as dermdistill export writes it",
                 "Export the model again: dermdistill export RUN.",
             ) from error
-        return cls._validate(tree, source)
+        return cls.from_values(tree, source)
 
     @classmethod
-    def _validate(cls, tree: Any, source: str) -> ModelCard:
+    def from_values(cls, tree: Any, source: str) -> ModelCard:
+        """The card of plain values.
+
+        Args:
+            tree: By field.
+            source: Where they are from, for errors.
+
+        Raises:
+            DataError: They are no card's of this format.
+        """
         try:
             card = cls.model_validate(tree)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "card"
+            what = first["msg"].removeprefix("Value error, ").rstrip(".")
             raise DataError(
-                f"{source} is not a model card: {where}: {first['msg']}.",
+                f"{source} is not a model card: {where}: {what} (found {reprlib.repr(first['input'])}).",
                 "a model card of this version, with nothing changed by hand",
                 "Take the file that train, distill or export wrote, or make it again.",
             ) from None
@@ -242,8 +266,12 @@ class ModelCard(BaseModel):
 
 
 def make_card(**fields: Any) -> ModelCard:
-    """A card stamped with this moment and the versions at hand."""
-    return ModelCard(**fields, versions=versions(), created=timestamp())
+    """A card stamped with this moment and the versions at hand.
+
+    Raises:
+        DataError: A value is out of its range.
+    """
+    return ModelCard.from_values({**fields, "versions": versions(), "created": timestamp()}, "It")
 
 
 def timestamp() -> str:

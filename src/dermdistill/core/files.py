@@ -63,6 +63,22 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def parse_json(text: str) -> Any:
+    """The value that a JSON text stands for.
+
+    Raises:
+        ValueError: It is not JSON (NaN is none), is nested too deep, or has a number of thousands of digits.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -70,12 +86,18 @@ def read_json(path: Path) -> Any:
         DataError: The file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist.", "a JSON file", "Check the path, or run the stage that writes the file."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}.",
+            "a JSON file that you may read",
+            "Check the path and its rights.",
+        ) from error
+    except ValueError as error:
         raise DataError(
             f"{path} is not valid JSON: {error}.",
             "JSON as dermdistill writes it",

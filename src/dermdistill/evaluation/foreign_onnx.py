@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dermdistill.artifacts.card import ModelCard, make_card
 from dermdistill.core.errors import UsageError, WeightsError
 from dermdistill.core.files import hash_file
-from dermdistill.inference.onnx_backend import open_session, sigmoid
+from dermdistill.inference.onnx_backend import open_session, run_session, sigmoid
 
 Activation = Literal["sigmoid", "none"]
 
@@ -34,6 +34,7 @@ class ForeignOnnx:
     Raises:
         WeightsError: There is no such file, or its input or output is another.
         UsageError: The input size is not told, and the file does not fix it.
+        DataError: Size, mean or std are out of their ranges (see `ModelCard`).
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class ForeignOnnx:
                 "Leave --input-size out.",
             )
         self._one_by_one, self._activation = one_by_one, activation
-        self._input, self._output = inputs[0].name, outputs[0].name
+        self._input, self._output, self._path = inputs[0].name, outputs[0].name, path
+        self._shape = (side, side) if len(gives) == 3 else (1, side, side)
         self._mean = np.asarray(mean, np.float32).reshape(1, -1, 1, 1)
         self._std = np.asarray(std, np.float32).reshape(1, -1, 1, 1)
         self.card: ModelCard = make_card(
@@ -83,21 +85,25 @@ class ForeignOnnx:
         """float32 [n, 3, s, s], RGB in [0, 1] → probability float32 [n, 1, s, s].
 
         Raises:
-            WeightsError: The file's output holds values outside [0, 1] although no activation was named.
+            WeightsError: The file's output is of another size or not finite, or holds values outside [0, 1]
+                although no activation was named.
         """
         batch = np.ascontiguousarray((batch - self._mean) / self._std, dtype=np.float32)
-        parts = [batch[i : i + 1] for i in range(len(batch))] if self._one_by_one else [batch]
-        found = np.concatenate([self._session.run([self._output], {self._input: part})[0] for part in parts])
-        found = found.astype(np.float32).reshape(len(batch), 1, *found.shape[-2:])
+        parts = [batch[i : i + 1] for i in range(len(batch))] if self._one_by_one and len(batch) else [batch]
+        found = np.concatenate([self._run(part) for part in parts])
+        found = found.astype(np.float32).reshape(len(batch), 1, *self._shape[-2:])
         if self._activation == "sigmoid":
             return sigmoid(found)
-        if found.min() < -1e-6 or found.max() > 1 + 1e-6:
+        if found.size and (found.min() < -1e-6 or found.max() > 1 + 1e-6):
             raise WeightsError(
                 f"The network's output reaches from {found.min():.3g} to {found.max():.3g}.",
                 "probabilities in [0, 1]",
                 "Name --activation sigmoid: its output is logits.",
             )
         return np.clip(found, 0, 1)
+
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return run_session(self._session, self._output, {self._input: batch}, self._shape, self._path)
 
 
 def _shape(places: Sequence[object]) -> list[int | None]:

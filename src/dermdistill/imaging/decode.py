@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
@@ -220,7 +220,8 @@ def to_rgb(image: Image.Image, backdrop: str) -> Image.Image:
     if image.mode == "F":
         raise ValueError("it holds floating-point numbers, whose range is unknown")
     if image.mode.startswith("I"):
-        low, high = image.getextrema()
+        extrema: Any = image.getextrema()
+        low, high = extrema
         if low < 0 or high > 65535:
             raise ValueError(f"its values reach from {low} to {high}, beyond 16 bits")
     rgb = Image.new("RGB", image.size)

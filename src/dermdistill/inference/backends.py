@@ -66,6 +66,8 @@ def open_model(model: Path | str | None = None, threads: int | None = None) -> t
             _WHAT,
             "Check the path, or leave --model out for the student that comes with the package.",
         )
+    if not (path.is_dir() or path.is_file()):
+        raise WeightsError(f"{path} is neither a file nor a folder.", _WHAT, "Name a file that can be read.")
     if path.is_dir() or path.suffix == ".pth":
         return _open_run(path, threads)
     backend = OnnxBackend(path, threads)

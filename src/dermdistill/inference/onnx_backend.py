@@ -6,7 +6,7 @@ The file explains itself: preprocessing, threshold, scores and hashes are the `M
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from dermdistill.artifacts.card import ModelCard
+from dermdistill.artifacts.card import METADATA_PREFIX, ModelCard
 from dermdistill.core.errors import DataError, MissingExtraError, UsageError, WeightsError
 
 INPUT, OUTPUT = "image", "logits"
@@ -60,9 +60,64 @@ class OnnxBackend:
         return functools.partial(OnnxBackend, gpu=self.gpu), (self.path, self.threads)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [n, 3, s, s] in [0, 1] → probability float32 [n, 1, s, s]."""
-        (logits,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(batch, dtype=np.float32)})
+        """float32 [n, 3, s, s] in [0, 1] → probability float32 [n, 1, s, s]; n may be 0.
+
+        Raises:
+            WeightsError: The network cannot compute it, or its output is of another shape or not finite.
+        """
+        size = self.card.input_size
+        logits = run_session(self._session, OUTPUT, {INPUT: batch}, (1, size, size), self.path)
         return sigmoid(logits)
+
+
+def run_session(
+    session: onnxruntime.InferenceSession,
+    output: str,
+    inputs: Mapping[str, NDArray[np.float32]],
+    shape: tuple[int, ...],
+    path: Path,
+) -> NDArray[np.float32]:
+    """One output of a network for a batch.
+
+    Args:
+        session: The network.
+        output: Its output's name.
+        inputs: Its inputs by name, float32 [n, …]; n may be 0.
+        shape: Of the output for one picture.
+        path: The network's file, for errors.
+
+    Returns:
+        float32 [n, *shape], finite.
+
+    Raises:
+        WeightsError: The network cannot compute it, or its output is of another shape or not finite.
+    """
+    feed = {name: np.ascontiguousarray(batch, dtype=np.float32) for name, batch in inputs.items()}
+    count = len(next(iter(feed.values())))
+    if count == 0:
+        return np.zeros((0, *shape), np.float32)
+    try:
+        (found,) = session.run([output], feed)
+    except Exception as error:  # ONNX Runtime's exceptions have no base of their own
+        raise WeightsError(
+            f"{path} cannot be computed: {_first_line(error)}",
+            "a network that fits into this machine's memory",
+            "Take another model, or export this one again (dermdistill export RUN).",
+        ) from None
+    if found.shape != (count, *shape):
+        raise WeightsError(
+            f"{path} returns {list(found.shape)} for {count} pictures.",
+            f"{[count, *shape]}",
+            "Export it again (dermdistill export RUN); it was changed, or is broken.",
+        )
+    if not np.isfinite(found).all():
+        raise WeightsError(
+            f"{path} returns values that are not finite (NaN or infinite).",
+            "finite numbers, whatever the picture",
+            "Its weights are broken, or overflow in this precision: take its fp32 file, or export it again.",
+        )
+    values: NDArray[np.float32] = found
+    return values
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -143,14 +198,17 @@ def _first_line(error: Exception) -> str:
 
 
 def _read_card(session: onnxruntime.InferenceSession, path: Path) -> ModelCard:
-    try:
-        return ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
-    except DataError as error:
+    metadata = session.get_modelmeta().custom_metadata_map
+    if not any(key.startswith(METADATA_PREFIX) for key in metadata):
         raise WeightsError(
-            f"{path} has no model card that this version reads ({error.found.rstrip('.')}).",
+            f"{path} has no model card.",
             "input size, normalisation and threshold in the file's metadata",
             "Make it with dermdistill export RUN.",
-        ) from None
+        )
+    try:
+        return ModelCard.from_metadata(metadata, str(path))
+    except DataError as error:
+        raise WeightsError(error.found, error.expected, error.fix) from None
 
 
 def _check_face(session: onnxruntime.InferenceSession, path: Path, card: ModelCard) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from dermdistill import imaging
 from dermdistill.artifacts.card import ModelCard
-from dermdistill.core.errors import DataError, UsageError
+from dermdistill.core.errors import DataError, UsageError, WeightsError
 from dermdistill.imaging import Float32Array, UInt8Array
 from dermdistill.imaging.dicom import DicomFacts
 from dermdistill.imaging.find import find_images
@@ -212,7 +212,14 @@ class Predictor:
         probs = [
             np.flip(self.backend(np.ascontiguousarray(np.flip(batch, axes))), axes)[:, 0] for axes in flips
         ]
-        return np.stack(probs)
+        views = np.stack(probs)
+        if not np.isfinite(views.sum()):
+            raise WeightsError(
+                f"The network {self.card.recipe} returns probabilities that are not finite.",
+                "numbers in [0, 1], whatever the picture",
+                "Its weights are broken: take another checkpoint, or train again.",
+            )
+        return views
 
 
 def move_threshold(threshold: float, outline: float) -> float:

@@ -207,4 +207,4 @@ def _distances(
 ) -> NDArray[np.float64]:
     away = table - mean
     squares: NDArray[np.float64] = np.einsum("ni,ij,nj->n", away, precision, away)
-    return np.sqrt(squares)
+    return np.sqrt(np.maximum(squares, 0))  # a precision matrix of a stranger's card may be none
