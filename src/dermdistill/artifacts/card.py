@@ -29,6 +29,7 @@ from dermdistill.artifacts.card_values import (
     Fraction,
     InputSize,
     Mean,
+    Network,
     Probability,
     Ratio,
     Reference,
@@ -168,7 +169,7 @@ class ModelCard(BaseModel):
 
     format: int = FORMAT
     role: Literal["student", "teacher"]
-    model: dict[str, Any]
+    model: Network
     input_size: InputSize
     mean: Mean
     std: Std

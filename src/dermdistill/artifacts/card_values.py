@@ -19,6 +19,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 MAX_INPUT_SIZE = 4096
 """Largest side of a network's input, in pixels: one picture of it takes 200 MB."""
 
+MAX_MEMBERS = 64
+"""Most networks in one file of weights."""
+
 
 def _printable(text: str) -> str:
     if not text.isprintable():
@@ -30,6 +33,14 @@ def _file_name(name: str) -> str:
     if name in ("", ".", "..") or "/" in name or "\\" in name:
         raise ValueError(f"{name!r} is no name of a file beside the card")
     return name
+
+
+def _network(values: dict[str, Any]) -> dict[str, Any]:
+    for key, value in values.items():
+        is_count = isinstance(value, int) and 1 <= value <= MAX_MEMBERS
+        if not (value is None or is_count or (isinstance(value, str) and value.isprintable())):
+            raise ValueError(f"{key} is neither a name nor a number from 1 to {MAX_MEMBERS}")
+    return values
 
 
 def _reference(values: dict[str, Any]) -> dict[str, Any]:
@@ -72,5 +83,7 @@ class _Reference(BaseModel):
     second_limit: _Limit
 
 
+Network = Annotated[dict[str, Any], AfterValidator(_network)]
+"""Which network it is: names, and of how many members it is the mean."""
 Reference = Annotated[dict[str, Any], AfterValidator(_reference)]
 """Statistics of training images, whose shapes agree with one another."""

@@ -97,7 +97,7 @@ def load_run(path: Path) -> tuple[LesionNet, ModelCard]:
 def _build(card: ModelCard) -> LesionNet:
     """One network of the kind that a card names, without its weights."""
     return build_model(
-        card.model["arch"] or "",
+        card.model.get("arch") or "",
         card.model.get("encoder"),
         None,
         norm="group" if card.model.get("norm") == "group" else "batch",
