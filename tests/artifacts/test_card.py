@@ -83,7 +83,8 @@ _OUT_OF_RANGE: list[tuple[str, Any]] = [
     *(("weights", value) for value in ("../w.pth", "/etc/passwd", "a\\b", "", "..")),
     *(("recipe", value) for value in ("\x1b[31mred", "two\nlines", "x" * 2000)),
     *(("seed", value) for value in (-1, 2**64)), ("parameters", -1), ("epoch", -1), ("role", "judge"),
-    ("model", [1]), ("model", {"members": 10**9}), ("model", {"arch": ["x"]}), ("versions", {"numpy": 2}), ("unknown", 1), ("scores", {"val": 5}),
+    *(("model", value) for value in ([1], {"members": 10**9}, {"arch": ["x"]})),
+    ("versions", {"numpy": 2}), ("unknown", 1), ("scores", {"val": 5}),
 ]  # fmt: skip
 
 
