@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from dermdistill.imaging import drawing
 from dermdistill.imaging.drawing import overlay
 
 
@@ -37,3 +39,19 @@ def test_no_line_where_the_border_cuts_the_lesion_nor_without_an_edge() -> None:
 def test_a_mask_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         overlay(np.zeros((8, 8, 3), np.uint8), [(np.zeros((8, 9), np.uint8), (0, 0, 0))])
+
+
+@pytest.mark.parametrize("side", [300, 1300])
+def test_the_squares_that_are_coloured_at_a_time_do_not_show(
+    monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    turn = np.linspace(0, 2 * np.pi, 200)
+    ring = side * np.stack([0.5 + 0.45 * np.cos(turn), 0.4 + 0.42 * np.sin(turn)], axis=1)  # beyond the top
+    drawn = []
+    for tile in (48, 10_000):
+        monkeypatch.setattr(drawing, "_TILE", tile)
+        picture = Image.new("RGB", (side, side), (200, 180, 160))
+        drawing.draw_outlines(picture, [ring], (0, 90, 255))
+        drawn.append(np.asarray(picture).astype(int))
+    assert (drawn[0] != (200, 180, 160)).any()
+    assert np.abs(drawn[0] - drawn[1]).max() <= 12  # steep edges, and coordinates that are rounded

@@ -144,3 +144,14 @@ def test_written_masks_are_black_and_white(tmp_path: Path) -> None:
     imaging.write_png(tmp_path / "m.png", np.array([[0, 1]], np.uint8))
     assert np.asarray(Image.open(tmp_path / "m.png")).tolist() == [[0, 255]]
     assert [p.name for p in tmp_path.iterdir()] == ["m.png"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (64, 3), (65, 200), (300, 129)])
+def test_a_masks_png_holds_its_pixels(shape: tuple[int, int]) -> None:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    masks = {"blob": (x - 60) ** 2 + (y - 50) ** 2 < 900, "stripes": x % 2 == 0, "all": x >= 0, "none": x < 0}
+    for name, mask in masks.items():
+        for array in (mask.astype(np.uint8), np.asfortranarray(mask.astype(np.uint8))):
+            png = Image.open(io.BytesIO(imaging.encode_png(array)))
+            assert (png.mode, png.size) == ("L", shape[::-1])
+            assert np.array_equal(np.asarray(png), mask * 255), name

@@ -114,6 +114,18 @@ def test_the_hull_is_scipys(seed: int, count: int) -> None:
     assert longest_diameter(hull) == pytest.approx(pdist(points).max())
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(8, 60))
+def test_the_hull_of_points_in_rows_that_repeat_is_scipys(seed: int, count: int) -> None:
+    from scipy.spatial import ConvexHull
+
+    corners = [(0, 0), (5, 0), (0, 5)]
+    points = np.array([*corners, *np.random.default_rng(seed).integers(0, 6, (count, 2))], np.float64)
+    hull = convex_hull(points)
+    assert signed_area(hull) == pytest.approx(ConvexHull(points).volume)
+    assert len(hull) - 1 == len(ConvexHull(points).vertices)  # none on a line between others, none twice
+
+
 def test_millimetres_only_with_a_scale() -> None:
     regions = [Polygon(ellipse(50, 50)), Polygon(ellipse(5, 5))]
     plain = measure(regions)

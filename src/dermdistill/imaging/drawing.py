@@ -22,7 +22,7 @@ Color = tuple[int, int, int]
 _GRID_WIDTH = 4.0  # width of a wide line on the working grid, in its pixels: enough for a smooth edge
 _HALO = 0.6  # darkness beside the line, so that it stands out on light skin and on dark lesions alike
 _BLUR = 0.7  # standard deviation in grid pixels: takes off the staircase of a mask's own pixels, no more
-_TILE = 256  # side of the squares that are coloured at a time, in pixels
+_TILE = 160  # side of the squares that are coloured at a time, in pixels
 _PIECE = 2.0  # longest stretch of a line that is measured at a time, in grid pixels
 _CHUNK = 4096  # pieces measured at a time
 
@@ -88,14 +88,18 @@ def draw_outlines(
         return
     on_grid = (lines * zoom - 0.5).astype(np.float32)  # (0, 0) is now the centre of the grid's first pixel
     field, (left, top) = _distance_field(on_grid, reach * zoom + (zoom < 1))
-    for x0, y0, x1, y1 in _tiles(picture.size, (left, top, left + field.width, top + field.height), zoom):
+    height, across = field.shape
+    whole = Image.fromarray(field)
+    for x0, y0, x1, y1 in _tiles(picture.size, (left, top, left + across, top + height), zoom):
         box = x0 * zoom - left, y0 * zoom - top, x1 * zoom - left, y1 * zoom - top
-        part = (
-            field.crop(box) if zoom == 1 else field.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box)
-        )
-        near = np.asarray(part) * np.float32(-1 / zoom)
-        if near.max() <= -reach:
+        columns, rows = (slice(max(math.floor(box[i]) - 1, 0), math.ceil(box[i + 2]) + 1) for i in (0, 1))
+        if field[rows, columns].min() >= reach * zoom:
             continue
+        if zoom < 1:
+            part = np.asarray(whole.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box))
+        else:
+            part = field[y0 - top : y1 - top, x0 - left : x1 - left]
+        near = part * np.float32(-1 / zoom)
         for ink, start, slope, most in (
             ((0, 0, 0), reach, 255 * _HALO / halo, 255 * _HALO),
             (color, width / 2 + 0.5, 255.0, 255.0),
@@ -130,7 +134,7 @@ def _without_border(rings: Sequence[Float64Array], size: tuple[int, int]) -> Flo
     return lines[~np.any(along_border, axis=1)]
 
 
-def _distance_field(lines: Float32Array, reach: float) -> tuple[Image.Image, tuple[int, int]]:
+def _distance_field(lines: Float32Array, reach: float) -> tuple[Float32Array, tuple[int, int]]:
     """Distance to the nearest line of the pixels around them, in pixels; larger where it is beyond ``reach``.
 
     Args:
@@ -138,7 +142,7 @@ def _distance_field(lines: Float32Array, reach: float) -> tuple[Image.Image, tup
         reach: In pixels.
 
     Returns:
-        The part of the field around the lines, in floating point, and its left upper pixel (x, y).
+        The part of the field around the lines, float32 [h, w], and its left upper pixel (x, y).
     """
     counts = np.ceil(np.hypot(*(lines[:, 1] - lines[:, 0]).T) / _PIECE).astype(np.int64).clip(1)
     within = (np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)).astype(np.float32)
@@ -166,7 +170,7 @@ def _distance_field(lines: Float32Array, reach: float) -> tuple[Image.Image, tup
         corner = middle[part] - origin
         pixel = (corner[:, 1] * row + corner[:, 0])[:, None] + (y * row + x)
         np.minimum.at(field, pixel.ravel(), squared.ravel())
-    return Image.fromarray(np.sqrt(field).reshape(-1, row)), (int(origin[0]), int(origin[1]))
+    return np.sqrt(field).reshape(-1, row), (int(origin[0]), int(origin[1]))
 
 
 def _tiles(

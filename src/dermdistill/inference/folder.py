@@ -15,6 +15,7 @@ from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import disk_error
 from dermdistill.imaging.find import LINES
 from dermdistill.imaging.frames import result_name
+from dermdistill.imaging.memory import keep_freed_memory
 from dermdistill.inference import formats
 from dermdistill.inference.predictor import Predictor
 from dermdistill.inference.result_lines import COCO_LINES, open_lines, resumed, write_tables
@@ -72,6 +73,7 @@ def predict_files(
             where there is none, or the folder holds another model's results.
         DataError: The disk is full or the folder cannot be written; what is done stays.
     """
+    keep_freed_memory()
     check_scale(mm_per_pixel)
     _check_places(paths, folder)
     writer = OutputWriter(folder, outputs, mm_per_pixel, formats.find_common_folder(paths))

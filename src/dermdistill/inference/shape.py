@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from dermdistill.core.errors import UsageError
@@ -75,26 +76,28 @@ def check_scale(mm_per_pixel: float | None) -> None:
 
 def longest_diameter(hull: Float64Array) -> float:
     """Largest distance between two points of a convex ring [n, 2]."""
-    away = hull[:, None] - hull[None]
-    return float(np.sqrt((away**2).sum(axis=2).max()))
+    x, y = hull.T
+    return float(np.sqrt((np.subtract.outer(x, x) ** 2 + np.subtract.outer(y, y) ** 2).max()))
 
 
 def convex_hull(points: Float64Array) -> Float64Array:
-    """Closed ring of the points' convex hull, of positive area (Andrew's monotone chain, 1979)."""
-    ordered = [tuple(point) for point in np.unique(points, axis=0).tolist()]
+    """Closed ring of the points' convex hull, of positive area.
 
-    def half(run: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
-        kept: list[tuple[float, ...]] = []
-        for x, y in run:
-            while len(kept) > 1:
-                (ax, ay), (bx, by) = kept[-2], kept[-1]
-                if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
-                    break
-                kept.pop()
-            kept.append((x, y))
-        return kept
+    From the left to the right, below and above: what does not lie beyond the line between its neighbours is
+    left out, all at a time, until nothing is (Andrew's monotone chain, 1979, looks at one after the other).
+    """
+    ordered = np.unique(points[:, 0] + 1j * points[:, 1])  # by x, then by y
 
-    return np.array(half(ordered) + half(ordered[::-1])[1:])
+    def half(chain: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        while True:
+            step, chord = chain[1:-1] - chain[:-2], chain[2:] - chain[:-2]
+            beyond = (step.conj() * chord).imag > 0
+            if beyond.all():
+                return chain
+            chain = chain[np.r_[True, beyond, True]]
+
+    ring = np.concatenate([half(ordered), half(ordered[::-1])[1:]])
+    return np.stack([ring.real, ring.imag], axis=1)
 
 
 def asymmetry(ring: Float64Array) -> tuple[float, float]:
@@ -116,7 +119,7 @@ def asymmetry(ring: Float64Array) -> tuple[float, float]:
     # Each axis fills the grid: shares of area do not change when an axis is stretched.
     scale = (_GRID // 2 - 1) / np.abs(points).max(axis=0)
     canvas = Image.new("L", (_GRID, _GRID))
-    ImageDraw.Draw(canvas).polygon(list(map(tuple, (points * scale + _GRID // 2).tolist())), fill=1)
+    ImageDraw.Draw(canvas).polygon((points * scale + _GRID // 2).ravel().tolist(), fill=1)
     shape = np.asarray(canvas).view(np.bool_)
     area, half = np.count_nonzero(shape), _GRID // 2
     along_major, along_minor = (

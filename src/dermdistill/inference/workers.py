@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,12 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from dermdistill.core.errors import DataError, DermDistillError
+from dermdistill.imaging.memory import keep_freed_memory
 from dermdistill.inference import formats
 from dermdistill.inference.onnx_backend import OnnxBackend
 from dermdistill.inference.predictor import Input, Predictor
 from dermdistill.inference.writers import OutputWriter
 
-_AHEAD = 2  # batches that wait for each worker
+_AHEAD = 2  # tasks that wait for each worker
+_TOGETHER = (
+    8  # batches of a task, where they are small: each task costs the calling process half a millisecond
+)
+_SMALL = 500_000  # bytes of files that are small together
 _WORTH_IT = 3.0  # seconds of work: less is done before a second process has begun
 
 Batch = list[tuple[Path, str]]
@@ -99,14 +104,14 @@ def in_order(
             yield from _predict_batch(predictor, writer, batch)
         return
     executor = _executor(predictor, writer, workers)
-    waiting: collections.deque[Future[list[Done | DataError]]] = collections.deque()
+    waiting: collections.deque[Future[tuple[list[Done | DataError], Exception | None]]] = collections.deque()
     try:
-        for batch in batches:
-            waiting.append(executor.submit(_work, batch))
+        for task in _tasks(batches):
+            waiting.append(executor.submit(_work, task))
             if len(waiting) > _AHEAD * workers:
-                yield from waiting.popleft().result()
+                yield from _results(waiting.popleft())
         while waiting:
-            yield from waiting.popleft().result()
+            yield from _results(waiting.popleft())
     except BrokenProcessPool:
         raise DermDistillError(
             "A worker process was ended by the system, perhaps for want of memory.",
@@ -115,6 +120,27 @@ def in_order(
         ) from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _tasks(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+    """Batches of small pictures several at a time, others alone."""
+    task: list[Batch] = []
+    size = 0
+    for batch in batches:
+        task.append(batch)
+        size += sum(path.stat().st_size for path, _ in batch if path.is_file())
+        if len(task) == _TOGETHER or size > _SMALL:
+            yield task
+            task, size = [], 0
+    if task:
+        yield task
+
+
+def _results(task: Future[tuple[list[Done | DataError], Exception | None]]) -> Iterator[Done | DataError]:
+    found, error = task.result()
+    yield from found
+    if error is not None:
+        raise error
 
 
 def _executor(predictor: Predictor, writer: OutputWriter, workers: int) -> Executor:
@@ -140,9 +166,17 @@ def _begin_thread(predictor: Predictor, writer: OutputWriter) -> None:
 def _begin_process(predictor: Predictor, writer: OutputWriter) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the calling process's to answer
     warnings.filterwarnings("ignore", module=r"PIL\.")  # as `cli.common.set_up_logging` has it
+    keep_freed_memory()
     _begin_thread(predictor, writer)
 
 
-def _work(batch: Batch) -> list[Done | DataError]:
+def _work(task: list[Batch]) -> tuple[list[Done | DataError], Exception | None]:
+    """What the batches come to, up to the first that fails as a whole (for a full disk, say), and why."""
     predictor, writer = _here.tools
-    return _predict_batch(predictor, writer, batch)
+    found: list[Done | DataError] = []
+    try:
+        for batch in task:
+            found += _predict_batch(predictor, writer, batch)
+    except Exception as error:
+        return found, error
+    return found, None
