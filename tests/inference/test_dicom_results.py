@@ -148,7 +148,6 @@ def test_a_validator_finds_no_fault(study: dict[str, dict[str, Any]]) -> None:
             assert "Error" not in said, f"{line[key]}\n{said}"
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value for VR")
 @pytest.mark.parametrize(
     ("elements", "said"),
     [
@@ -160,11 +159,8 @@ def test_a_source_that_cannot_be_referred_to_is_an_error_without_its_words(
     elements: dict[str, Any], said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
-    try:
+    with pydicom.config.disable_value_validation():
         path = write_dicom(tmp_path / "a.dcm", picture(), **elements)
-    finally:
-        pydicom.config.settings.writing_validation_mode = None
     caplog.clear()
     predictor = Predictor.from_backend(CARD, darkness)
     (error,) = predict_files(predictor, [path], tmp_path / "out", outputs=WANTED)
@@ -172,6 +168,15 @@ def test_a_source_that_cannot_be_referred_to_is_an_error_without_its_words(
     assert said in str(error)
     for value in (*PATIENT.values(), "1961"):
         assert value == "F" or value not in str(error) + caplog.text
+
+
+def test_elements_that_are_too_long_are_carried_on(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    with pydicom.config.disable_value_validation():
+        path = write_dicom(tmp_path / "a.dcm", picture(), AccessionNumber="ACC-0815-" * 5)
+    (line,) = results([path], tmp_path / "out")
+    assert not recwarn.list, "nothing is said of them"
+    with pydicom.config.disable_value_validation():
+        assert pydicom.dcmread(line["dicom_seg"]).AccessionNumber == "ACC-0815-" * 5
 
 
 def test_missing_elements_that_may_be_empty_are_left_empty(tmp_path: Path) -> None:

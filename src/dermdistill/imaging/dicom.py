@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageFile
+from PIL import ImageFile
 
 from dermdistill.core.errors import DataError
 from dermdistill.imaging.dicom_pixels import DECODERS, decode_frame
@@ -127,8 +127,8 @@ class DicomImageFile(ImageFile.ImageFile):
     def load(self) -> Any:
         """Decode the chosen frame's pixels, once."""
         if self._header is not None:
-            pixels, notes = decode_frame(self.fp, self._header, self._frame)
-            self.im = Image.fromarray(pixels).im
+            frame, notes = decode_frame(self.fp, self._header, self._frame)
+            self.im = frame.im
             self.facts = dataclasses.replace(self.facts, notes=(*self.facts.notes, *notes))
             self._header = None
         return self.im.pixel_access(self.readonly)

@@ -8,7 +8,6 @@ they refer.
 from __future__ import annotations
 
 import logging
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +51,6 @@ def check_installed() -> None:
         ) from None
     for library in ("pydicom", "highdicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", message="Invalid value for VR|The value length")
 
 
 def write_results(
@@ -75,18 +73,22 @@ def write_results(
         MissingExtraError: highdicom is not installed.
     """
     check_installed()
+    from pydicom.config import disable_value_validation
+
     file, frame = split_frame(path)
     scale = prediction.scale(mm_per_pixel)
     made: dict[str, Dataset] = {}
     try:
-        if is_dicom(file):
-            source = _read_source(file)
-        else:
-            source = made["dicom_image"] = _secondary_capture(path, scale)
-        made["dicom_seg"] = segmentation_of(prediction, source, frame, scale, fractional=False)
-        made["dicom_seg_probability"] = segmentation_of(prediction, source, frame, scale, fractional=True)
-        if report:
-            made["dicom_sr"] = report_of(prediction, source, frame, made["dicom_seg"], mm_per_pixel)
+        # Elements that are too long, say, are carried on as they are: no reason for having no result.
+        with disable_value_validation():
+            if is_dicom(file):
+                source = _read_source(file)
+            else:
+                source = made["dicom_image"] = _secondary_capture(path, scale)
+            made["dicom_seg"] = segmentation_of(prediction, source, frame, scale, fractional=False)
+            made["dicom_seg_probability"] = segmentation_of(prediction, source, frame, scale, fractional=True)
+            if report:
+                made["dicom_sr"] = report_of(prediction, source, frame, made["dicom_seg"], mm_per_pixel)
     except (DataError, OSError):
         raise
     except Exception as error:  # its text may hold what the file says of the patient: only its kind is told
@@ -98,7 +100,7 @@ def write_results(
     written = {}
     for key, dataset in made.items():
         target = name.with_name(f"{name.name}{ENDINGS[key]}")
-        with atomic_path(target) as temporary:
+        with disable_value_validation(), atomic_path(target) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
         written[key] = str(target)
     return written
