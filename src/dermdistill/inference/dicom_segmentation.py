@@ -6,6 +6,9 @@ import copy
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dermdistill._version import __version__
 from dermdistill.inference.prediction import Prediction
 
@@ -51,7 +54,9 @@ def segmentation_of(
     measures = None
     if mm_per_pixel is not None:  # readers ask for a thickness, which a photograph has not: a cube's
         measures = PixelMeasuresSequence((mm_per_pixel, mm_per_pixel), mm_per_pixel)
-    pixels = prediction.prob[None, ..., None] if fractional else prediction.mask
+    pixels: NDArray[Any] = prediction.mask
+    if fractional:  # in its 255 steps already: highdicom sorts all values
+        pixels = (np.rint(prediction.prob * 255) / np.float32(255))[None, ..., None]
     kind = "FRACTIONAL" if fractional else "BINARY"
     made = Segmentation(
         [single], pixels, kind, [lesion],
