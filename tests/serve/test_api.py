@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
+import struct
 import subprocess
 import sys
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -180,6 +183,83 @@ def test_every_refusal_has_one_form(client: TestClient) -> None:
         assert response.json()["status"] == status
         if response.request.url.path == "/v1/segment":
             assert str(status) in document["paths"]["/v1/segment"]["post"]["responses"]
+
+
+def part(name: bytes, data: bytes = b"1", more: bytes = b"") -> bytes:
+    return (
+        b'--X\r\nContent-Disposition: form-data; name="' + name + b'"' + more + b"\r\n\r\n" + data + b"\r\n"
+    )
+
+
+SMALL = encoded(picture())
+IMAGE, END = part(b"image", SMALL, b'; filename="a.png"'), b"--X--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("boundary", "body", "status"),
+    [
+        ("; boundary=X", IMAGE + END, 200),
+        ("; boundary=X", b"a preamble\r\n" + IMAGE + END, 400),
+        ("; boundary=X", IMAGE, 400),  # not ended
+        ("; boundary=X", IMAGE[:-40] + END, 400),
+        ("; boundary=Y", IMAGE + END, 400),
+        ("; boundary=", IMAGE + END, 400),
+        ("; boundary=" + "b" * 5000, IMAGE + END, 400),
+        ("", IMAGE + END, 400),
+        ("; boundary=X", END, 422),
+        ("; boundary=X", b"", 400),
+        ("; boundary=X", b"".join(part(b"%d" % i) for i in range(5000)) + IMAGE + END, 400),
+        ("; boundary=X", (IMAGE * 2) + END, 400),
+        ("; boundary=X", part(b"n" * 100_000) + IMAGE + END, 400),
+        ("; boundary=X", part(b"image\nX-Evil: 1", SMALL, b"; filename=a") + END, 422),
+        ("; boundary=X", part(b"image\r\nX-Evil: 1", SMALL, b"; filename=a") + END, 422),
+        ("; boundary=X", part(b"\xff\xfe\0", SMALL, b"; filename=a") + END, 422),
+        ("; boundary=X", part(b"image", SMALL, b'; filename="' + b"../" * 300 + b'\xf0\x9f"') + END, 200),
+        ("; boundary=X", part(b"text", b"t" * 200_000) + IMAGE + END, 400),
+        ("; boundary=X", IMAGE.replace(b"\r\n\r\n", b"\r\n" + b"A: b\r\n" * 3000 + b"\r\n") + END, 400),
+        ("; boundary=X", b"--X\r\n\r\n" + SMALL + b"\r\n" + END, 400),  # without a name
+        ("; boundary=X; charset=no-such", IMAGE + END, 200),
+        ("; boundary=X; charset=utf-16", IMAGE + END, 200),
+        ("; boundary=X", b"\r\n" * 100_000, 400),
+    ],
+)
+def test_a_hostile_form_is_refused_in_the_same_form(
+    client: TestClient, boundary: str, body: bytes, status: int
+) -> None:
+    headers = {"Content-Type": f"multipart/form-data{boundary}"}
+    response = segment(client, body, headers)
+    assert response.status_code == status, response.text
+    if status != 200:
+        assert response.json()["code"] in ("bad_form", "no_image", "unreadable_image")
+        assert len(response.content) < 2000
+    assert segment(client, SMALL).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "status"),
+    [(1, 60_000, 200), (60_000, 1, 200), (1, 50_000_000, 422), (70_000, 10, 422), (100_000, 100_000, 422)],
+)
+def test_thin_and_huge_images_take_little(
+    open_client: Callable[..., TestClient], width: int, height: int, status: int
+) -> None:
+    """Beyond 65,535 a side nothing is decoded: half of these would need gigabytes, or hours."""
+    data = png_of_zeros(width, height)
+    client = open_client(limits=Limits(workers=1))
+    for output in ("json", "mask", "overlay", "geojson", "image"):
+        began = time.perf_counter()
+        assert segment(client, data, output=output).status_code == status
+        assert time.perf_counter() - began < 5
+
+
+def png_of_zeros(width: int, height: int) -> bytes:
+    """A grey PNG, black; where it would be long, its first megabyte of rows only."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(min(10**6, (width + 1) * height)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def check(document: dict[str, Any], name: str, value: Any) -> None:

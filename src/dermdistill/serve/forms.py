@@ -25,6 +25,17 @@ class _InMemoryParser(MultiPartParser):
     """
 
     spool_max_size = 2**62
+    ended = False
+    """Whether the form's last boundary has come."""
+
+    def on_end(self) -> None:
+        """The last boundary has come."""
+        self.ended = True
+
+    def close(self) -> None:
+        """Free the files of all parts, also of those that were not ended."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 def media_type(content_type: str) -> str:
@@ -64,12 +75,8 @@ async def _from_form(body: bytes, content_type: str) -> bytes:
     )  # fmt: skip
     try:
         form = await parser.parse()
-    except (MultiPartException, ValueError) as error:
-        reason = getattr(error, "message", str(error))[:200]
-        raise Refusal(
-            400, "bad_form", f"The form cannot be read: {reason}", f"one file, in the field {FIELD}"
-        ) from None
-    try:
+        if not parser.ended:
+            raise MultiPartException("It is cut off.")
         upload = form.get(FIELD)
         if not isinstance(upload, UploadFile):
             named = ", ".join(sorted(form)) or "none"
@@ -80,8 +87,13 @@ async def _from_form(body: bytes, content_type: str) -> bytes:
                 f"one file, in the field {FIELD}",
             )
         return await upload.read()
+    except (MultiPartException, ValueError) as error:
+        reason = getattr(error, "message", str(error))[:200]
+        raise Refusal(
+            400, "bad_form", f"The form cannot be read: {reason}", f"one file, in the field {FIELD}"
+        ) from None
     finally:
-        await form.close()
+        parser.close()
 
 
 def too_large(max_bytes: int) -> Refusal:

@@ -206,6 +206,6 @@ def _map(prob: Float32Array) -> ProbabilityMap:
 
 def _small(data: bytes) -> UInt8Array:
     """Decode an image file to at most _VIEW_SIDE pixels a side: RGB uint8 [h, w, 3], turned upright."""
-    picture = imaging.open_picture(data).image
+    picture = imaging.open_picture(data, near=_VIEW_SIDE // 2).image  # at least _VIEW_SIDE a side
     picture.thumbnail((_VIEW_SIDE, _VIEW_SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     return np.asarray(picture)
