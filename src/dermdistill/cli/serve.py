@@ -36,7 +36,7 @@ def serve(
             that is shipped).
         host: Address to listen on; 0.0.0.0 for phones and other computers of the network.
         port: Port to listen on; 0 takes any that is free.
-        workers: Images at the same time (default: half of the cores).
+        workers: Images at the same time, each in a process of its own (default: the cores).
         threads: Of the network, per image (default: the cores over the workers).
         tta: Mean over the image and its three mirror images, at four times the cost.
         queue: Requests that may wait beyond those; one more is answered 429.
@@ -65,7 +65,7 @@ def serve(
     limits = Limits(
         max_upload_bytes=int(max_upload_mb * 2**20),
         max_pixels=int(max_megapixels * 1e6),
-        workers=max(1, cores // 2) if workers is None else workers,
+        workers=cores if workers is None else workers,
         queue=queue,
         timeout_s=timeout,
         grace_s=grace,
