@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from benchmarks.faults import archives, disks, kills, models, pictures, recipes
+from benchmarks.faults import archives, disks, kills, models, pictures, recipes, running
 from benchmarks.faults.material import Material, make_material
 from benchmarks.faults.trial import Product, Trial
 
@@ -23,11 +23,12 @@ KINDS: dict[str, tuple[Try, int, int]] = {
     "recipes": (recipes.bad_recipes, 32, 2),
     "configs": (recipes.bad_configs, 6, 0),
     "kills": (kills.killed, 31, 0),
+    "running": (running.while_training, 6, 0),
     "full": (disks.full_disks, 18, 0),
     "read-only": (disks.read_only, 13, 0),
 }
 """What tries a kind, how often in the whole campaign, and how often in the quick piece."""
-TRAINED = ("checkpoints", "cards", "configs", "kills", "full", "read-only")
+TRAINED = ("checkpoints", "cards", "configs", "kills", "running", "full", "read-only")
 """Kinds that need trained networks."""
 
 

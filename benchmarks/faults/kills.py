@@ -146,6 +146,6 @@ def _weights(run: Path) -> object:
 
 
 def _study(path: Path) -> object:
-    """The arms that were scored."""
+    """The scores of the arms."""
     result = json.loads(path.read_text(encoding="utf-8"))
-    return [arm["name"] for arm in result["arms"]], result["not_run"]
+    return [(arm["arm"], round(arm["scores"]["dice"]["mean"], 4)) for arm in result["arms"]]
