@@ -49,6 +49,7 @@ def test_three_files_that_answer_as_the_network(
     run: Path, root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("dermdistill"), "handlers", [])  # our own talk is no leak
+    (tmp_path / ".export-killed").mkdir()  # what a kill left of an earlier call
     found = export_run(run, out=tmp_path, root=root, calibration=8, progress=False)
     net, card = load_run(run)
     names = ["parity.json", "student.fp16.onnx", "student.int8.onnx", "student.onnx"]

@@ -123,6 +123,8 @@ def export_run(
         )
     calibration_rows = np.sort(np.random.default_rng(seed).permutation(training)[:calibration])
     out.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in out.glob(".export-*"):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
     work = Path(tempfile.mkdtemp(prefix=".export-", dir=out))
     try:
         calibration_images = images(prepared, calibration_rows)
