@@ -222,6 +222,15 @@ def test_equal_names_in_two_folders_keep_their_paths(tmp_path: Path) -> None:
     assert names() == (["a/x.png", "b/x.png", "b/c/x.png"], ["a/x.png", "b/x.png", "b/c/x.png"])
 
 
+def test_long_names_have_results_and_stay_apart(tmp_path: Path) -> None:
+    names = ["a" * 251, "a" * 250 + "b", "é" * 125]  # as long as the system takes, with .png
+    paths = [save(tmp_path / "in" / f"{name}.png", picture(30)) for name in names]
+    predictor = Predictor.from_backend(CARD, Darkness())
+    lines = list(predict_files(predictor, paths, tmp_path / "out", outputs=ALL))
+    assert len({line["mask"] for line in lines if isinstance(line, dict)}) == 3
+    assert list(predict_files(predictor, paths, tmp_path / "out", outputs=ALL, resume=True)) == []
+
+
 def test_kinds_are_read_from_text() -> None:
     assert read_kinds("mask, geojson,mask") == ("mask", "geojson")
     assert read_kinds("") == ()

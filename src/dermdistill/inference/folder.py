@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,8 +52,9 @@ def predict_files(
     is none, ``NAME_image.dcm``; per call
     ``predictions.csv``, ``coco.json`` (made of the lines of ``coco.jsonl``) and, always,
     ``predictions.jsonl``; files of lines grow image by image. Two inputs of one name get ``NAME``,
-    ``NAME-2`` …; COCO and GeoJSON name each by its path below the folder that all inputs lie in. Nothing is
-    overwritten within a call; what an earlier call left in the folder is, unless ``resume``.
+    ``NAME-2`` …, and a name of more than 200 bytes is cut; COCO and GeoJSON name each by its path below the
+    folder that all inputs lie in. Nothing is overwritten within a call; what an earlier call left in the
+    folder is, unless ``resume``.
 
     Args:
         predictor: Copied into each worker: a process where it runs an ONNX file, else a thread.
@@ -114,13 +117,21 @@ def _named(paths: Iterable[Path], kept: dict[str, dict[str, Any]]) -> Iterator[t
     for path in paths:
         if str(path) in kept:
             continue
-        own = name = result_name(path)
+        own = name = _short(result_name(path))
         number = 1
         while name.lower() in taken:  # some file systems do not tell a from A
             number += 1
             name = f"{own}-{number}"
         taken.add(name.lower())
         yield path, name
+
+
+def _short(stem: str) -> str:
+    """A name that leaves room for the endings of results: systems allow 255 bytes."""
+    encoded = os.fsencode(stem)
+    if len(encoded) <= 200:
+        return stem
+    return f"{encoded[:180].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 
 def _names_in(line: dict[str, Any]) -> Iterator[str]:
