@@ -226,9 +226,9 @@ def test_long_names_have_results_and_stay_apart(tmp_path: Path) -> None:
     names = ["a" * 251, "a" * 250 + "b", "é" * 125]  # as long as the system takes, with .png
     paths = [save(tmp_path / "in" / f"{name}.png", picture(30)) for name in names]
     predictor = Predictor.from_backend(CARD, Darkness())
-    lines = list(predict_files(predictor, paths, tmp_path / "out", outputs=ALL))
+    lines = list(predict_files(predictor, paths, tmp_path / "out"))
     assert len({line["mask"] for line in lines if isinstance(line, dict)}) == 3
-    assert list(predict_files(predictor, paths, tmp_path / "out", outputs=ALL, resume=True)) == []
+    assert list(predict_files(predictor, paths, tmp_path / "out", resume=True)) == []
 
 
 def test_kinds_are_read_from_text() -> None:

@@ -158,8 +158,9 @@ def test_code_in_a_file_is_not_run(tmp_path):
     pickled = tmp_path / "pickle.pth"
     pickled.write_bytes(pickle.dumps(Bomb()))
     for file in (path, pickled):
-        with pytest.raises(WeightsError, match="cannot be read as weights"):
+        with pytest.raises(WeightsError, match="cannot be read as weights") as refused:
             weights.read_state(file)
+        assert str(refused.value).replace("\n", "").isprintable(), "torch's bold type reaches the terminal"
     assert not (tmp_path / "exploded").exists()
 
 
@@ -188,6 +189,14 @@ def test_load_weights_names_the_misfit(tmp_path):
 
 
 # Packages -------------------------------------------------------------------------------------------------
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    net = torch.nn.Linear(2, 1)
+    for value in (float("nan"), float("inf")):
+        torch.save({"weight": torch.full((1, 2), value), "bias": torch.zeros(1)}, tmp_path / "w.pth")
+        with pytest.raises(WeightsError, match=r"weight \(of 1 such"):
+            weights.load_weights(net, tmp_path / "w.pth")
 
 
 def test_package_that_is_not_installed():

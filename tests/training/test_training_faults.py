@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from dermdistill.core.errors import DataError, MismatchError
+from dermdistill.core.errors import DataError, MismatchError, WeightsError
 from dermdistill.core.files import read_json
 from dermdistill.data.prepare.prepare import prepare_phantom
 from dermdistill.evaluation.evaluate import evaluate
@@ -74,6 +75,37 @@ def test_a_run_is_not_gone_on_with_on_another_data_set(own: Path, tmp_path: Path
     with pytest.raises(MismatchError, match="is not the phantom that the run"):
         training.train(recipe, resume=True, progress=False)
     assert (folder / "best_student_model.pth").read_bytes() == before
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def without_optimizer(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    torch.save({key: value for key, value in state.items() if key != "optimizer_states"}, path)
+
+
+def of_another_network(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {"state_dict": {"a": torch.zeros(1)}}, path)
+
+
+def test_a_checkpoint_that_cannot_be_gone_on_with_is_one_message(root: Path, tmp_path: Path) -> None:
+    recipe = tiny("student-phantom", root, tmp_path, **{"trainer.epochs": 1})
+    folder = training.train(recipe, progress=False)
+    (folder / "finished").unlink()
+    whole = (folder / "last.ckpt").read_bytes()
+    for damage, message in (
+        (cut, "cannot be read"),
+        (without_optimizer, "has no optimizer_states"),
+        (of_another_network, "of another network"),
+        (lambda path: torch.save([1, 2], path), "no state of a training"),
+    ):
+        (folder / "last.ckpt").write_bytes(whole)
+        damage(folder / "last.ckpt")
+        with pytest.raises(WeightsError, match=f"(?s){message}.*--overwrite"):
+            training.train(recipe, resume=True, progress=False)
 
 
 def test_a_full_disk_under_tensorboard_is_one_message(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # torch sets some words in bold, by codes of a terminal.
+        cause = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition("\n")[0] or type(error).__name__
         raise WeightsError(
             f"{path} cannot be read as weights: {cause}",
             "a plain state_dict, as torch.save(net.state_dict(), path) writes it (files that would run code "
@@ -85,6 +87,12 @@ def load_strictly(net: nn.Module, state: Mapping[str, Tensor], source: str) -> N
             f"{source} does not fit the model: {'; '.join(problems[:3])}{more}.",
             f"{len(own)} tensors of {type(net).__name__}",
             "Build the model with the architecture, encoder and norm that these weights were trained with.",
+        )
+    if wild := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise WeightsError(
+            f"{source} holds values that are no numbers: {wild[0]} (of {len(wild)} such tensors).",
+            "finite weights",
+            "Take the weights of a training whose loss stayed finite.",
         )
     net.load_state_dict(dict(state))
 

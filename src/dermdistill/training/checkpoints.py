@@ -18,12 +18,14 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from dermdistill.core.errors import Interrupted
+from dermdistill.core.errors import Interrupted, WeightsError
 from dermdistill.core.files import atomic_path, disk_error, is_refused_write
 from dermdistill.training.feed.loader import EpochBatches
 from dermdistill.training.segmentation_task import SegmentationTask
 
 logger = logging.getLogger(__name__)
+
+_KEYS = ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "schedule")
 
 
 class BestWeights(Callback):
@@ -139,6 +141,27 @@ class Resumable(Callback):
         flag = torch.tensor(float(self.signal is not None), device=trainer.strategy.root_device)
         torch.distributed.all_reduce(flag)
         return bool(flag > 0)
+
+
+def read_step(path: Path, task: SegmentationTask) -> int:
+    """Return the step that a checkpoint was written before, once it is known to be whole and of this task.
+
+    Raises:
+        WeightsError: It is broken, is no state of a training, or is of another network.
+    """
+    expected, fix = "the state that training saved", "Put a copy of it back, or begin anew with --overwrite."
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{path} cannot be read: {type(error).__name__}.", expected, fix) from error
+    keys = state.keys() if isinstance(state, dict) else ()
+    if missing := [key for key in _KEYS if key not in keys]:
+        raise WeightsError(f"{path} is no state of a training: it has no {missing[0]}.", expected, fix)
+    saved = state["state_dict"]
+    for name, value in task.state_dict().items():
+        if name not in saved or saved[name].shape != value.shape:
+            raise WeightsError(f"{path} is of another network: {name} does not fit.", expected, fix)
+    return int(state["global_step"])
 
 
 def save_checkpoint(trainer: L.Trainer, path: Path) -> None:

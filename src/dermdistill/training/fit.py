@@ -24,7 +24,7 @@ from dermdistill.training import trackers
 from dermdistill.training.acceleration import cuda_graphs, onnx_teacher
 from dermdistill.training.acceleration.compile import compiler_errors
 from dermdistill.training.acceleration.host_memory import freed_memory_kept
-from dermdistill.training.checkpoints import save_checkpoint
+from dermdistill.training.checkpoints import read_step, save_checkpoint
 from dermdistill.training.distillation_task import DistillationTask
 from dermdistill.training.feed.augmentation import Augment
 from dermdistill.training.feed.loader import EpochBatches, PackDataset, make_loader
@@ -160,7 +160,7 @@ def fit(
         task.cache_logits(training_data.images, device, progress=progress)
     checkpoint = run.checkpoint if resume and run.checkpoint.exists() else None
     if checkpoint is not None:
-        step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
+        step = read_step(checkpoint, task)
         sampler.seek(step)
         logger.info("resuming %s at step %d", run.path, step)
     beside = f" and {sampler.unlabelled} unlabelled ones" if sampler.unlabelled else ""
