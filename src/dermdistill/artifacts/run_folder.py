@@ -18,6 +18,7 @@ from typing import Any
 
 from dermdistill.config import Recipe, differences, parse_recipe, read_yaml, to_tree
 from dermdistill.config.old_keys import removed_settings
+from dermdistill.config.settings import is_folder_name
 from dermdistill.core.errors import ConfigError, MismatchError, UsageError
 from dermdistill.core.files import read_csv, read_json, write_yaml
 from dermdistill.core.lock import held
@@ -109,7 +110,7 @@ def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> Iterator[RunFo
     if not is_first_process():
         yield run
         return
-    if not _is_folder_name(recipe.name):
+    if not is_folder_name(recipe.name):  # a recipe is checked, but not its copies
         raise UsageError(
             f"{recipe.name!r} is not a name for a run.",
             "one folder's name of at most 200 bytes, without line breaks: it is made below --runs-root",
@@ -118,12 +119,6 @@ def open_run(recipe: Recipe, *, resume: bool, overwrite: bool) -> Iterator[RunFo
     with held(recipe.runs_root / f".{recipe.name}.lock", f"trains in {run.path}"):
         _make_ready(recipe, run, resume=resume, overwrite=overwrite)
         yield run
-
-
-def _is_folder_name(name: str) -> bool:
-    """Whether every system takes it as the name of one folder, and a terminal shows it as it is."""
-    plain = name not in ("", "..") and Path(name).name == name and name.isprintable()
-    return plain and len(os.fsencode(name)) <= 200
 
 
 def _make_ready(recipe: Recipe, run: RunFolder, *, resume: bool, overwrite: bool) -> None:

@@ -8,12 +8,12 @@ from dermdistill.config.load import (
     flatten,
     load_recipe,
     parse_recipe,
-    read_yaml,
     shipped_recipes,
     shipped_studies,
     to_tree,
 )
 from dermdistill.config.recipe import Recipe
+from dermdistill.config.yaml_file import read_yaml
 
 __all__ = [
     "Recipe",

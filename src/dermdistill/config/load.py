@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from dermdistill.config.old_keys import current_keys
 from dermdistill.config.recipe import Recipe
 from dermdistill.config.settings import Settings
+from dermdistill.config.yaml_file import read_yaml
 from dermdistill.core.errors import ConfigError
 
 __all__ = [
@@ -32,21 +33,7 @@ __all__ = [
     "to_tree",
 ]
 
-
-def read_yaml(path: Path) -> Any:
-    """A YAML file's content as plain values.
-
-    Raises:
-        ConfigError: It is not YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} is not valid YAML: {error}",
-            "YAML: settings as name: value, one a line",
-            "Fix the file at the place named; indent with spaces.",
-        ) from error
+_SHOWN = 20  # problems of one file that are listed
 
 
 def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -155,15 +142,21 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for parent in parents:
-        tree = tree.setdefault(parent, {})
+        inner = tree.get(parent)
+        if not isinstance(inner, dict):
+            if inner is not None:
+                return  # the whole tree is refused soon, with what was found in this place
+            tree[parent] = inner = {}
+        tree = inner
     tree[last] = value
 
 
 def _explain(error: ValidationError) -> list[str]:
     """One line per problem: the dotted field, what is wrong, the nearest name for a typo."""
     lines = []
-    for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
+    problems = error.errors()
+    for problem in problems[:_SHOWN]:
+        location = [_short(part) for part in problem["loc"]]
         field = ".".join(location) or "recipe"
         if problem["type"] == "extra_forbidden":
             known = _fields_at(location[:-1])
@@ -172,8 +165,18 @@ def _explain(error: ValidationError) -> list[str]:
             lines.append(f"{field} is not a setting: {hint}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{field}: {message} (found {problem['input']!r})" if location else message)
+            lines.append(
+                f"{field}: {message} (found {reprlib.repr(problem['input'])})" if location else message
+            )
+    if len(problems) > _SHOWN:
+        lines.append(f"… and {len(problems) - _SHOWN} more")
     return lines
+
+
+def _short(part: str | int) -> str:
+    """A setting's name for a message, whatever a file calls it."""
+    text = repr(str(part))[1:-1]
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _fields_at(location: list[str]) -> list[str]:

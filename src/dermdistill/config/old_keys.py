@@ -43,7 +43,7 @@ def current_keys(tree: Any, source: str) -> Any:
     teacher = found.get("teacher")
     if isinstance(teacher, dict) and "answers" in teacher:
         old = teacher.pop("answers")
-        teacher["logits"] = new = RENAMED_TEACHER_LOGITS.get(old, old)
+        teacher["logits"] = new = RENAMED_TEACHER_LOGITS.get(old, old) if isinstance(old, str) else old
         if old != "online":
             logger.warning("%s: teacher.answers: %s is now teacher.logits: %s", source, old, new)
     return found

@@ -10,6 +10,7 @@ from pydantic import model_validator
 from dermdistill.config.settings import (
     AugmentSettings,
     DataSettings,
+    FolderName,
     KDSettings,
     LossSettings,
     ModelSettings,
@@ -24,7 +25,7 @@ from dermdistill.config.settings import (
 class Recipe(Settings):
     """One experiment."""
 
-    name: str
+    name: FolderName
     """Name of the run: its folder is runs_root/name."""
     role: Literal["student", "teacher"] = "student"
     """Which of the two networks this recipe trains."""

@@ -12,8 +12,36 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+
+
+def _check_32_bits(value: int) -> int:
+    if value >= 2**32:
+        raise ValueError("it should be less than 4294967296")
+    return value
+
+
+Count = Annotated[int, Field(ge=1), AfterValidator(_check_32_bits)]
+NonNegative = Annotated[int, Field(ge=0), AfterValidator(_check_32_bits)]
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether this is one folder's name that every system takes: it cannot lead out of its folder."""
+    return (
+        name not in ("", ".", "..")
+        and name.isprintable()
+        and not {"/", "\\"} & set(name)
+        and len(name.encode()) <= 200  # names of files beside it are longer
+    )
+
+
+def _check_folder_name(name: str) -> str:
+    if not is_folder_name(name):
+        raise ValueError("it is not a name for a run: one folder's name, of at most 200 bytes, is needed")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_check_folder_name)]
+"""One folder's name: it cannot lead out of the folder that it is made in."""
 
 
 def split_fold(text: str) -> tuple[int, int]:

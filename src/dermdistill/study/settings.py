@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from dermdistill.config import Recipe, differences, find_recipe, load_recipe, parse_recipe, read_yaml, to_tree
-from dermdistill.config.settings import NonNegative, Settings
+from dermdistill.config.settings import FolderName, NonNegative, Settings
 from dermdistill.core.errors import ConfigError
 
 TEACHER = "teacher"
@@ -49,7 +49,7 @@ class StudyTeacher(Settings):
 class StudySettings(Settings):
     """A study, as study.yaml holds it."""
 
-    name: str
+    name: FolderName
     """Its folder is runs_root/name."""
     question: str = "Does distillation make the student better than the same student alone?"
     """What is asked, in one sentence."""
