@@ -70,6 +70,7 @@ def test_imagenet_means_timms_hub(monkeypatch, whole):
         asked.append((name, pretrained))
         return whole
 
+    monkeypatch.setattr(pretrained, "_hub_problem", lambda: None)
     monkeypatch.setattr(timm, "create_model", create)
     encoder = build_model("nano", None, "imagenet").net.encoder
     assert asked == [(TIMM, True)]
@@ -80,6 +81,7 @@ def test_unreachable_hub(monkeypatch):
     def fail(*args, **kwargs):
         raise LocalEntryNotFoundError("no route to host")
 
+    monkeypatch.setattr(pretrained, "_hub_problem", lambda: None)
     monkeypatch.setattr(timm.models._hub, "hf_hub_download", fail)
     with pytest.raises(WeightsError, match="no route to host") as caught:
         build_model("small", None, "imagenet")

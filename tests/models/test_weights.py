@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import pickle
+import socket
+import time
 import urllib.error
+from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import segmentation_models_pytorch as smp
 import timm
@@ -239,7 +244,57 @@ def check_ways_out(caught, cause: str) -> None:
     assert "PATH.pth" in message
 
 
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A hub that takes connections and never says a word, in place of the true one; nothing in a cache."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(pretrained, "PATIENCE", 0.2)
+        yield address
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", f"tu-{LITE}", "mit_b0"])
+def test_a_hub_that_does_not_answer_is_found_out_in_seconds(hub, encoder, monkeypatch, caplog):
+    """Without the five tries that huggingface_hub gives each file, which took 32 to 47 seconds."""
+    monkeypatch.setattr(time, "sleep", fail(AssertionError("somebody waits to try again")))
+    before = dict(os.environ)
+    with pytest.raises(WeightsError) as caught:
+        build_model("Unet", encoder, "imagenet")
+    check_ways_out(caught, f"{hub} does not answer: ")
+    assert "Retrying" not in caplog.text
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE, "of this one call alone"
+    assert dict(os.environ) == before
+
+
+def test_without_a_download_nobody_asks_the_hub(hub, monkeypatch):
+    monkeypatch.setattr(pretrained, "_hub_problem", fail(AssertionError("asked")))
+    build_model("Unet", "resnet18")
+    build_model("nano", encoder_weights=PACKAGE)
+
+
+def test_a_cached_file_is_enough_where_the_hub_is_away(hub):
+    assert pretrained.reach(huggingface_hub.constants.is_offline_mode, "x")
+
+
+def test_who_works_offline_is_not_asked_again(hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert pretrained._hub_problem() is None
+
+
+def test_a_download_that_stalls_is_bounded_unless_the_user_says_otherwise():
+    assert pretrained.reach(socket.getdefaulttimeout, "x", hub=False) == pretrained.STALL
+    socket.setdefaulttimeout(99)
+    try:
+        assert pretrained.reach(socket.getdefaulttimeout, "x", hub=False) == 99
+    finally:
+        socket.setdefaulttimeout(None)
+    assert socket.getdefaulttimeout() is None
+
+
 def test_unreachable_hub_of_smp(monkeypatch):
+    monkeypatch.setattr(pretrained, "_hub_problem", lambda: None)
     monkeypatch.setattr(smp.encoders, "hf_hub_download", fail(LocalEntryNotFoundError("no route to host")))
     with pytest.raises(WeightsError) as caught:
         build_model("DeepLabV3Plus", "resnet18", "imagenet")
@@ -247,6 +302,7 @@ def test_unreachable_hub_of_smp(monkeypatch):
 
 
 def test_unreachable_hub_of_timm(monkeypatch):
+    monkeypatch.setattr(pretrained, "_hub_problem", lambda: None)
     monkeypatch.setattr(
         timm.models._hub, "hf_hub_download", fail(LocalEntryNotFoundError("no route to host"))
     )
@@ -266,7 +322,7 @@ def test_unreachable_hub_of_torchvision(monkeypatch, tmp_path, name):
 
 def test_errors_that_are_no_network_stay_themselves():
     with pytest.raises(ZeroDivisionError):
-        pretrained.reach(lambda: 1 // 0, "x")
+        pretrained.reach(lambda: 1 // 0, "x", hub=False)
 
 
 def test_unknown_weights():

@@ -160,7 +160,8 @@ def _build_smp(
         )
     teacher.check_encoder(encoder)
     hub = pretrained.hub_name(encoder, encoder_weights)
-    net = pretrained.reach(lambda: teacher.build_smp(arch, encoder, hub), f"{encoder_weights} of {encoder}")
+    weights = f"{encoder_weights} of {encoder}"
+    net = pretrained.reach(lambda: teacher.build_smp(arch, encoder, hub), weights, hub=hub is not None)
     if encoder_weights is not None and hub is None:
         load_encoder(net.encoder, encoder_weights)
         if encoder.startswith("timm-tf_"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +28,8 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation per channel, for images in [0, 1]."""
 EFFICIENTNET_LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
 """(x − 127)/128 on 0–255: what EfficientNet-Lite was trained with. timm's card rounds it to 0.5 and 0.5."""
+PATIENCE, STALL = 3.0, 15.0
+"""Seconds in which a hub answers that is there, and in which a download goes on."""
 LITE0_AT_TIMM = "tf_efficientnet_lite0"
 
 
@@ -50,7 +54,7 @@ def normalisation(
         import segmentation_models_pytorch as smp
 
         weights = encoder_weights
-        published = reach(lambda: smp.encoders.get_preprocessing_params(encoder, weights), f"{encoder}")
+        published = reach(lambda: smp.encoders.get_preprocessing_params(encoder, weights), encoder, hub=False)
         return tuple(published["mean"]), tuple(published["std"])
     return IMAGENET
 
@@ -65,23 +69,28 @@ def from_hub(encoder_weights: str | None) -> bool:
     )
 
 
-def reach(fetch: Callable[[], T], what: str) -> T:
-    """Call what may download; every way in which a network fails becomes one error.
+def reach(fetch: Callable[[], T], what: str, *, hub: bool = True) -> T:
+    """Call what may download; every way in which a network fails becomes one error, within seconds.
 
-    huggingface_hub gives up by itself after about half a minute, torch.hub at once.
+    Args:
+        fetch: Calls the library.
+        what: Of which weights, for the message.
+        hub: Whether it asks Hugging Face's hub.
 
     Raises:
         WeightsError: With the cause and the two ways out.
     """
+    unreachable = _hub_problem() if hub else None
     try:
-        return fetch()
+        with _offline(unreachable is not None), _patience():
+            return fetch()
     # OSError covers URLError, HTTPError, time-outs and huggingface_hub's own (LocalEntryNotFoundError …);
     # httpx and requests errors that slip through are told by the module of their class.
     except Exception as error:
         network = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")
         if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in network:
             raise
-        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        cause = unreachable or f"{type(error).__name__}: {error}".splitlines()[0]
         raise WeightsError(
             f"The pretrained weights {what} cannot be fetched ({cause})",
             "a reachable hub, or a cached copy of an earlier download",
@@ -89,6 +98,46 @@ def reach(fetch: Callable[[], T], what: str) -> T:
             "student), or name a local state_dict (--teacher.encoder-weights PATH.pth) or weights inside an "
             "installed package (package:NAME).",
         ) from error
+
+
+def _hub_problem() -> str | None:
+    """Why Hugging Face's hub does not answer; None where it does, or where the user works offline anyway.
+
+    huggingface_hub would find out by five more tries of each file, which take half a minute and more.
+    """
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception as error:  # httpx's or requests', by the version
+        return f"{constants.ENDPOINT} does not answer: {type(error).__name__}: {error}".splitlines()[0]
+    return None
+
+
+@contextlib.contextmanager
+def _offline(switch: bool) -> Iterator[None]:
+    """Have huggingface_hub look into its cache alone, at once; the user's environment stays as it is."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or switch
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Bound the wait for each answer where a library has no bound (torch.hub), unless the user set one."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(before or STALL)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def hub_name(encoder: str, encoder_weights: str | None) -> str | bool | None:
@@ -134,6 +183,7 @@ def load_torchvision(net: Any, encoder: str, encoder_weights: str) -> None:
         state = reach(
             lambda: enum.get_state_dict(progress=False, check_hash=True, weights_only=True),
             f"{encoder_weights} of {encoder}",
+            hub=False,
         )
     else:
         raise _unknown(encoder, encoder_weights, ["coco", "imagenet"])
