@@ -134,7 +134,8 @@ class ModelCard(BaseModel):
     Attributes:
         format: Version of this layout.
         role: student or teacher.
-        model: What `build_model` needs: arch, encoder, norm, head.
+        model: What `build_model` needs: arch, encoder, norm, head; of a user's own network also its options,
+            its channel and the SHA-256 of its file, which the card never has run.
         input_size: Side in pixels of the square that images are resized to, 1 to 4096.
         mean: Per channel, of RGB in [0, 1]; -10 to 10.
         std: Likewise; 0.0001 to 10.

@@ -2,7 +2,7 @@
 
 ::
 
-    config.yaml  data.json  metrics.csv  tensorboard/  last.ckpt  best_student_model.pth  card.json
+    config.yaml  data.json  metrics.csv  tensorboard/  last.ckpt  best_student_model.pth  card.json  code/
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dermdistill.config import Recipe, differences, parse_recipe, read_yaml, to_tree
+from dermdistill.config import Recipe, differences, flatten, parse_recipe, read_yaml, to_tree
 from dermdistill.config.old_keys import removed_settings
 from dermdistill.config.settings import is_folder_name
 from dermdistill.core.errors import ConfigError, MismatchError, UsageError
-from dermdistill.core.files import read_csv, read_json, write_yaml
+from dermdistill.core.files import atomic_path, hash_file, read_csv, read_json, write_yaml
 from dermdistill.core.lock import held
+from dermdistill.core.user_file import is_user_file
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,12 @@ class RunFolder:
     def card(self) -> Path:
         """How to use the weights, and what they scored."""
         return self.path / "card.json"
+
+    @property
+    def code(self) -> Path:
+        """Copies of the user's own files that were run, by setting (``student.arch.py``): a record, which is
+        never run itself."""
+        return self.path / "code"
 
     @property
     def finished(self) -> Path:
@@ -139,6 +146,7 @@ def _make_ready(recipe: Recipe, run: RunFolder, *, resume: bool, overwrite: bool
             shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
         elif resume:
             check_same(recipe, run)
+            _check_same_code(recipe, run)
         else:
             raise UsageError(
                 f"The run {run.path} exists ({run.epochs_done()} epochs).",
@@ -147,6 +155,32 @@ def _make_ready(recipe: Recipe, run: RunFolder, *, resume: bool, overwrite: bool
             )
     run.path.mkdir(parents=True, exist_ok=True)
     write_yaml(run.config, to_tree(recipe))
+    for setting, file in _user_files(recipe).items():
+        with atomic_path(run.code / f"{setting}.py") as temporary:
+            shutil.copyfile(file, temporary)
+
+
+def _user_files(recipe: Recipe) -> dict[str, Path]:
+    """The user's own files that a recipe names, by setting; those that are there."""
+    named = {key: value for key, value in flatten(to_tree(recipe)) if isinstance(value, str)}
+    files = {key: value.rpartition(":")[0] for key, value in named.items() if is_user_file(value)}
+    return {key: Path(file) for key, file in files.items() if Path(file).is_file()}
+
+
+def _check_same_code(recipe: Recipe, run: RunFolder) -> None:
+    """Refuse to go on with code of the user's that has changed since.
+
+    Raises:
+        MismatchError: A file differs from its copy in the run.
+    """
+    for setting, file in _user_files(recipe).items():
+        copy = run.code / f"{setting}.py"
+        if copy.is_file() and (before := hash_file(copy)) != (now := hash_file(file)):
+            raise MismatchError(
+                f"{file} has changed since {run.path} was begun: SHA-256 {before[:12]}…, now {now[:12]}….",
+                f"the same code, so that the result is that of an unbroken run ({copy} is a copy of it)",
+                "Put the file back as it was, or use --overwrite or another --name.",
+            )
 
 
 def _is_run(config: Path) -> bool:

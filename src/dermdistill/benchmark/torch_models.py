@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +12,10 @@ from torch import nn
 
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.benchmark.latency import Runner
-from dermdistill.core.errors import UsageError
+from dermdistill.core.user_file import is_user_file
 from dermdistill.models.lite_unet import merge_branches
 from dermdistill.models.torch_backend import load_run
+from dermdistill.models.user_net import make_module
 
 
 def load_module(source: str) -> tuple[nn.Module, ModelCard | None]:
@@ -33,60 +31,9 @@ def load_module(source: str) -> tuple[nn.Module, ModelCard | None]:
         UsageError: There is no such file or factory, or it returns no module.
         WeightsError: The run cannot be loaded.
     """
-    if not source.rpartition(":")[0].endswith(".py"):
-        return load_run(Path(source))
-    return from_factory(source).eval(), None
-
-
-def from_factory(source: str) -> nn.Module:
-    """Call ``FILE.py:FACTORY``, a function or class that needs no arguments.
-
-    The file is run, and may import its neighbours: name only files that you trust.
-
-    Args:
-        source: ``FILE.py:FACTORY``.
-
-    Returns:
-        The module that it makes.
-
-    Raises:
-        UsageError: There is no such file or factory, or it returns no module.
-    """
-    path, _, factory = source.rpartition(":")
-    file = Path(path)
-    if not (path.endswith(".py") and file.is_file()):
-        raise UsageError(
-            f"{source}: there is no Python file {path!r}.",
-            "FILE.py:FACTORY, a function that returns a torch module",
-            "Check the path before the colon.",
-        )
-    spec = importlib.util.spec_from_file_location(f"dermdistill_bench_{file.stem}", file)
-    assert spec is not None  # a .py file always has one
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up there
-    sys.path.insert(0, str(file.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
-    make = getattr(module, factory, None)
-    if not callable(make):
-        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == spec.name]
-        raise UsageError(
-            f"{path} has no function {factory!r}.",
-            f"one of {', '.join(own) or 'none'}",
-            "Name a function of that file, which is called without arguments.",
-        )
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
-        net: Any = make()
-    if not isinstance(net, nn.Module):
-        raise UsageError(
-            f"{source} returns {type(net).__name__}.",
-            "a torch.nn.Module for [n, 3, h, w]",
-            "Let the function return the network itself.",
-        )
-    return net
+    if is_user_file(source):
+        return make_module(source)[0].eval(), None
+    return load_run(Path(source))
 
 
 def torch_runner(net: nn.Module, threads: int) -> Runner:

@@ -30,20 +30,51 @@ def parse(what: Any, verb: str, arguments: list[str], **named: Any) -> Any:
     """
     import tyro
 
-    return tyro.cli(what, prog=f"dermdistill {verb}", args=arguments, **named)
+    with _mappings():
+        return tyro.cli(what, prog=f"dermdistill {verb}", args=arguments, **named)
 
 
 def describe(what: Any, **named: Any) -> argparse.ArgumentParser:
     """The parser that tyro makes of a function or a type, without ``--help``."""
     import tyro
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _mappings():
         # tyro means to remove this function, and has no other that tells a parser's options. Without it the
         # verb `completion` would be lost, and a test would say so.
         warnings.filterwarnings("ignore", "get_parser", DeprecationWarning)
         made = tyro.extras.get_parser(what, add_help=False, **named)
     # tyro carries its own copy of argparse: other classes, the same attributes.
     return cast(argparse.ArgumentParser, made)
+
+
+def _mappings() -> Any:
+    """What has tyro read a mapping as the recipes write it: ``--student.options '{width: 8}'``."""
+    import yaml
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    def read(text: str) -> dict[str, Any]:
+        try:
+            found = yaml.safe_load(text)
+        except yaml.YAMLError:
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError(f"{text!r} is no mapping, such as '{{width: 8}}'")  # tyro tells it
+        return found
+
+    def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, Any]] | None:
+        if info.type != dict[str, Any]:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{NAME: VALUE}",
+            instance_from_str=lambda words: read(words[0]),
+            is_instance=lambda value: isinstance(value, dict),
+            str_from_instance=lambda value: [yaml.safe_dump(value, default_flow_style=True).strip()],
+        )
+
+    registry = ConstructorRegistry()
+    registry.primitive_rule(rule)
+    return registry
 
 
 def one_of(types: Mapping[str, type]) -> Any:

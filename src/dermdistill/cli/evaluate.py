@@ -28,6 +28,8 @@ def evaluate(
     activation: Literal["sigmoid", "none"] | None = None,
     teacher: Path | None = None,
     human: str | None = None,
+    arch: str | None = None,
+    teacher_arch: str | None = None,
     batch_size: int = 16,
     workers: int | None = None,
     json: bool = False,
@@ -61,6 +63,8 @@ def evaluate(
         teacher: Run to measure agreement with (default: the one that taught it, where it is found).
         human: Human agreement to show beside a run on prepared data: isic2016 (published), a CSV, a folder
             with several masks per image, or none (default: the published figure of a catalogue's data set).
+        arch: Of a run of a network of your own: its file and factory, my_net.py:factory. The file is run.
+        teacher_arch: Likewise of the teacher's run.
         batch_size: Images that a network gets at once.
         workers: Processes that score files (default: one per core).
         json: Print the summary as JSON.
@@ -74,7 +78,7 @@ def evaluate(
             what, images=images, masks=masks, predictions=predictions, manifest=manifest, data=data,
             split=split, root=root or Path("data"), out=out, strict=strict, mm_per_pixel=mm_per_pixel,
             threshold=threshold, foreign={key: value for key, value in foreign.items() if value is not None},
-            workers=workers, batch_size=batch_size, progress=show_progress(),
+            arch=arch, workers=workers, batch_size=batch_size, progress=show_progress(),
         )  # fmt: skip
         if json:
             print_json(found.to_json())
@@ -87,7 +91,7 @@ def evaluate(
     assert what is not None
     summary = stage(
         what, data=data, split=split, root=root, out=out, teacher=teacher, human=human,
-        batch_size=batch_size, progress=show_progress(),
+        arch=arch, teacher_arch=teacher_arch, batch_size=batch_size, progress=show_progress(),
     )  # fmt: skip
     if json:
         print_json(summary.to_json())

@@ -13,6 +13,7 @@ def export(
     run: Path,
     /,
     out: Path | None = None,
+    arch: str | None = None,
     data: str | None = None,
     root: Path | None = None,
     precisions: tuple[Literal["fp32", "int8", "fp16"], ...] = ("fp32", "int8", "fp16"),
@@ -30,6 +31,7 @@ def export(
     Args:
         run: Run folder, or a weights file with its card.json beside it.
         out: Where to write (default: RUN/export).
+        arch: Of a run of a network of your own: its file and factory, my_net.py:factory. The file is run.
         data: Prepared data set to calibrate and compare on (default: the one it was trained on).
         root: Folder that holds prepared data sets (default: the run's).
         precisions: Which ONNX files; fp32 is always written.
@@ -73,6 +75,7 @@ def export(
     exported = export_run(
         run,
         out=out,
+        arch=arch,
         data=data,
         root=root,
         precisions=precisions,

@@ -17,6 +17,8 @@ def figure(
     data: str | None = None,
     root: Path | None = None,
     teacher: Path | None = None,
+    arch: str | None = None,
+    teacher_arch: str | None = None,
     seed: int = 0,
     out: Path | None = None,
 ) -> int:
@@ -30,6 +32,8 @@ def figure(
         data: Prepared data set (default: the one it was trained on).
         root: Folder that holds prepared data sets.
         teacher: A teacher's run folder: its prediction becomes a fourth column.
+        arch: Of a run of a network of your own: its file and factory, my_net.py:factory. The file is run.
+        teacher_arch: Likewise of the teacher's run.
         seed: Of the choice.
         out: PNG file (default: RUN/figures/SPLIT.png).
     """
@@ -45,6 +49,8 @@ def figure(
         data=data,
         root=root,
         teacher=teacher,
+        arch=arch,
+        teacher_arch=teacher_arch,
         seed=seed,
         out=out,
         progress=show_progress(),

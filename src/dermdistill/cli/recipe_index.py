@@ -182,7 +182,8 @@ def _overrides(values: dict[str, Any], prefix: str) -> Iterator[Setting]:
     schema = Recipe.model_json_schema()
     known = {one.name: one for one in _walk(schema, schema["$defs"], {}, "")}
     for name, value in flatten(values):
-        yield Setting(**{**asdict(known[name]), "name": prefix + name, "value": value, "is_set": True})
+        about = known.get(name) or known[name.rpartition(".")[0]]  # a mapping's entry: student.options.width
+        yield Setting(**{**asdict(about), "name": prefix + name, "value": value, "is_set": True})
 
 
 def _reference(field: Any) -> str:
@@ -209,6 +210,8 @@ def _range(field: dict[str, Any]) -> str:
             return "true or false"
         case "array":
             return f"a list of: {_range(field['items'])}"
+        case "object":
+            return "a mapping, as in {width: 8}"
         case "integer" | "number" as kind:
             return f"{'whole number' if kind == 'integer' else 'number'}{_bounds(field)}"
         case _:

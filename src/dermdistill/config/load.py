@@ -126,8 +126,19 @@ def to_tree(settings: Settings) -> dict[str, Any]:
 
 def differences(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
     """Fields in which two settings differ, by dotted name, as (old, new)."""
-    a, b = dict(flatten(to_tree(old))), dict(flatten(to_tree(new)))
+    a, b = dict(_fields(old)), dict(_fields(new))
     return {key: (a.get(key), b.get(key)) for key in sorted({*a, *b}) if a.get(key) != b.get(key)}
+
+
+def _fields(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields as plain values, by dotted name; one that holds a mapping is one field."""
+    tree = to_tree(settings)
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", tree[name]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

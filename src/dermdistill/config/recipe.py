@@ -42,6 +42,11 @@ class Recipe(Settings):
     optim: OptimSettings = OptimSettings()
     trainer: TrainerSettings = TrainerSettings()
 
+    @property
+    def trained_arch(self) -> str:
+        """Which network this recipe trains: the student's, or the teacher's."""
+        return self.student.arch if self.role == "student" else self.teacher.arch or ""
+
     def for_one_teacher(self) -> Recipe:
         """Without what makes several of its teacher, for one finished run that is named instead.
 

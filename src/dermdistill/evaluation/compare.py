@@ -168,7 +168,10 @@ def _drawer_of(summary: dict[str, Any]) -> Draw | None:
     matched = match(paths["masks"], images=paths.get("images"), predictions=paths.get("predictions"))
     opened = None
     if "predictions" not in paths:
-        opened = open_model(Path(model) if model else None, source.get("foreign"))
+        try:
+            opened = open_model(Path(model) if model else None, source.get("foreign"))
+        except UsageError:
+            return None  # of a network of the user's own, whose file nobody names here
     return drawer(opened, matched, float(summary["threshold"]))
 
 

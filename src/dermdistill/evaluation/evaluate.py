@@ -49,6 +49,8 @@ def evaluate(
     out: Path | None = None,
     teacher: Path | None = None,
     human: str | None = None,
+    arch: str | None = None,
+    teacher_arch: str | None = None,
     batch_size: int = 16,
     progress: bool = True,
 ) -> Summary:
@@ -62,12 +64,15 @@ def evaluate(
         out: Where to write; None: ``RUN/evaluation/DATA-SPLIT``.
         teacher: Run to measure agreement with; None: the one that taught it, where it is found beside it.
         human: As for `find_agreement`.
+        arch: ``FILE.py:FACTORY`` of a run of a network of the user's own, which is run; see `load_run`.
+        teacher_arch: Likewise of the teacher's run.
         batch_size: Images at once.
         progress: Show a bar.
 
     Raises:
         DataError: The split is empty, or files are gone.
         MismatchError: The weights are not those of the card; or out-of-fold, on other data or without a fold.
+        UsageError: The run is of a network of the user's own, and its file is not named.
 
     Examples:
         >>> from pathlib import Path
@@ -80,7 +85,7 @@ def evaluate(
         True
     """
     started = time.perf_counter()
-    loaded = run_predictions.load(run)
+    loaded = run_predictions.load(run, arch)
     prepared = run_predictions.data_of(loaded, data, root, progress=progress)
     prepared.need_masks()
     rows = _left_out(loaded.card, prepared) if split == OUT_OF_FOLD else prepared.indices(split)
@@ -89,7 +94,7 @@ def evaluate(
             f"{prepared.name} has no {split} images.", "a split with images", "Choose another --split."
         )
     people = find_agreement(human, prepared.info)
-    teaching = _teaching(loaded, teacher)
+    teaching = _teaching(loaded, teacher, teacher_arch)
     images, masks, reliability = _score(loaded, prepared, rows, teaching, batch_size, progress)
     folder = out or loaded.folder / "evaluation" / f"{prepared.name}-{split}"
     summary = summarise(
@@ -194,10 +199,10 @@ def _agreement(
     return dict(zip(AGREEMENT, (float(scores(counts)["dice"][0]), difference), strict=True))
 
 
-def _teaching(loaded: Loaded, given: Path | None) -> Loaded | None:
+def _teaching(loaded: Loaded, given: Path | None, arch: str | None) -> Loaded | None:
     """The teacher to compare with: the one given, or the one that taught, where it still lies there."""
     if given is not None:
-        return run_predictions.load(given)
+        return run_predictions.load(given, arch)
     record = loaded.card.teacher
     if record and (several := record.mean_of):
         logger.info(
@@ -212,7 +217,7 @@ def _teaching(loaded: Loaded, given: Path | None) -> Loaded | None:
         places += [named] if named else []
     for place in places:
         try:
-            found = run_predictions.load(place)
+            found = run_predictions.load(place, arch)
         except DermDistillError:
             continue
         if found.card.weights_sha256 == record.weights_sha256:

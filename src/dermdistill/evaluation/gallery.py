@@ -65,11 +65,15 @@ def figure_of_run(
     data: str | None = None,
     root: Path | None = None,
     teacher: Path | None = None,
+    arch: str | None = None,
+    teacher_arch: str | None = None,
     seed: int = 0,
     out: Path | None = None,
     progress: bool = True,
 ) -> Path:
     """Image, truth and prediction side by side, for chosen ids or a seeded choice; the PNG's path.
+
+    ``arch`` and ``teacher_arch`` are ``FILE.py:FACTORY`` of networks of the user's own, as for `load_run`.
 
     Raises:
         DataError: The split is empty.
@@ -84,7 +88,7 @@ def figure_of_run(
         >>> figure_of_run(run, count=1, progress=False).name
         'val.png'
     """
-    student = run_predictions.load(run)
+    student = run_predictions.load(run, arch)
     prepared = run_predictions.data_of(student, data, root, progress=progress)
     rows = prepared.indices(split)
     if not len(rows):
@@ -104,7 +108,7 @@ def figure_of_run(
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:count])
     teachers = None
     if teacher is not None:
-        other = run_predictions.load(teacher)
+        other = run_predictions.load(teacher, teacher_arch)
         at_its_size = run_predictions.data_of(other, prepared.name, prepared.folder.parent)
         drawn = run_predictions.masks(other, at_its_size, rows)
         teachers = np.stack([imaging.resize_mask(mask, prepared.size) for mask in drawn])

@@ -13,17 +13,25 @@ from dermdistill.inference.predictor import Predictor
 SHIPPED = "the shipped student"
 
 
-def open_model(what: Path | None, foreign: dict[str, Any] | None = None) -> Predictor:
+def open_model(
+    what: Path | None, foreign: dict[str, Any] | None = None, arch: str | None = None
+) -> Predictor:
     """Open a model.
 
     Args:
         what: An ONNX file, a run folder, a weights file; None: the shipped student.
         foreign: What another maker's ONNX file needs to be told, as arguments of `ForeignOnnx`.
+        arch: ``FILE.py:FACTORY`` of a run of a network of the user's own, which is run.
 
     Raises:
         WeightsError: There is no such model, or it cannot be used.
         MissingExtraError: It needs PyTorch, which is not installed.
     """
+    if what is not None and arch is not None:
+        from dermdistill.models.torch_backend import TorchBackend, load_run
+
+        net, card = load_run(what, arch)
+        return Predictor.from_backend(card, TorchBackend(net))
     if what is None or what.suffix.lower() != ".onnx":
         return Predictor(what)
     if not foreign:

@@ -31,13 +31,13 @@ class Loaded:
     backend: TorchBackend
 
 
-def load(run: Path) -> Loaded:
-    """Load a run folder, or a weights file with its card beside it.
+def load(run: Path, arch: str | None = None) -> Loaded:
+    """Load a run folder, or a weights file with its card beside it; ``arch`` as for `load_run`.
 
     Raises:
         WeightsError: There are no weights. MismatchError: They are not those of the card.
     """
-    net, card = load_run(run)
+    net, card = load_run(run, arch)
     return Loaded(run if run.is_dir() else run.parent, card, TorchBackend(net))
 
 

@@ -24,6 +24,7 @@ def score_anything(
     root: Path = Path("data"),
     out: Path | None = None,
     foreign: dict[str, Any] | None = None,
+    arch: str | None = None,
     **settings: Any,
 ) -> FolderEvaluation:
     """Score a model or predictions, on two plain folders or on a prepared data set.
@@ -39,6 +40,7 @@ def score_anything(
         root: Folder of the prepared data sets.
         out: Folder for the results; None: ``evaluation/WHAT-DATA``.
         foreign: What another maker's ONNX file needs to be told, as arguments of `ForeignOnnx`.
+        arch: ``FILE.py:FACTORY`` of a run of a network of the user's own, which is run.
         settings: Further arguments of `score_folders`.
 
     Raises:
@@ -73,7 +75,7 @@ def score_anything(
     title = title_of(predictions or what)
     folders = {"images": images, "masks": masks, "predictions": predictions, "model": what}
     return score_folders(
-        None if predictions is not None else open_model(what, foreign),
+        None if predictions is not None else open_model(what, foreign, arch),
         matched,
         name=title,
         data=name,

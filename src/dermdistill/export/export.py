@@ -67,6 +67,7 @@ def export_run(
     run: Path,
     *,
     out: Path | None = None,
+    arch: str | None = None,
     data: str | None = None,
     root: Path | None = None,
     precisions: Sequence[Precision] = PRECISIONS,
@@ -81,6 +82,7 @@ def export_run(
     Args:
         run: Run folder, or a weights file with its card beside it.
         out: Where to write; None: ``RUN/export``.
+        arch: ``FILE.py:FACTORY`` of a run of a network of the user's own, which is run; see `load_run`.
         data: Prepared data set to calibrate and compare on; None: the one it was trained on.
         root: Folder of the prepared data sets; None: the run's.
         precisions: Which files; float32 is always among them, the others are made from it.
@@ -110,7 +112,7 @@ def export_run(
     """
     for target in also:
         targets.check_installed(target)
-    net, card = load_run(run)
+    net, card = load_run(run, arch)
     folder = run if run.is_dir() else run.parent
     out = out or folder / "export"
     prepared = _open(folder, card, data, root)

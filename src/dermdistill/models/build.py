@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from dermdistill.core.errors import ConfigError
+from dermdistill.core.user_file import is_user_file
 from dermdistill.models import pretrained, teacher
 from dermdistill.models.lesion_net import LesionNet, ModelSpec, Statistics
 from dermdistill.models.lite_unet import STUDENTS, LiteUNet
 from dermdistill.models.pretrained import normalisation
 from dermdistill.models.teacher import TORCHVISION, Head
 from dermdistill.models.unet import WIDTHS, Norm, UNet
+from dermdistill.models.user_net import build_user_net
 from dermdistill.models.weights import load_encoder
 
 logger = logging.getLogger(__name__)
@@ -26,12 +30,15 @@ def build_model(
     norm: Norm = "batch",
     head: Head = "lesion",
     statistics: Statistics | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    channel: int | None = None,
 ) -> LesionNet:
-    """Build a network by name.
+    """Build a network by name, or one of the user's own.
 
     Args:
-        arch: nano, small, base; the plain unet-w4, unet-w8, unet-w16; deeplabv3-torchvision; or an smp
-            architecture.
+        arch: nano, small, base; the plain unet-w4, unet-w8, unet-w16; deeplabv3-torchvision; an smp
+            architecture; or ``FILE.py:FACTORY``, which runs that file (`user_net`).
         encoder: Of an smp architecture (required); of deeplabv3-torchvision resnet50 or resnet101 (default).
         encoder_weights: ``None`` or ``none``; ``imagenet``; ``coco`` (deeplabv3-torchvision, the whole net);
             the path of a local state_dict; ``package:NAME``. nano, small and base take those of
@@ -41,9 +48,12 @@ def build_model(
             1 − P(background): a teacher that was not fine-tuned.
         statistics: Mean and standard deviation per channel, where a model card says them; else those that
             belong to the encoder.
+        options: Arguments of a user's factory, by keyword.
+        channel: Of a user's network with several: which of them is the lesion's logit, from 0.
 
     Raises:
         ConfigError: Unknown names, or choices that do not go together.
+        UsageError: A user's file fails, or makes no network.
         WeightsError: The weights cannot be fetched, found or read, or do not fit.
 
     Examples:
@@ -53,6 +63,14 @@ def build_model(
         >>> net(torch.rand(2, 3, 50, 70)).shape  # any height and width; one logit per pixel
         torch.Size([2, 1, 50, 70])
     """
+    if is_user_file(arch):
+        return build_user_net(arch, options, channel, statistics)
+    if options or channel is not None:
+        raise ConfigError(
+            f"{arch} takes no options and has one channel.",
+            "options and channel with a network of your own, FILE.py:FACTORY",
+            "Leave them out.",
+        )
     encoder_weights = None if encoder_weights == "none" else encoder_weights
     if head == "voc" and arch != TORCHVISION:
         raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,18 +20,33 @@ Statistics = tuple[Sequence[float], Sequence[float]]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What `build_model` needs to build the same network again (with its weights loaded from a file)."""
+    """What `build_model` needs to build the same network again (with its weights loaded from a file).
+
+    Attributes:
+        arch: Its name; of a user's own network ``FILE.py:FACTORY``, without the file's folder.
+        encoder: Of an architecture that takes one.
+        norm: Of the plain U-Nets.
+        head: ``voc``: 21 classes reduced to one logit.
+        members: How many networks of this kind it is the mean of (`ensemble.as_one_network`); None: it is
+            one.
+        options: Arguments of a user's factory.
+        channel: Of a user's network with several: the lesion's, from 0.
+        file_sha256: Of a user's file. It tells a changed file; the file is run only where a user names it.
+    """
 
     arch: str
     encoder: str | None = None
     norm: Norm = "batch"
     head: Head = "lesion"
     members: int | None = None
-    """How many networks of this kind it is the mean of (`ensemble.as_one_network`); None: it is one."""
+    options: Mapping[str, Any] | None = None
+    channel: int | None = None
+    file_sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the model card; what only some networks have is left out of others'."""
-        return {key: value for key, value in asdict(self).items() if value is not None or key != "members"}
+        some = ("members", "options", "channel", "file_sha256")
+        return {key: value for key, value in asdict(self).items() if value is not None or key not in some}
 
 
 class LesionNet(nn.Module):

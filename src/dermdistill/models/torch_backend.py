@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from dermdistill.artifacts.card import ModelCard
-from dermdistill.core.errors import MismatchError, WeightsError
+from dermdistill.core.errors import MismatchError, UsageError, WeightsError
 from dermdistill.core.files import hash_file
+from dermdistill.core.user_file import is_user_file
 from dermdistill.models.build import build_model
 from dermdistill.models.ensemble import as_one_network
 from dermdistill.models.lesion_net import LesionNet
+from dermdistill.models.user_net import check_output
 from dermdistill.models.weights import load_strictly, load_weights, read_state
+
+logger = logging.getLogger(__name__)
 
 
 class TorchBackend:
@@ -42,10 +47,16 @@ class TorchBackend:
         return prob
 
 
-def load_run(path: Path) -> tuple[LesionNet, ModelCard]:
+def load_run(path: Path, arch: str | None = None) -> tuple[LesionNet, ModelCard]:
     """The network and card of a run folder, or of a weights file with its card.json beside it.
 
+    Args:
+        path: The folder, or the file.
+        arch: ``FILE.py:FACTORY`` as the user names it, where the run is of a network of the user's own. It is
+            run, and for other runs left alone.
+
     Raises:
+        UsageError: It is a network of the user's own, and ``arch`` does not name its file.
         WeightsError: There is no finished epoch in it, or the weights do not fit.
         MismatchError: The weights are not those that the card was written for.
 
@@ -88,22 +99,44 @@ def load_run(path: Path) -> tuple[LesionNet, ModelCard]:
             "the weights that the card was written for",
             "Take both files from the same run, or train again.",
         )
-    nets = [_build(card) for _ in range(card.model.get("members") or 1)]
+    nets = [_rebuild(card, folder, arch) for _ in range(card.model.get("members") or 1)]
     net = nets[0] if len(nets) == 1 else as_one_network(nets)
     load_weights(net, weights)
     return net.eval(), card
 
 
-def _build(card: ModelCard) -> LesionNet:
-    """One network of the kind that a card names, without its weights."""
-    return build_model(
-        card.model.get("arch") or "",
-        card.model.get("encoder"),
+def _rebuild(card: ModelCard, folder: Path, arch: str | None) -> LesionNet:
+    """The network of a card, with random weights; code is run only as ``arch`` names it."""
+    model, named, digest = card.model, str(card.model.get("arch")), str(card.model.get("file_sha256"))
+    own = is_user_file(named)
+    if own and not (arch and is_user_file(arch)):
+        factory = named.rpartition(":")[2]
+        raise UsageError(
+            f"{folder} is of a network of your own, {named} (SHA-256 {digest[:12]}…). "
+            "A run may not name code that is run.",
+            "the file, named by you: FILE.py:FACTORY",
+            f"If you trust the file, add --arch FILE.py:{factory} (of a teacher --teacher-arch, in distill "
+            "and study --teacher.arch). predict, serve and calibrate take the ONNX file that export writes.",
+        )
+    net = build_model(
+        arch if own and arch else named,
+        model.get("encoder"),
         None,
-        norm="group" if card.model.get("norm") == "group" else "batch",
-        head="voc" if card.model.get("head") == "voc" else "lesion",
+        norm="group" if model.get("norm") == "group" else "batch",
+        head="voc" if model.get("head") == "voc" else "lesion",
         statistics=(card.mean, card.std),
+        options=model.get("options"),
+        channel=model.get("channel"),
     )
+    if own and arch:
+        check_output(net, arch, card.input_size)
+        if net.spec.file_sha256 != digest:
+            logger.warning(
+                "%s is not the file that %s was trained with (SHA-256 %s…, then %s…): the same weights may "
+                "compute something else",
+                arch, folder, str(net.spec.file_sha256)[:12], digest[:12],
+            )  # fmt: skip
+    return net
 
 
 def load_last(net: LesionNet, folder: Path) -> str:

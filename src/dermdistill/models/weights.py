@@ -6,6 +6,7 @@ is an error that names the first tensor that does not fit; nothing is skipped si
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import logging
 import re
@@ -95,6 +96,15 @@ def load_strictly(net: nn.Module, state: Mapping[str, Tensor], source: str) -> N
             "Take the weights of a training whose loss stayed finite.",
         )
     net.load_state_dict(dict(state))
+
+
+def hash_state(net: nn.Module) -> str:
+    """SHA-256 of a network's names and values, of one that is in no file."""
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_encoder(encoder: nn.Module, encoder_weights: str) -> None:

@@ -38,6 +38,8 @@ from dermdistill.study.settings import (
     base_recipe,
     cell_folder,
     cell_recipe,
+    teacher_arch,
+    teacher_cells,
     teacher_of,
 )
 
@@ -63,6 +65,10 @@ class Job:
     teacher: Path | None
     """To measure agreement with."""
     human: str | None
+    arch: str | None = None
+    """Of the network, as the recipe names it: that a user's own file may be run."""
+    teacher_arch: str | None = None
+    """Likewise of ``teacher``'s."""
     optional: bool = False
     """Whether the study is whole without it."""
     progress: bool = False
@@ -98,10 +104,11 @@ def make_job(
     base = base_recipe(settings)
     data = settings.test_data or base.data.name
     split = settings.split if cell.fold is None else OUT_OF_FOLD
+    trained = cell_recipe(settings, cell, epochs=epochs) if recipe and not given else None
     return Job(
         name=cell.name,
         verb="given" if given else "train" if cell.arm == TEACHER else settings.arms[cell.arm].verb,
-        recipe=cell_recipe(settings, cell, epochs=epochs) if recipe and not given else None,
+        recipe=trained,
         run=given or cell_folder(settings, cell),
         evaluation=cell_folder(settings, cell) / "evaluation" / f"{data}-{split}",
         data=data,
@@ -109,6 +116,8 @@ def make_job(
         split=split,
         teacher=None if cell.arm == TEACHER else teacher_of(settings, cell),
         human=settings.human,
+        arch=teacher_arch(settings) if given else trained.trained_arch if trained else None,
+        teacher_arch=teacher_arch(settings) if recipe and teacher_cells(settings) else None,
         optional=cell.arm != TEACHER and settings.arms[cell.arm].optional,
         progress=progress,
     )
@@ -171,6 +180,8 @@ def _run(job: Job) -> None:
         out=job.evaluation,
         teacher=job.teacher if taught else None,
         human=job.human,
+        arch=job.arch,
+        teacher_arch=job.teacher_arch,
         progress=job.progress,
     )
 

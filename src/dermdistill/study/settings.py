@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from dermdistill.config import Recipe, differences, find_recipe, load_recipe, parse_recipe, read_yaml, to_tree
 from dermdistill.config.settings import FolderName, NonNegative, Settings
 from dermdistill.core.errors import ConfigError
+from dermdistill.core.user_file import is_user_file
 
 TEACHER = "teacher"
 """Name of the teacher's arm."""
@@ -245,6 +246,13 @@ def teacher_of(settings: StudySettings, student: Cell) -> Path | None:
     return cell_folder(settings, next((cell for cell in mine if cell.seed == student.seed), mine[0]))
 
 
+def teacher_arch(settings: StudySettings) -> str | None:
+    """The network of the study's teacher, as its recipe names it: that a user's own file may be run."""
+    if settings.teacher.run is not None:
+        return base_recipe(settings).teacher.arch
+    return cell_recipe(settings, Cell(TEACHER, settings.seeds[0])).trained_arch
+
+
 def cell_folder(settings: StudySettings, cell: Cell) -> Path:
     """Where a cell's run lies."""
     return settings.folder / "cells" / cell.name
@@ -281,6 +289,8 @@ def cell_recipe(settings: StudySettings, cell: Cell, *, epochs: int | None = Non
     if arm.verb == "distill" and arm.teacher == "study":
         base = base.for_one_teacher()
         values["teacher.run"] = str(teacher_of(settings, cell))
+        if (arch := teacher_arch(settings)) and is_user_file(arch):
+            values["teacher.arch"] = arch
     if epochs is not None:
         values["trainer.epochs"] = epochs
     return with_values(base, values, source)

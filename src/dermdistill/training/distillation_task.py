@@ -38,7 +38,11 @@ class FrozenTeacher(nn.Module):
 
     def __init__(self, net: LesionNet | Ensemble, fold: bool = True) -> None:
         super().__init__()
-        made = fold_batch_norm if fold else copy.deepcopy
+
+        def made(one: LesionNet) -> LesionNet:
+            # Folding looks into a network at sizes of its own choice, which one of the user's may not take.
+            return copy.deepcopy(one) if one.spec.file_sha256 or not fold else fold_batch_norm(one)
+
         self.net = Ensemble([made(one) for one in net]) if isinstance(net, Ensemble) else made(net)
         self.requires_grad_(False)
         self.eval()

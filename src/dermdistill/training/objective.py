@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dermdistill import losses
 from dermdistill.config.settings import KDSettings, LossSettings
+from dermdistill.training.user_loss import UserLoss
 
 Losses = dict[str, Tensor]
 """Weighted losses by name, one value per image [b]; the mean over the batch of their sum is the objective."""
@@ -40,11 +41,17 @@ def supervised_losses(logits: Tensor, mask: Tensor, has_mask: Tensor, *, loss: L
 
 
 def distilled_losses(
-    logits: Tensor, teacher_logits: Tensor, mask: Tensor, has_mask: Tensor, *, kd: KDSettings
+    logits: Tensor,
+    teacher_logits: Tensor,
+    mask: Tensor,
+    has_mask: Tensor,
+    *,
+    kd: KDSettings,
+    extra: UserLoss | None = None,
 ) -> Losses:
     """Weighted distillation losses [b], those of weight 0 left out; of all images, with a mask or without.
 
-    The outline that the boundary loss needs is the teacher's where there is no mask.
+    Where there is no mask, the boundary loss and a user's own take the teacher's.
 
     Args:
         logits: Of the student, [b, 1, h, w].
@@ -52,6 +59,7 @@ def distilled_losses(
         mask: {0, 1} [b, 1, h, w].
         has_mask: bool [b].
         kd: The weights and temperatures.
+        extra: The loss that ``kd.extra`` names.
     """
     found: Losses = {}
     if kd.kl:
@@ -61,11 +69,14 @@ def distilled_losses(
         temperature = kd.channel_wise_temperature
         channel_wise = losses.channel_wise_loss(logits, teacher_logits, temperature, reduction="none")
         found["channel_wise_loss"] = kd.channel_wise * channel_wise
-    if kd.boundary:
+    if kd.boundary or extra is not None:
         teacher_mask = (teacher_logits > 0).to(mask.dtype)
         outline = torch.where(has_mask.view(-1, 1, 1, 1), mask, teacher_mask)
+    if kd.boundary:
         boundary = losses.boundary_kl_loss(
             logits, teacher_logits, outline, kd.temperature, kd.boundary_width, reduction="none"
         )
         found["boundary_loss"] = kd.boundary * boundary
+    if extra is not None and kd.extra_weight:
+        found[extra.name] = kd.extra_weight * extra(logits, teacher_logits, outline)
     return found

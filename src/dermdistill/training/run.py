@@ -17,8 +17,10 @@ from dermdistill.artifacts import run_folder
 from dermdistill.artifacts.card import ModelCard
 from dermdistill.config import Recipe
 from dermdistill.core.errors import ConfigError
+from dermdistill.core.user_file import is_user_file
 from dermdistill.models.build import build_model
 from dermdistill.models.lesion_net import LesionNet
+from dermdistill.models.user_net import check_output
 from dermdistill.training.distillation_task import DistillationTask
 from dermdistill.training.feed.training_data import (
     find_unlabelled,
@@ -31,6 +33,7 @@ from dermdistill.training.segmentation_task import SegmentationTask
 from dermdistill.training.teachers import check_same_teacher, find_teacher, make_teacher_mask
 from dermdistill.training.trackers import need_installed
 from dermdistill.training.trainer import on_gpu
+from dermdistill.training.user_loss import UserLoss
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +129,11 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
             f"The recipe {recipe.name} trains a teacher.", "role: student", "Use dermdistill train."
         )
     need_installed(recipe.trainer.loggers)
+    extra = UserLoss(recipe.kd.extra) if recipe.kd.extra is not None else None
+    if extra is not None:
+        logger.info(
+            "%s × %g: %s, SHA-256 %s…", extra.name, recipe.kd.extra_weight, extra.source, extra.digest[:12]
+        )
     data = open_labelled(recipe, resume=resume, progress=progress)
     fine_tune = functools.partial(train, resume=True, progress=progress)
     unlabelled = find_unlabelled(recipe, data, progress=progress)
@@ -150,7 +158,7 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
         task = DistillationTask(
             student,
             teacher,
-            distilled=functools.partial(distilled_losses, kd=recipe.kd),
+            distilled=functools.partial(distilled_losses, kd=recipe.kd, extra=extra),
             # On a GPU a convolution's bias costs a pass over the map, and a slower one than batch norm's own.
             fold=not on_gpu(recipe),
             teacher_mask=teacher_mask,
@@ -163,9 +171,15 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
 
 
 def _build_trained(recipe: Recipe) -> LesionNet:
+    s, t = recipe.student, recipe.teacher
     if recipe.role == "student":
-        s = recipe.student
-        return build_model(s.arch, s.encoder, s.encoder_weights, norm=s.norm)
-    t = recipe.teacher
-    assert t.arch is not None
-    return build_model(t.arch, t.encoder, t.encoder_weights)
+        net = build_model(
+            s.arch, s.encoder, s.encoder_weights, norm=s.norm, options=s.options, channel=s.channel
+        )
+    else:
+        assert t.arch is not None
+        net = build_model(t.arch, t.encoder, t.encoder_weights, options=t.options, channel=t.channel)
+    if is_user_file(recipe.trained_arch):
+        check_output(net, recipe.trained_arch, recipe.data.size, f"--{recipe.role}.channel")
+        logger.info("%s, SHA-256 %s…", net.spec.arch, str(net.spec.file_sha256)[:12])
+    return net

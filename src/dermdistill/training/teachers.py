@@ -19,12 +19,15 @@ from dermdistill.artifacts.run_folder import RunFolder
 from dermdistill.config import Recipe, load_recipe, to_tree
 from dermdistill.config.settings import split_fold
 from dermdistill.core.errors import ConfigError, MismatchError
+from dermdistill.core.user_file import is_user_file
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.split import part_of
 from dermdistill.models.build import build_model
 from dermdistill.models.ensemble import Ensemble
 from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.torch_backend import load_last, load_run
+from dermdistill.models.user_net import check_output
+from dermdistill.models.weights import hash_state
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +51,9 @@ def find_teacher(
         return _mean_of([_load_teacher(folder, recipe, data) for folder in settings.runs], settings.folds)
     if settings.run is None and settings.recipe is not None:
         folds = range(settings.folds) if settings.folds is not None else [None]
-        folders = [fine_tune(teacher_recipe(recipe, fold)) for fold in folds]
-        return _mean_of([_load_teacher(folder, recipe, data) for folder in folders], settings.folds)
+        recipes = [teacher_recipe(recipe, fold) for fold in folds]
+        loaded = [_load_teacher(fine_tune(one), recipe, data, one.trained_arch) for one in recipes]
+        return _mean_of(loaded, settings.folds)
     if settings.run is not None:
         return _load_teacher(settings.run, recipe, data)
     if settings.arch is None:
@@ -58,6 +62,8 @@ def find_teacher(
             "a finished teacher run, or teacher.recipe",
             "Add --teacher RUN, or --teacher.recipe teacher-cpu.",
         )
+    if is_user_file(settings.arch):
+        return _as_it_comes(settings.arch, recipe)
     if settings.arch != "deeplabv3-torchvision":
         raise ConfigError(
             f"A {settings.arch} that was not fine-tuned has a random head: it teaches noise.",
@@ -130,8 +136,8 @@ def teacher_recipe(recipe: Recipe, fold: int | None = None) -> Recipe:
         "seed": recipe.seed,
         "runs_root": str(recipe.runs_root),
     }
-    for name in ("arch", "encoder", "encoder_weights"):
-        if (value := getattr(recipe.teacher, name)) is not None:
+    for name in ("arch", "encoder", "encoder_weights", "options", "channel"):
+        if (value := getattr(recipe.teacher, name)) not in (None, {}):
             overrides[f"teacher.{name}"] = value
     if fold is not None:
         folds = recipe.teacher.folds
@@ -186,8 +192,24 @@ def _mean_of(
     return Ensemble([net for net, _ in loaded]), record
 
 
-def _load_teacher(folder: Path, recipe: Recipe, data: PreparedData) -> tuple[LesionNet, TeacherRecord]:
-    net, card = load_run(folder)
+def _as_it_comes(arch: str, recipe: Recipe) -> tuple[LesionNet, TeacherRecord]:
+    """A network of the user's own with the weights that its file gives it."""
+    settings = recipe.teacher
+    net = build_model(arch, options=settings.options, channel=settings.channel).eval()
+    check_output(net, arch, recipe.data.size, "--teacher.channel")
+    digest = hash_state(net.net)
+    logger.warning(
+        "the teacher is %s with the weights that the file gives it (SHA-256 %s…). Which images it was "
+        "trained on is not known: they may be images of this test split",
+        arch, digest[:12],
+    )  # fmt: skip
+    return net, TeacherRecord(run=None, model=net.spec.to_dict(), fine_tuned=False, weights_sha256=digest)
+
+
+def _load_teacher(
+    folder: Path, recipe: Recipe, data: PreparedData, arch: str | None = None
+) -> tuple[LesionNet, TeacherRecord]:
+    net, card = load_run(folder, arch or recipe.teacher.arch)
     run = RunFolder(folder, "teacher")
     if run.checkpoint.exists() and not run.finished.exists():
         logger.warning(
