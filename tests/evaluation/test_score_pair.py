@@ -10,7 +10,7 @@ from scipy import ndimage
 from sklearn import metrics
 
 from dermdistill.core.errors import DataError
-from dermdistill.evaluation.mask_files import read_prediction
+from dermdistill.data.prediction_files import read_prediction
 from dermdistill.evaluation.matching import Sample
 from dermdistill.evaluation.score_pair import (
     Scored,

@@ -81,6 +81,8 @@ class TeacherRecord(BaseModel):
         run: Name of the teacher's run folder; None: it has none (untrained weights, or several teachers).
         model: What `build_model` needs, as in its own card; None for several teachers.
         fine_tuned: Whether it was trained on lesions before it taught.
+        source: What taught where it is no run and no network of ours: an ONNX file, a folder of a
+            transformers model or of maps, by its name. Which images it has seen is then not known.
         fold: The part of the training images, as ``0/5``, that it was trained without; None: none.
         weights: Which of its weights taught: the best by validation, or the last.
         weights_sha256: Their hash.
@@ -104,6 +106,7 @@ class TeacherRecord(BaseModel):
     run: str | None = None
     model: dict[str, Any] | None = None
     fine_tuned: bool = False
+    source: str | None = None
     fold: str | None = None
     weights: Literal["best", "last"] = "best"
     weights_sha256: str | None = None

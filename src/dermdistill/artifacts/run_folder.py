@@ -27,11 +27,11 @@ from dermdistill.core.user_file import is_user_file
 logger = logging.getLogger(__name__)
 
 # What may change between a stop and --resume: where things lie and what they run on, not what is computed.
-# The teachers' folders may have moved; that their weights are the same is checked by teachers.py.
+# The teachers' files may have moved; that their weights are the same is checked by teachers.py.
 MAY_CHANGE = (
     *("runs_root", "data.root", "trainer.accelerator", "trainer.checkpoint_steps"),
-    *("teacher.run", "teacher.runs", "data.on_device", "trainer.compile"),
-    *("trainer.cuda_graphs", "trainer.loggers"),
+    *("teacher.run", "teacher.runs", "teacher.onnx", "teacher.transformers", "teacher.maps"),
+    *("data.on_device", "trainer.compile", "trainer.cuda_graphs", "trainer.loggers"),
 )
 
 

@@ -25,7 +25,8 @@ def evaluate(
     input_size: int | None = None,
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
-    activation: Literal["sigmoid", "none"] | None = None,
+    activation: Literal["sigmoid", "softmax", "none"] | None = None,
+    channel: int | None = None,
     teacher: Path | None = None,
     human: str | None = None,
     arch: str | None = None,
@@ -59,7 +60,9 @@ def evaluate(
         input_size: Of an ONNX file without our card: side of the square that it takes (default: as it says).
         mean: Of such a file: taken off RGB in [0, 1] (default: nothing).
         std: Of such a file: what is left is divided by it (default: nothing).
-        activation: Of such a file: sigmoid where it gives logits (default), none where probabilities.
+        activation: Of such a file: sigmoid where it gives logits (default), softmax where the logits of
+            several channels compete, none where probabilities.
+        channel: Of such a file with several channels: the lesion's, from 0.
         teacher: Run to measure agreement with (default: the one that taught it, where it is found).
         human: Human agreement to show beside a run on prepared data: isic2016 (published), a CSV, a folder
             with several masks per image, or none (default: the published figure of a catalogue's data set).
@@ -73,7 +76,13 @@ def evaluate(
     if masks is not None or predictions is not None or not _is_run(what):
         from dermdistill.evaluation.score_anything import score_anything
 
-        foreign = {"input_size": input_size, "mean": mean, "std": std, "activation": activation}
+        foreign = {
+            "input_size": input_size,
+            "mean": mean,
+            "std": std,
+            "activation": activation,
+            "channel": channel,
+        }
         found = score_anything(
             what, images=images, masks=masks, predictions=predictions, manifest=manifest, data=data,
             split=split, root=root or Path("data"), out=out, strict=strict, mm_per_pixel=mm_per_pixel,

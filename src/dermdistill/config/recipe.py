@@ -48,7 +48,7 @@ class Recipe(Settings):
         return self.student.arch if self.role == "student" else self.teacher.arch or ""
 
     def for_one_teacher(self) -> Recipe:
-        """Without what makes several of its teacher, for one finished run that is named instead.
+        """Without what else may name its teacher or several, for one finished run that is named instead.
 
         Examples:
             >>> from dermdistill import load_recipe
@@ -56,15 +56,17 @@ class Recipe(Settings):
             >>> recipe.teacher.folds, recipe.for_one_teacher().teacher.folds
             (4, None)
         """
-        teacher = self.teacher.model_copy(update={"runs": (), "folds": None})
+        none = {"runs": (), "onnx": None, "transformers": None, "maps": (), "folds": None}
+        teacher = self.teacher.model_copy(update=none)
         return self.model_copy(update={"teacher": teacher})
 
     @model_validator(mode="after")
     def _teacher_role_names_an_arch(self) -> Recipe:
         if self.role == "teacher" and self.teacher.arch is None:
             raise ValueError("role is teacher, so teacher.arch must name the network to fine-tune")
-        if self.role == "teacher" and (self.teacher.run is not None or self.teacher.runs):
+        if self.role == "teacher" and self.teacher.finished:
             raise ValueError(
-                "role is teacher: it is trained here, teacher.run and teacher.runs have no meaning"
+                f"role is teacher: it is trained here, teacher.{' and teacher.'.join(self.teacher.finished)} "
+                "have no meaning"
             )
         return self

@@ -181,6 +181,22 @@ class TeacherSettings(Settings):
     """Folder of a finished teacher run (what --teacher sets)."""
     runs: tuple[Path, ...] = ()
     """Folders of several finished teacher runs, instead of run: the mean of their probabilities teaches."""
+    onnx: Path | None = None
+    """An ONNX file that teaches as it is, instead of a run: input [n, 3, h, w], output [n, k, h, w]."""
+    transformers: Path | None = None
+    """Local folder of a transformers model for semantic segmentation (save_pretrained), such as a SegFormer,
+    that teaches as it is."""
+    maps: tuple[Path, ...] = ()
+    """Folders of probability maps or masks (PNG, npy), called like the images, that teach in place of a
+    network; several folders, as of several annotators, are averaged."""
+    activation: Literal["sigmoid", "softmax", "none"] | None = None
+    """Of onnx and transformers. sigmoid: each output channel is a logit of its own; softmax: the channels'
+    logits compete; none: they are probabilities. Empty: softmax for several classes of transformers, else
+    sigmoid."""
+    mean: tuple[float, float, float] | None = None
+    """Of onnx: taken off RGB in [0, 1] (empty: nothing, as in our own files)."""
+    std: tuple[float, float, float] | None = None
+    """Of onnx: what is left is divided by it."""
     weights: Literal["best", "last"] = "best"
     """Which weights of a run teach: those with the best validation Dice, or those of its last epoch."""
     recipe: str | None = None
@@ -191,7 +207,7 @@ class TeacherSettings(Settings):
     options: dict[str, Any] = {}
     """As student.options."""
     channel: NonNegative | None = None
-    """As student.channel."""
+    """As student.channel; also of onnx and transformers: the class that is the lesion."""
     encoder: str | None = None
     """As student.encoder."""
     encoder_weights: str | None = None
@@ -207,13 +223,23 @@ class TeacherSettings(Settings):
     any_data: bool = False
     """Accept a teacher that was trained on other data. Its training images may include this test split."""
 
+    @property
+    def finished(self) -> list[str]:
+        """Which settings name a teacher that is not fine-tuned by this recipe."""
+        names = ("run", "runs", "onnx", "transformers", "maps")
+        return [name for name in names if getattr(self, name) not in (None, ())]
+
     _own_file = model_validator(mode="before")(_without_what_a_file_decides)
 
     @model_validator(mode="after")
     def _one_way_to_name_it(self) -> TeacherSettings:
-        if self.run is not None and self.runs:
-            raise ValueError("both run and runs are given: name one teacher (run) or several (runs)")
-        if self.folds is not None and (self.run is not None or not (self.runs or self.recipe)):
+        given = self.finished
+        if len(given) > 1:
+            raise ValueError(
+                f"both {given[0]} and {given[1]} are given: name one teacher (run, onnx, transformers, maps) "
+                "or several (runs)"
+            )
+        if self.folds is not None and (given not in ([], ["runs"]) or not (self.runs or self.recipe)):
             raise ValueError(
                 f"folds is {self.folds}: several teachers, each trained without a part of the images, are "
                 "needed; name them (runs) or what fine-tunes them (recipe), or, for one teacher, take folds "

@@ -14,16 +14,14 @@ from pathlib import Path
 
 from dermdistill.core.errors import DataError
 from dermdistill.core.files import read_csv
+from dermdistill.data.prediction_files import PREDICTION_SUFFIXES, files_by_name, list_files
 from dermdistill.data.prepare.pairing import listed, mask_stem
 from dermdistill.data.prepare.tables import ID_COLUMNS
 from dermdistill.evaluation.inter_rater import SEVERAL
-from dermdistill.imaging.find import SUFFIXES, list_folder, name_key
+from dermdistill.imaging.find import SUFFIXES, name_key
 
 logger = logging.getLogger(__name__)
 
-PREDICTION_SUFFIXES = (*SUFFIXES, ".npy")
-PREDICTION_ENDINGS = ("_probability", "_prob", "_prediction", "_pred")
-"""Endings of predictions' names, beside those of masks."""
 ONE = ""
 """The rater's name where a picture has one mask."""
 
@@ -75,10 +73,10 @@ def match(
         DataError: A folder is missing or empty, names are ambiguous, or nothing belongs together.
     """
     true = _true_masks(masks, apart=images is not None and images.resolve() == masks.resolve())
-    pictures = _by_name(images, SUFFIXES, (masks, predictions)) if images else None
+    pictures = files_by_name(images, SUFFIXES, (masks, predictions)) if images else None
     if pictures is not None and images is not None and images.resolve() == masks.resolve():
         pictures = {name: path for name, path in pictures.items() if mask_stem(path.stem) == path.stem}
-    made = _by_name(predictions, PREDICTION_SUFFIXES, (masks, images)) if predictions else None
+    made = files_by_name(predictions, PREDICTION_SUFFIXES, (masks, images)) if predictions else None
     names = sorted(true if pictures is None else true.keys() & pictures.keys())
     for folder, others, what in ((images, pictures, "pictures"), (predictions, made, "predictions")):
         if others is not None and not (true.keys() & others.keys()):
@@ -108,25 +106,6 @@ def match(
     )
 
 
-def predictions_by_name(folder: Path) -> dict[str, Path]:
-    """Return the predictions in a folder by the picture's name, as names are compared."""
-    return _by_name(folder, PREDICTION_SUFFIXES, ())
-
-
-def name_of(stem: str) -> str:
-    """The picture's name, as names are compared, that a mask's or a prediction's stem stands for.
-
-    Examples:
-        >>> name_of("ISIC_0000001_Segmentation"), name_of("lesion7_prob")
-        ('isic_0000001', 'lesion7')
-    """
-    short = name_key(mask_stem(stem))
-    for ending in PREDICTION_ENDINGS:
-        if short.endswith(ending):
-            return short[: -len(ending)]
-    return short
-
-
 def _with_proper_names(samples: Sequence[Sample]) -> list[Sample]:
     """The pictures' own spelling as ids, where there are pictures; else that of the first mask."""
     found = []
@@ -143,7 +122,7 @@ def _with_proper_names(samples: Sequence[Sample]) -> list[Sample]:
 def _true_masks(folder: Path, *, apart: bool) -> dict[str, dict[str, Path]]:
     """Masks by picture and rater; ``apart``: pictures lie among them, which have no ending."""
     by_name: dict[str, list[tuple[str, Path]]] = {}
-    for path in _files(folder, SUFFIXES):
+    for path in list_files(folder, SUFFIXES):
         several = SEVERAL.match(path.stem)
         if apart and not several and mask_stem(path.stem) == path.stem:
             continue
@@ -167,55 +146,6 @@ def _true_masks(folder: Path, *, apart: bool) -> dict[str, dict[str, Path]]:
             "Rename some, or put each person's masks into a folder of their own.",
         )
     return found
-
-
-def _by_name(folder: Path, suffixes: Sequence[str], others: Sequence[Path | None]) -> dict[str, Path]:
-    """Files by the picture's name; without those of the other folders that lie inside this one."""
-    nested = [
-        other.resolve()
-        for other in others
-        if other is not None and other.resolve() != folder.resolve() and _inside(other, folder)
-    ]
-    found: dict[str, Path] = {}
-    is_prediction = ".npy" in suffixes
-    for path in _files(folder, suffixes):
-        if any(path.resolve().is_relative_to(other) for other in nested):
-            continue
-        name = name_of(path.stem) if is_prediction else name_key(path.stem)
-        if name not in found:
-            found[name] = path
-        elif is_prediction and {found[name].suffix.lower(), path.suffix.lower()} == {".png", ".npy"}:
-            found[name] = path if path.suffix.lower() == ".npy" else found[name]  # the map says more
-        elif is_prediction and _rank(path) != _rank(found[name]):
-            found[name] = min(found[name], path, key=_rank)
-        else:
-            raise DataError(
-                f"Two files in {folder} stand for {name}: {found[name].name} and {path.name}.",
-                "one file for each picture",
-                "Rename or remove one of them.",
-            )
-    return found
-
-
-def _rank(path: Path) -> int:
-    """`dermdistill predict` writes a mask, an overlay and maps: the probability map says most."""
-    stem = path.stem.lower()
-    return 0 if stem.endswith(PREDICTION_ENDINGS[:2]) else 1
-
-
-def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder.", "a folder of images", "Check the path.")
-    if ".npy" in suffixes:
-        found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in suffixes and p.is_file()]
-    else:
-        found = list_folder(folder).images
-    left_out = ("_superpixels", "_overlay", "_uncertainty")
-    return [p for p in found if not p.name.startswith(".") and not p.stem.lower().endswith(left_out)]
-
-
-def _inside(inner: Path, outer: Path) -> bool:
-    return inner.resolve().is_relative_to(outer.resolve())
 
 
 def _labels(manifest: Path, names: set[str]) -> dict[str, dict[str, str]]:

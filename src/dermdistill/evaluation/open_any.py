@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dermdistill.core.errors import WeightsError
-from dermdistill.evaluation.foreign_onnx import ForeignOnnx
+from dermdistill.inference.foreign_onnx import ForeignOnnx
 from dermdistill.inference.predictor import Predictor
 
 SHIPPED = "the shipped student"
@@ -27,13 +27,8 @@ def open_model(
         WeightsError: There is no such model, or it cannot be used.
         MissingExtraError: It needs PyTorch, which is not installed.
     """
-    if what is not None and arch is not None:
-        from dermdistill.models.torch_backend import TorchBackend, load_run
-
-        net, card = load_run(what, arch)
-        return Predictor.from_backend(card, TorchBackend(net))
     if what is None or what.suffix.lower() != ".onnx":
-        return Predictor(what)
+        return Predictor(what, arch=arch)
     if not foreign:
         try:
             return Predictor(what)

@@ -23,6 +23,7 @@ from dermdistill import imaging
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import write_json, write_text
 from dermdistill.data.dataset import labels_of, read_info, read_manifest
+from dermdistill.data.prediction_files import predictions_by_name, read_prediction
 from dermdistill.data.prepare.pairing import listed
 from dermdistill.evaluation.folder_evaluation import Draw, FolderEvaluation
 from dermdistill.evaluation.folder_summary import (
@@ -32,8 +33,8 @@ from dermdistill.evaluation.folder_summary import (
     subgroup_scores,
     warnings_of,
 )
-from dermdistill.evaluation.mask_files import read_prediction, read_true_masks
-from dermdistill.evaluation.matching import ONE, Matched, Sample, predictions_by_name
+from dermdistill.evaluation.mask_files import read_true_masks
+from dermdistill.evaluation.matching import ONE, Matched, Sample
 from dermdistill.evaluation.page import to_html
 from dermdistill.evaluation.per_image import PerImage
 from dermdistill.evaluation.score_pair import Scored, Unscored, score_arrays, score_files

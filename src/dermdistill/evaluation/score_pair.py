@@ -13,8 +13,9 @@ import numpy as np
 
 from dermdistill import imaging
 from dermdistill.core.errors import DataError
+from dermdistill.data.prediction_files import read_prediction
 from dermdistill.evaluation.image_difficulty import measure
-from dermdistill.evaluation.mask_files import Mask, read_prediction, read_true_masks
+from dermdistill.evaluation.mask_files import Mask, read_true_masks
 from dermdistill.evaluation.matching import Sample
 from dermdistill.imaging import Float32Array, UInt8Array
 from dermdistill.metrics.boundary import compare_outlines

@@ -32,12 +32,15 @@ class Backend(Protocol):
         ...
 
 
-def open_model(model: Path | str | None = None, threads: int | None = None) -> tuple[ModelCard, Backend]:
+def open_model(
+    model: Path | str | None = None, threads: int | None = None, arch: str | None = None
+) -> tuple[ModelCard, Backend]:
     """The card of a model and what computes its probabilities.
 
     Args:
         model: An ONNX file; a run folder or a .pth file (run by torch); None: the shipped student.
         threads: Of the computation; None: the library's choice. For torch it is the whole process's setting.
+        arch: ``FILE.py:FACTORY`` of a run of a network of the user's own, which is run.
 
     Raises:
         WeightsError: There is no such model, or it cannot be used.
@@ -69,12 +72,12 @@ def open_model(model: Path | str | None = None, threads: int | None = None) -> t
     if not (path.is_dir() or path.is_file()):
         raise WeightsError(f"{path} is neither a file nor a folder.", _WHAT, "Name a file that can be read.")
     if path.is_dir() or path.suffix == ".pth":
-        return _open_run(path, threads)
+        return _open_run(path, threads, arch)
     backend = OnnxBackend(path, threads)
     return backend.card, backend
 
 
-def _open_run(path: Path, threads: int | None) -> tuple[ModelCard, Backend]:
+def _open_run(path: Path, threads: int | None, arch: str | None) -> tuple[ModelCard, Backend]:
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError(
             f"{path} needs torch, which is not installed.",
@@ -82,5 +85,5 @@ def _open_run(path: Path, threads: int | None) -> tuple[ModelCard, Backend]:
             "pip install 'dermdistill[train]', or export it where it was trained: dermdistill export RUN",
         )
     torch_backend = importlib.import_module("dermdistill.models.torch_backend")
-    net, card = torch_backend.load_run(path)
+    net, card = torch_backend.load_run(path, arch)
     return card, torch_backend.TorchBackend(net, threads=threads)

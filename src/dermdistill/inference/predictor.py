@@ -48,9 +48,10 @@ class Predictor:
             cost, with a measure and a map of their disagreement.
         outline: Percent of the area by which outlines are drawn wider than the model does of itself, about:
             -30 to 30, negative for tighter (see `move_threshold`).
+        arch: ``FILE.py:FACTORY`` of a run of a network of your own. That file is run.
 
     Raises:
-        UsageError: The outline is out of its range.
+        UsageError: The outline is out of its range, or a network of your own is not named by its file.
         WeightsError: There is no such model, or it cannot be used.
         MismatchError: A run's weights are not those of its card.
         MissingExtraError: A run is asked for, and torch is not installed.
@@ -70,8 +71,9 @@ class Predictor:
         threads: int | None = None,
         tta: bool = False,
         outline: float = 0.0,
+        arch: str | None = None,
     ) -> None:
-        self._use(*open_model(model, threads), tta)
+        self._use(*open_model(model, threads, arch), tta)
         self.threshold = move_threshold(self.card.threshold, outline)
 
     @classmethod

@@ -61,6 +61,8 @@ class LesionNet(nn.Module):
 
     Attributes:
         min_batch: Fewest images in a training step (2 where batch norm follows global pooling).
+        foldable: Whether its batch norm may be looked for by runs at any size (`batchnorm_folding`); not so
+            for networks that others made.
         mean, std: ``[1, 3, 1, 1]``, not part of the state.
     """
 
@@ -77,6 +79,7 @@ class LesionNet(nn.Module):
     ) -> None:
         super().__init__()
         self.net, self.compute_logits, self.stride, self.spec = net, compute_logits, stride, spec
+        self.foldable = True
         self.min_batch, self.min_cells = teacher.min_batch(spec.arch), teacher.min_cells(spec.arch)
         for name, values in zip(("mean", "std"), statistics, strict=True):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1).float(), persistent=False)

@@ -105,7 +105,13 @@ def voc_to_lesion(class_logits: Float[Tensor, "b classes h w"]) -> Float[Tensor,
 
     σ(x) = 1 − e^b/Σe^c holds exactly for x = logsumexp(foreground) − background.
     """
-    return torch.logsumexp(class_logits[:, 1:], dim=1, keepdim=True) - class_logits[:, :1]
+    return -logit_of_class(class_logits, 0)
+
+
+def logit_of_class(class_logits: Float[Tensor, "b classes h w"], channel: int) -> Float[Tensor, "b 1 h w"]:
+    """One logit whose sigmoid is the softmax's probability of one class of several."""
+    others = torch.cat([class_logits[:, :channel], class_logits[:, channel + 1 :]], dim=1)
+    return class_logits[:, channel : channel + 1] - torch.logsumexp(others, dim=1, keepdim=True)
 
 
 def min_batch(arch: str) -> int:

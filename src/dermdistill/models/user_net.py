@@ -77,6 +77,7 @@ def build_user_net(
         statistics or IMAGENET,
         spec,
     )
+    made.foldable = False
     if any(isinstance(module, _BatchNorm) for module in net.modules()):
         made.min_batch = 2  # it may stand behind global pooling, where one image has no variance
     return made

@@ -77,6 +77,8 @@ def _run(folder: Path, audit: Path | None, on: str | None) -> Collected:
             missing.append(
                 "The teachers beside the student: their mean taught, and it is not a run of its own."
             )
+        elif run.card.teacher.source:
+            missing.append(f"The teacher beside the student: {run.card.teacher.source} is not a run.")
         elif teacher is None:
             missing.append("The teacher beside the student: its run folder is not where the settings say.")
         else:

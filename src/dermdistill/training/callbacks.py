@@ -171,11 +171,11 @@ class ValidationPanel(Callback):
         assert isinstance(pl_module, SegmentationTask)
         if not trainer.is_global_zero:
             return
-        image = self.batch.image.to(pl_module.device)
-        student = _masks(pl_module.net(image.float() / 255))
+        batch = self.batch.to(pl_module.device).as_float()
+        student = _masks(pl_module.net(batch.image))
         teacher = None
         if isinstance(pl_module, DistillationTask):
-            teacher = _masks(pl_module.teacher(image.float() / 255))
+            teacher = _masks(pl_module.teach(batch))
         self._wait()
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="panel")
         self._drawing = pool.submit(self._draw, trainer.loggers, teacher, student, trainer.global_step)

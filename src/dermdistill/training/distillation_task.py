@@ -13,7 +13,7 @@ from dermdistill.models.batchnorm_folding import fold_batch_norm
 from dermdistill.models.ensemble import Ensemble
 from dermdistill.models.lesion_net import LesionNet
 from dermdistill.training.acceleration.compile import CompiledForward, Forward, plain_forward
-from dermdistill.training.acceleration.teacher_cache import TeacherLogitsCache
+from dermdistill.training.acceleration.teacher_cache import TeacherLogitsCache, cache_logits
 from dermdistill.training.feed.batch import TrainingBatch
 from dermdistill.training.feed.loader import PackDataset
 from dermdistill.training.objective import Losses
@@ -40,8 +40,7 @@ class FrozenTeacher(nn.Module):
         super().__init__()
 
         def made(one: LesionNet) -> LesionNet:
-            # Folding looks into a network at sizes of its own choice, which one of the user's may not take.
-            return copy.deepcopy(one) if one.spec.file_sha256 or not fold else fold_batch_norm(one)
+            return fold_batch_norm(one) if fold and one.foldable else copy.deepcopy(one)
 
         self.net = Ensemble([made(one) for one in net]) if isinstance(net, Ensemble) else made(net)
         self.requires_grad_(False)
@@ -74,7 +73,7 @@ class DistillationTask(SegmentationTask):
 
     Args:
         net: The student.
-        teacher: The teacher, or the mean of several; frozen here.
+        teacher: The teacher, or the mean of several, frozen here; or logits that are there already.
         distilled: (student logits, teacher logits, mask, has_mask) → weighted, named losses [b].
         fold: As of `FrozenTeacher`.
         teacher_mask: Which of several teachers teach which image, bool [rows, teachers]
@@ -88,7 +87,7 @@ class DistillationTask(SegmentationTask):
     def __init__(
         self,
         net: LesionNet,
-        teacher: LesionNet | Ensemble,
+        teacher: LesionNet | Ensemble | TeacherLogitsCache,
         *,
         distilled: Distilled,
         fold: bool = True,
@@ -98,11 +97,12 @@ class DistillationTask(SegmentationTask):
         super().__init__(net, **task)
         self.teacher_mask: Tensor | None
         self.register_buffer("teacher_mask", teacher_mask, persistent=False)
-        self.teacher = FrozenTeacher(teacher, fold)
+        self.maps = teacher if isinstance(teacher, TeacherLogitsCache) else None
+        self.teacher = None if isinstance(teacher, TeacherLogitsCache) else FrozenTeacher(teacher, fold)
         self.distilled = distilled
         self.teacher_forward: Forward = plain_forward
         self.compiled_teacher: CompiledForward | None = None
-        self.cache: TeacherLogitsCache | None = None
+        self.cache = self.maps
         self._validation_cache: dict[int, Tensor] = {}
 
     def compute_losses(self, batch: TrainingBatch, batch_index: int | None = None) -> StepResult:
@@ -113,14 +113,17 @@ class DistillationTask(SegmentationTask):
         logits = self(batch.image)
         teacher_logits = batch.teacher_logits
         if teacher_logits is None:
-            teacher_logits = self._teach(batch, batch_index)
+            teacher_logits = self.teach(batch, batch_index)
         losses = self.supervised(logits, batch.mask, batch.has_mask) | self.distilled(
             logits, teacher_logits, batch.mask, batch.has_mask
         )
         return StepResult(losses, logits, teacher_logits)
 
-    def _teach(self, batch: TrainingBatch, batch_index: int | None) -> Tensor:
+    def teach(self, batch: TrainingBatch, batch_index: int | None = None) -> Tensor:
         """The teacher's logits; of a batch that comes again, those of the first time."""
+        if self.teacher is None:
+            assert self.maps is not None
+            return self.maps.of(batch.row)
         if batch_index is not None and batch_index in self._validation_cache:
             return self._validation_cache[batch_index]
         compiled = self.compiled_teacher if self.training else None
@@ -136,16 +139,20 @@ class DistillationTask(SegmentationTask):
         return self.teacher_mask[row] if self.teacher_mask is not None else None
 
     def cache_logits(self, images: PackDataset, device: torch.device, *, progress: bool) -> None:
-        """Compute the teacher's logits of each training image once; arguments as of `TeacherLogitsCache`."""
-        self.teacher.to(device)
+        """Compute the teacher's logits of each training image once; arguments as of `cache_logits`."""
+        if self.teacher is None:
+            assert self.maps is not None
+            self.maps.to(device)
+            return
+        teacher = self.teacher.to(device)
         if self.teacher_mask is not None:
             self.teacher_mask = self.teacher_mask.to(device)
 
         def compute_logits(image: Tensor, row: Tensor) -> Tensor:
-            logits: Tensor = self.teacher(image, self._teachers_of(row), self.teacher_forward)
+            logits: Tensor = teacher(image, self._teachers_of(row), self.teacher_forward)
             return logits
 
-        self.cache = TeacherLogitsCache(images, compute_logits, device, progress=progress)
+        self.cache = cache_logits(images, compute_logits, device, progress=progress)
 
     def cached_logits(self, row: Tensor) -> Tensor | None:
         """As of the other task."""

@@ -20,6 +20,7 @@ from dermdistill.core.errors import TrainingError
 from dermdistill.core.files import write_json
 from dermdistill.data.dataset import PreparedData
 from dermdistill.models.complexity import count_parameters
+from dermdistill.models.lesion_net import LesionNet
 from dermdistill.training import trackers
 from dermdistill.training.acceleration import cuda_graphs, onnx_teacher
 from dermdistill.training.acceleration.compile import compiler_errors
@@ -33,6 +34,7 @@ from dermdistill.training.feed.training_data import (
     place_images,
     rank_and_world_size,
 )
+from dermdistill.training.frozen_teachers import OnnxNet
 from dermdistill.training.lr_schedules import make_schedule
 from dermdistill.training.objective import supervised_losses
 from dermdistill.training.segmentation_task import SegmentationTask
@@ -99,8 +101,10 @@ def speed_up(
         task.step.batch_size = sampler.full_batch
     if t.compile != "off" or device.type != "cpu" or steps < onnx_teacher.MIN_STEPS:
         return
-    if isinstance(task, DistillationTask):
-        task.teacher_forward = onnx_teacher.forward_on_cpu(task.teacher.net, size)
+    if isinstance(task, DistillationTask) and task.teacher is not None:
+        teacher = task.teacher.net
+        if not (isinstance(teacher, LesionNet) and isinstance(teacher.net, OnnxNet)):  # it is run so already
+            task.teacher_forward = onnx_teacher.forward_on_cpu(teacher, size)
 
 
 def fit(
@@ -156,7 +160,7 @@ def fit(
     for loader in (training_data.loader, val_loader):
         place_images(loader, device, recipe.data.on_device)
     speed_up(task, recipe, data.size, sampler, device)
-    if isinstance(task, DistillationTask) and recipe.teacher.logits == "cached":
+    if isinstance(task, DistillationTask) and (recipe.teacher.logits == "cached" or task.maps is not None):
         task.cache_logits(training_data.images, device, progress=progress)
     checkpoint = run.checkpoint if resume and run.checkpoint.exists() else None
     if checkpoint is not None:

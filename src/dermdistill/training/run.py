@@ -92,7 +92,8 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
 def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Path:
     """Distil a teacher into a student, online unless said otherwise: both see the same augmented tensor.
 
-    The teacher is ``teacher.run``, or the mean of ``teacher.runs``; or is fine-tuned first by
+    The teacher is ``teacher.run``, or the mean of ``teacher.runs``; or is another maker's network or maps
+    (``teacher.onnx``, ``teacher.transformers``, ``teacher.maps``); or is fine-tuned first by
     ``teacher.recipe`` (once; a finished run is used again); or, with ``teacher.arch`` alone, is used as its
     pretrained weights are. With ``teacher.folds`` each training image is taught by those of several teachers
     that were trained without it (cross-fitting; Dao et al. 2021, arXiv 2104.09732). With ``teacher.logits:
@@ -137,14 +138,14 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
     data = open_labelled(recipe, resume=resume, progress=progress)
     fine_tune = functools.partial(train, resume=True, progress=progress)
     unlabelled = find_unlabelled(recipe, data, progress=progress)
-    teacher, record = find_teacher(recipe, data, fine_tune=fine_tune)
+    teacher, record = find_teacher(recipe, data, unlabelled, fine_tune=fine_tune, progress=progress)
     teacher_mask = None
     if recipe.teacher.folds is not None:
         teacher_mask = make_teacher_mask(data, record, recipe.teacher.folds)
         if unlabelled is not None:  # which no teacher was trained on: all of them teach these
             others = teacher_mask.new_ones(len(unlabelled.data), teacher_mask.shape[1])
             teacher_mask = torch.cat([teacher_mask, others])
-    if recipe.teacher.logits == "cached":
+    if recipe.teacher.logits == "cached" or recipe.teacher.maps:
         record = record.model_copy(update={"answers": "kept"})
     with run_folder.open_run(recipe, resume=resume, overwrite=overwrite) as run:
         if run.finished.exists():

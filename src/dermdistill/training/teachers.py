@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dermdistill.artifacts.card import TeacherRecord
+from dermdistill.artifacts.card import ModelCard, TeacherRecord
 from dermdistill.artifacts.run_folder import RunFolder
 from dermdistill.config import Recipe, load_recipe, to_tree
 from dermdistill.config.settings import split_fold
@@ -28,25 +28,50 @@ from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.torch_backend import load_last, load_run
 from dermdistill.models.user_net import check_output
 from dermdistill.models.weights import hash_state
+from dermdistill.training.acceleration.teacher_cache import TeacherLogitsCache
+from dermdistill.training.feed.loader import ImageRows
+from dermdistill.training.feed.training_data import train_rows
+from dermdistill.training.frozen_teachers import open_onnx, open_transformers
+from dermdistill.training.teacher_maps import read_teacher_maps
 
 logger = logging.getLogger(__name__)
 
 
 def find_teacher(
-    recipe: Recipe, data: PreparedData, *, fine_tune: Callable[[Recipe], Path]
-) -> tuple[LesionNet | Ensemble, TeacherRecord]:
+    recipe: Recipe,
+    data: PreparedData,
+    unlabelled: ImageRows | None = None,
+    *,
+    fine_tune: Callable[[Recipe], Path],
+    progress: bool = True,
+) -> tuple[LesionNet | Ensemble | TeacherLogitsCache, TeacherRecord]:
     """The teacher of a distillation (or the mean of several), and what the student's card says of it.
 
     Args:
         recipe: The student's.
         data: What the student will be trained on.
+        unlabelled: Images beside it.
         fine_tune: Trains a teacher by its recipe (or finds it finished) and returns its run folder.
+        progress: Show a bar while maps are read.
+
+    Returns:
+        The network that teaches, or the logits of maps that are there already; and the record.
 
     Raises:
         MismatchError: It was trained on other data than the student will be.
         ConfigError: The recipe names no teacher, or one of several twice.
     """
     settings = recipe.teacher
+    if settings.maps:
+        rows = train_rows(recipe, data)
+        return read_teacher_maps(settings.maps, data, rows, unlabelled, progress=progress)
+    if settings.onnx is not None:
+        net, record, card = open_onnx(settings, data.size)
+        if card is not None:
+            _check_same_data(settings.onnx, card, recipe, data)
+        return net, record
+    if settings.transformers is not None:
+        return open_transformers(settings)
     if settings.runs:
         return _mean_of([_load_teacher(folder, recipe, data) for folder in settings.runs], settings.folds)
     if settings.run is None and settings.recipe is not None:
@@ -203,7 +228,7 @@ def _as_it_comes(arch: str, recipe: Recipe) -> tuple[LesionNet, TeacherRecord]:
         "trained on is not known: they may be images of this test split",
         arch, digest[:12],
     )  # fmt: skip
-    return net, TeacherRecord(run=None, model=net.spec.to_dict(), fine_tuned=False, weights_sha256=digest)
+    return net, TeacherRecord(run=None, source=net.spec.arch, model=net.spec.to_dict(), weights_sha256=digest)
 
 
 def _load_teacher(
@@ -217,14 +242,7 @@ def _load_teacher(
             folder,
             run.epochs_done(),
         )
-    trained_on = card.dataset["fingerprint"]
-    if trained_on != data.fingerprint and not recipe.teacher.any_data:
-        raise MismatchError(
-            f"The teacher {folder} was trained on {card.dataset['name']} ({trained_on[:12]}), "
-            f"the student would be on {data.name} ({data.fingerprint[:12]}).",
-            "the same data and split: another split may hold this test set's images",
-            "Fine-tune a teacher on this data (leave --teacher out), or accept it with --teacher.any-data.",
-        )
+    _check_same_data(folder, card, recipe, data)
     record = TeacherRecord(run=folder.name, model=card.model, fine_tuned=True)
     if "fold" in card.dataset:
         record = record.model_copy(update={"fold": card.dataset["fold"]})
@@ -233,3 +251,14 @@ def _load_teacher(
         return net, record.model_copy(update=best)
     last = {"weights": "last", "weights_sha256": load_last(net, folder), "best_sha256": card.weights_sha256}
     return net, record.model_copy(update=last)
+
+
+def _check_same_data(teacher: Path, card: ModelCard, recipe: Recipe, data: PreparedData) -> None:
+    trained_on = card.dataset["fingerprint"]
+    if trained_on != data.fingerprint and not recipe.teacher.any_data:
+        raise MismatchError(
+            f"The teacher {teacher} was trained on {card.dataset['name']} ({trained_on[:12]}), "
+            f"the student would be on {data.name} ({data.fingerprint[:12]}).",
+            "the same data and split: another split may hold this test set's images",
+            "Fine-tune a teacher on this data (leave --teacher out), or accept it with --teacher.any-data.",
+        )

@@ -111,6 +111,8 @@ def _training(
         lines.append(f"{sentence}\n\n{each}")
     elif card.teacher:
         tuned = "" if card.teacher.fine_tuned else ", which was not fine-tuned on lesions"
+        if card.teacher.source:
+            tuned = ", which others made: the images that it has seen are not known here"
         lines.append(f"It was distilled from a teacher: {_teacher(card.teacher)}{tuned}.")
     else:
         lines.append("It was trained on the masks alone, without a teacher.")
@@ -227,7 +229,7 @@ def _network(model: Mapping[str, Any]) -> str:
 
 def _teacher(record: TeacherRecord) -> str:
     parts = [f"`{record.run}`"] if record.run else []
-    parts += [_network(record.model)] if record.model else []
+    parts += [_network(record.model)] if record.model else [record.source] if record.source else []
     parts += [f"trained without part {record.fold}"] if record.fold else []
     parts += [f"weights SHA-256 `{record.weights_sha256}`"] if record.weights_sha256 else []
     return ", ".join(parts)

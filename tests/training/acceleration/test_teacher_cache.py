@@ -22,7 +22,7 @@ from dermdistill.models.lesion_net import LesionNet
 from dermdistill.report import arms, run_files
 from dermdistill.training import objective
 from dermdistill.training import run as training
-from dermdistill.training.acceleration.teacher_cache import TeacherLogitsCache, mean_over_flips
+from dermdistill.training.acceleration.teacher_cache import cache_logits, mean_over_flips
 from dermdistill.training.checkpoints import Resumable
 from dermdistill.training.distillation_task import DistillationTask, FrozenTeacher
 from dermdistill.training.feed.augmentation import Augment
@@ -74,7 +74,7 @@ def test_each_row_is_computed_and_found_again(data: PreparedData) -> None:
     """Rows in any order, those of unlabelled images among them."""
     rows = data.indices("train")[::-1].copy()
     images = PackDataset(data, rows[:8], ImageRows(data, rows[8:]))
-    cache = TeacherLogitsCache(images, by_pixel, CPU, progress=False)
+    cache = cache_logits(images, by_pixel, CPU, progress=False)
     batch = images.__getitems__([3, 0, 9, 5])
     assert batch.has_mask.tolist() == [True, True, True, False]
     expected = by_pixel(batch.as_float().image, batch.row)
@@ -90,7 +90,7 @@ def test_they_move_with_the_image_and_its_mask(data: PreparedData, monkeypatch: 
     batch = images.__getitems__(list(range(len(images))))
     before = task.augment_batch(batch)
     assert before.teacher_logits is None, "a teacher that sees every view"
-    task.cache = TeacherLogitsCache(images, by_pixel, CPU, progress=False)
+    task.cache = cache_logits(images, by_pixel, CPU, progress=False)
     found = task.augment_batch(batch)
     assert found.teacher_logits is not None
     assert torch.equal(found.image, before.image), "it draws nothing of its own"
@@ -177,6 +177,6 @@ def test_they_are_computed_once_and_a_resumed_run_is_the_unbroken_one(
 def test_float16_holds_every_logit(data: PreparedData) -> None:
     """Logits of a teacher that is certain are finite, and large where it is."""
     images = PackDataset(data, np.array([0]))
-    cache = TeacherLogitsCache(images, lambda image, row: 90 * (image[:, :1] * 2 - 1), CPU, progress=False)
+    cache = cache_logits(images, lambda image, row: 90 * (image[:, :1] * 2 - 1), CPU, progress=False)
     assert bool(torch.isfinite(cache.logits).all())
     assert float(cache.logits.abs().max()) > 20

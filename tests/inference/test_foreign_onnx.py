@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 
 from dermdistill.cli import main
 from dermdistill.core.errors import DataError, UsageError, WeightsError
-from dermdistill.evaluation.foreign_onnx import ForeignOnnx
 from dermdistill.imaging import encode_jpeg, write_png
+from dermdistill.inference.foreign_onnx import ForeignOnnx
 
 
 def write(
@@ -74,6 +74,26 @@ def test_several_channels_fixed_batches_and_wrong_activations_are_refused(tmp_pa
     logits = ForeignOnnx(write(tmp_path / "logits.onnx"), activation="none")
     with pytest.raises(WeightsError, match="--activation sigmoid"):
         logits(np.zeros((1, 3, 16, 16), np.float32))
+
+
+def test_one_of_several_channels(tmp_path: Path) -> None:
+    """As a logit of its own, or against the others; each channel here has the same logit."""
+    path = write(tmp_path / "three.onnx", channels=3)
+    batch = np.random.default_rng(0).random((2, 3, 16, 16), dtype=np.float32)
+    np.testing.assert_allclose(ForeignOnnx(path, channel=2)(batch), expected(batch), atol=1e-6)
+    compete = ForeignOnnx(path, channel=1, activation="softmax")
+    np.testing.assert_allclose(compete(batch), np.full((2, 1, 16, 16), 1 / 3), atol=1e-6)
+    with pytest.raises(WeightsError, match="a channel 3"):
+        ForeignOnnx(path, channel=3)
+
+
+def test_its_logits(tmp_path: Path) -> None:
+    batch = np.random.default_rng(0).random((2, 3, 16, 16), dtype=np.float32)
+    logits = 5 - 10 * batch.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(ForeignOnnx(write(tmp_path / "a.onnx")).logits(batch), logits, atol=1e-5)
+    given = ForeignOnnx(write(tmp_path / "p.onnx", sigmoid=True), activation="none")
+    np.testing.assert_allclose(given.logits(batch), logits, atol=1e-3)
+    assert ForeignOnnx(write(tmp_path / "open.onnx", side="s"), default_size=24).card.input_size == 24
 
 
 def test_it_is_scored_like_our_own(
