@@ -16,7 +16,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode $(CONSTRAINTS) $(if $(UPGRADE),--upgrade,) -e '.[train,serve,dicom,heic,audit,cluster,openvino,mlflow,wandb,monai]' --group dev
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode $(CONSTRAINTS) $(if $(UPGRADE),--upgrade,) -e '.[train,serve,dicom,heic,audit,cluster,openvino,mlflow,wandb,monai,transformers]' --group dev
 	touch $@
 
 demo: $(STAMP)
@@ -46,7 +46,7 @@ pytest: $(STAMP)
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 constraints: # names and versions only: no addresses
-	$(BIN)/uv pip compile --quiet --universal --extra train --extra serve --extra dicom --extra heic --extra audit --extra cluster --extra openvino --extra mlflow --extra wandb --extra monai --group dev --no-header --no-annotate -o constraints.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --extra train --extra serve --extra dicom --extra heic --extra audit --extra cluster --extra openvino --extra mlflow --extra wandb --extra monai --extra transformers --group dev --no-header --no-annotate -o constraints.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) site .cache .mypy_cache .ruff_cache .pytest_cache

@@ -209,7 +209,8 @@ def _range(field: dict[str, Any]) -> str:
         case "boolean":
             return "true or false"
         case "array":
-            return f"a list of: {_range(field['items'])}"
+            each = field.get("prefixItems")
+            return f"{len(each)} of: {_range(each[0])}" if each else f"a list of: {_range(field['items'])}"
         case "object":
             return "a mapping, as in {width: 8}"
         case "integer" | "number" as kind:

@@ -94,7 +94,9 @@ def as_one_network(nets: Sequence[LesionNet]) -> LesionNet:
     members.compute_logits = first.compute_logits
     statistics = first.mean.flatten().tolist(), first.std.flatten().tolist()
     spec = dataclasses.replace(first.spec, members=len(nets))
-    return LesionNet(members, run_members, first.stride, statistics, spec)
+    made = LesionNet(members, run_members, first.stride, statistics, spec)
+    made.foldable = first.foldable
+    return made
 
 
 def run_members(net: nn.Module, x: Tensor) -> Tensor:

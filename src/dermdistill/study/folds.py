@@ -137,19 +137,21 @@ def write_ensembles(settings: StudySettings) -> list[Path]:
             cells = [Cell(arm, seed, fold) for fold in folds_of(settings)]
             if all(is_done(make_job(settings, cell, recipe=False)) for cell in cells):
                 folder = settings.folder / "ensembles" / Cell(arm, seed).name
-                write_ensemble([cell_folder(settings, cell) for cell in cells], folder)
+                arch = cell_recipe(settings, cells[0]).trained_arch
+                write_ensemble([cell_folder(settings, cell) for cell in cells], folder, arch)
                 written.append(folder)
     if written:
         logger.info("the folds as one network: %s", ", ".join(map(str, written)))
     return written
 
 
-def write_ensemble(runs: Sequence[Path], folder: Path) -> ModelCard:
+def write_ensemble(runs: Sequence[Path], folder: Path, arch: str | None = None) -> ModelCard:
     """Write several runs of one kind of network as one run folder: the mean of their probabilities.
 
     Args:
         runs: Run folders, at least two.
         folder: Where weights and card go.
+        arch: As for `load_run`, of a network of the user's own.
 
     Raises:
         MismatchError: The networks are of several kinds.
@@ -159,7 +161,7 @@ def write_ensemble(runs: Sequence[Path], folder: Path) -> ModelCard:
     from dermdistill.models.ensemble import as_one_network
     from dermdistill.models.torch_backend import load_run
 
-    nets, cards = zip(*(load_run(run) for run in runs), strict=True)
+    nets, cards = zip(*(load_run(run, arch) for run in runs), strict=True)
     hashes = [card.weights_sha256 for card in cards]
     if (folder / "card.json").is_file():
         known = ModelCard.read(folder / "card.json")
