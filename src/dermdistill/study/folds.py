@@ -24,7 +24,7 @@ from dermdistill.evaluation.summary import summarise
 from dermdistill.metrics.calibration import Reliability, add_up
 from dermdistill.study.cells import is_done, make_job
 from dermdistill.study.scored_cells import CellResult, check_together
-from dermdistill.study.settings import Cell, StudySettings, cell_folder, folds_of
+from dermdistill.study.settings import Cell, StudySettings, cell_folder, cell_recipe, folds_of
 
 logger = logging.getLogger(__name__)
 
