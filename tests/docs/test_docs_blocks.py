@@ -2,7 +2,8 @@
 
 ========  ==================================================================================================
 sh        each command: run, or held against the real parser (``commands.HOW``, and ``HOW`` below)
-python    run, page by page; a text block that follows it directly is its output, and is compared
+python    run, page by page; a text block that follows it directly is its output, and is compared;
+          with title="FILE" it is written to that file, which the commands after it name
 yaml      read as a recipe or a study, with ranges
 js        read by node (``--check``), where there is one
 math      converted when the site is built (test_docs_site.py)
@@ -101,6 +102,22 @@ HOW: dict[str, How] = {
     "dermdistill export runs/isic2016-student-distilled": Run(("--precisions", "fp32")),
     "dermdistill export runs/isic2016-student-distilled --targets": Parse("large optional libraries"),
     "dermdistill export runs/isic2016-student-distilled --precisions": Parse("run on another page"),
+    "dermdistill train student-alone --student.arch my_net.py:": Run(SMALL),
+    **{
+        f"dermdistill distill isic2016 --{flag}": Run((*SMALL, *more, "--teacher.recipe", "teacher-phantom"))
+        for flag, more in {
+            "student.arch my_net.py:": (),
+            "teacher.onnx": STUDENT,
+            "teacher.transformers": STUDENT,
+            "teacher.maps": STUDENT,
+            "kd.extra": STUDENT,
+        }.items()
+    },
+    "dermdistill train teacher-cpu --teacher.arch my_net.py:": Run(SMALL),
+    "dermdistill distill isic2016 --teacher runs/my-teacher": Run((*SMALL, *STUDENT)),
+    "dermdistill evaluate runs/mine": Run(),
+    "dermdistill export runs/mine": Run(("--precisions", "fp32")),
+    "dermdistill bench my_net.py:TinyNet": Run(("--rounds", "1", "--repeats", "1")),
     "dermdistill audit isic2016 isic2017 --out audit": Run(),
     "dermdistill prepare own --images images --masks masks --test-images test-images --test-masks test-masks "
     "--name ours-clean": Parse("it leaves out what an audit found; its own tests run it"),
@@ -192,6 +209,8 @@ def test_every_block_of_the_page(
         match block.language:
             case "sh":
                 try_shell(block)
+            case "python" if block.title:
+                Path(block.title).write_text(block.text, encoding="utf-8")
             case "python":
                 shown = after is not None and after.language == "text" and not after.follows
                 try_python(page, block, names, after.text if shown and after else None)

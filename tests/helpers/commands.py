@@ -144,6 +144,8 @@ class Block:
     """One fenced block of a page."""
 
     language: str
+    title: str
+    """Of a block that is a file's content: the file."""
     text: str
     line: int
     """Of its fence, from 1."""
@@ -156,7 +158,10 @@ def blocks(text: str) -> Iterator[Block]:
     end = 0
     for found in re.finditer(r"^```([^\n`]*)\n(.*?)^```\s*$", text, flags=re.DOTALL | re.MULTILINE):
         between = [line for line in text[end : found.start()].splitlines() if line.strip()]
-        yield Block(found[1].strip(), found[2], text.count("\n", 0, found.start()) + 1, len(between))
+        language, _, title = found[1].strip().partition(" title=")
+        yield Block(
+            language, title.strip('"'), found[2], text.count("\n", 0, found.start()) + 1, len(between)
+        )
         end = found.end()
 
 
