@@ -37,6 +37,10 @@ def _file_name(name: str) -> str:
 
 def _network(values: dict[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
+        if key == "options" and isinstance(value, dict):
+            continue  # of a user's own factory, whose business they are
+        if key == "channel" and value == 0:
+            continue
         is_count = isinstance(value, int) and 1 <= value <= MAX_MEMBERS
         if not (value is None or is_count or (isinstance(value, str) and value.isprintable())):
             raise ValueError(f"{key} is neither a name nor a number from 1 to {MAX_MEMBERS}")
@@ -84,6 +88,6 @@ class _Reference(BaseModel):
 
 
 Network = Annotated[dict[str, Any], AfterValidator(_network)]
-"""Which network it is: names, and of how many members it is the mean."""
+"""Which network it is: names, of how many members it is the mean; of a user's own its channel and options."""
 Reference = Annotated[dict[str, Any], AfterValidator(_reference)]
 """Statistics of training images, whose shapes agree with one another."""

@@ -66,7 +66,10 @@ class ForeignOnnx:
         if channel is None:
             expected, fits = "one output [n, 1, h, w], one channel for the lesion", channels in (1, None)
         else:
-            expected, fits = f"one output with a channel {channel}", channels is not None and channel < channels
+            expected, fits = (
+                f"one output with a channel {channel}",
+                channels is not None and channel < channels,
+            )
         if len(outputs) != 1 or len(gives) not in (3, 4) or not fits:
             raise _refused(path, "output", outputs, expected)
         side = input_size or (takes[2] if takes[2] == takes[3] else None) or default_size
