@@ -51,9 +51,9 @@ def test_the_file_is_kept_clean() -> None:
 
 def test_it_has_the_sections_that_it_promises() -> None:
     told = "\n".join(cell.source for cell in cells("markdown").values())
-    headings = re.findall(r"^## (\d\. .+)$", told, flags=re.MULTILINE)
-    contents = re.findall(r"^\d\. .+$", cells("markdown")["title"].source, flags=re.MULTILINE)
-    assert len(headings) == 9
+    headings = re.findall(r"^## (\d+\. .+)$", told, flags=re.MULTILINE)
+    contents = re.findall(r"^\d+\. .+$", cells("markdown")["title"].source, flags=re.MULTILINE)
+    assert len(headings) == 10
     for heading, promised in zip(headings, contents, strict=True):
         assert promised.startswith(heading)
     assert cells()["switch"].source.startswith('MODE = "auto"')
@@ -127,6 +127,56 @@ def test_a_notebook_without_its_switch_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.ipynb").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="must set MODE once"):
         render_notebook.read(tmp_path / "other.ipynb")
+
+
+# -- the installation ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("working", "tried", "told"),
+    [
+        (["dermdistill[train]"], 1, "Installed the published package."),
+        (["dermdistill[train] @ git+R"], 2, "Installed from R."),
+        (["./dermdistill-1-py3-none-any.whl[train]"], 3, "Installed dermdistill-1-py3-none-any.whl."),
+        ([], 3, "all three ways failed"),
+    ],
+)
+def test_on_colab_it_is_installed_in_one_of_three_ways_and_says_which(
+    working: list[str], tried: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    asked: list[str] = []
+
+    def pip(command: list[str], **_: Any) -> Any:
+        asked.append(command[-1])
+        assert command[:4] == [sys.executable, "-m", "pip", "install"]
+        return types.SimpleNamespace(returncode=command[-1] not in working, stderr="a\nERROR: not there\n")
+
+    colab = types.ModuleType("google.colab")
+    colab.files = types.SimpleNamespace(upload=lambda: {"dermdistill-1-py3-none-any.whl": b""})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("subprocess.run", pip)
+    try:
+        exec(cells()["install"].source, {"REPOSITORY": "R"})
+        end = ""
+    except RuntimeError as error:
+        end = str(error)
+    printed = capsys.readouterr().out
+    assert len(asked) == tried
+    assert told in printed + end
+    assert printed.count("ERROR: not there") == tried - len(working)
+
+
+def test_elsewhere_nothing_is_installed_unasked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("subprocess.run", None)  # would be called to install
+    exec(cells()["install"].source, {})
+    assert "nothing to do" in capsys.readouterr().out
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match="Install it first"):
+        exec(cells()["install"].source, {})
 
 
 # -- the choice of the setting ----------------------------------------------------------------------------

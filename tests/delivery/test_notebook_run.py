@@ -93,6 +93,10 @@ def test_what_it_prints_is_what_was_measured(ran: tuple[Any, Path]) -> None:
     assert re.search(row, compared, flags=re.MULTILINE), compared
     assert "Holm p" in compared
     assert "would have found" in compared or "against alone" in compared
+    own = printed(notebook, "mine")
+    row = rf"^mine +1 .+ to .+{points} \({points} to {points}\) +[\d.]+ "
+    assert re.search(row, own, flags=re.MULTILINE), own
+    assert dd.ModelCard.read(folder / "runs" / "mine" / "card.json").model["arch"] == "my_net.py:my_net"
     kl = printed(notebook, "bernoulli")
     assert re.search(r"softmax over one channel: +\[1\.0\]", kl)
     assert re.search(r"categorical +0\.0000 +0\.0e\+00", kl)
