@@ -138,8 +138,15 @@ def mean_logits(
     """
     with torch.autocast(logits.device.type, enabled=False):
         full = logits if logits.dtype == torch.float64 else logits.float()
-        lesion, skin = F.logsigmoid(full), F.logsigmoid(-full)
+        # Softplus and not logsigmoid, which is exported as log(sigmoid): that is not finite.
+        lesion, skin = -F.softplus(-full, threshold=80), -F.softplus(full, threshold=80)
         if member_mask is not None:
             silent = ~member_mask.T[:, :, None, None, None]
             lesion, skin = lesion.masked_fill(silent, -torch.inf), skin.masked_fill(silent, -torch.inf)
-        return lesion.logsumexp(0) - skin.logsumexp(0)
+        return _log_sum_exp(lesion) - _log_sum_exp(skin)
+
+
+def _log_sum_exp(x: Tensor) -> Tensor:
+    """Over the first dimension; by its parts, since OpenVINO sums ONNX's ReduceLogSumExp over all of them."""
+    top = x.amax(0)
+    return top + (x - top).exp().sum(0).log()
