@@ -94,21 +94,22 @@ def thin_and_dark(lightness: Floats) -> NDArray[np.bool_]:
     return found
 
 
-def _squared_distance(lesion: NDArray[np.bool_], reach: int) -> NDArray[np.int64]:
-    """Squared distance of each pixel to the nearest lesion pixel, int64 [h, w]; exact up to ``reach``.
+def _squared_distance(lesion: NDArray[np.bool_], reach: int) -> NDArray[np.int32]:
+    """Squared distance of each pixel to the nearest lesion pixel, int32 [h, w]; exact up to ``reach``.
 
     First along the columns, then over the columns on either side (Saito & Toriwaki 1994).
     """
     height, width = lesion.shape
-    far = 4 * (height + width)
-    rows = np.arange(height)[:, None]
+    far = reach + 1
+    rows = np.arange(height, dtype=np.int32)[:, None]
     above = rows - np.maximum.accumulate(np.where(lesion, rows, -far), axis=0)
     below = np.minimum.accumulate(np.where(lesion, rows, height + far)[::-1], axis=0)[::-1] - rows
-    along = np.minimum(above, below) ** 2
-    best = along.copy()
+    along = np.minimum(np.minimum(above, below), far) ** 2
+    best, farther = along.copy(), along.copy()
     for away in range(1, min(reach, width - 1) + 1):
-        np.minimum(best[:, away:], along[:, :-away] + away**2, out=best[:, away:])
-        np.minimum(best[:, :-away], along[:, away:] + away**2, out=best[:, :-away])
+        farther += 2 * away - 1  # along + away²
+        np.minimum(best[:, away:], farther[:, :-away], out=best[:, away:])
+        np.minimum(best[:, :-away], farther[:, away:], out=best[:, :-away])
     return best
 
 

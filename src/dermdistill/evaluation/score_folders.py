@@ -40,6 +40,7 @@ from dermdistill.evaluation.per_image import PerImage
 from dermdistill.evaluation.score_pair import Scored, Unscored, score_arrays, score_files
 from dermdistill.imaging import UInt8Array
 from dermdistill.imaging.find import name_key
+from dermdistill.imaging.memory import keep_freed_memory
 from dermdistill.inference.predictor import Predictor
 from dermdistill.metrics import calibration
 from dermdistill.metrics.intervals import mean_interval
@@ -195,11 +196,13 @@ def _score_files(
 ) -> Iterator[Scored | Unscored]:
     work = functools.partial(score_files, threshold=threshold, mm_per_pixel=mm_per_pixel)
     workers = workers or os.cpu_count() or 1
+    keep_freed_memory()
     if workers == 1 or len(samples) < ALONE:
         yield from map(work, samples)
         return
     # Not forked: this process has threads already (the bar's, perhaps a network's).
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=keep_freed_memory) as pool:
         yield from pool.map(work, samples, chunksize=min(50, 1 + len(samples) // (4 * workers)))
 
 

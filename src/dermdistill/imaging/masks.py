@@ -62,7 +62,7 @@ def decode_mask(source: Source) -> MaskFile:
         if turned.mode in ("F", "I") or turned.mode.startswith("I;"):
             return _mask_of_numbers(np.asarray(turned))
         if turned.mode in ("1", "L"):
-            grey = np.asarray(turned.convert("L"))
+            grey = np.asarray(turned if turned.mode == "L" else turned.convert("L"))
         else:  # what is transparent is no lesion
             pieces = [np.asarray(to_rgb(turned.crop(part), "black")).max(axis=2) for part in parts(turned)]
             grey = np.concatenate(pieces)
