@@ -1,9 +1,9 @@
 """`dermdistill evaluate` of masks beside isic-challenge-scoring, on the same files, in one run.
 
-Pairs are made of real masks, resized; the prediction is the true mask, moved by up to 30 pixels. The commands take
-turns, each in processes of its own; once as a whole, and once from the end of the imports on (the processes
-that `evaluate` starts import what they need within that time). Not the same is computed: isic-challenge-scoring
-counts pixels; `evaluate` also measures outlines and, with pictures, what makes them hard.
+Pairs are made of real masks, resized; the prediction is the true mask, moved by up to 30 pixels. The commands
+take turns, each in processes of its own; once as a whole, and once from the end of the imports on (the
+processes that `evaluate` starts import what they need within that time). Not the same is computed:
+isic-challenge-scoring counts pixels; `evaluate` also measures outlines and what makes pictures hard.
 
     python benchmarks/scorer.py --images DIR --masks DIR --count 1000 --rounds 3
     python benchmarks/scorer.py --images DIR --masks DIR --count 10000 --size 256 256 --rounds 1

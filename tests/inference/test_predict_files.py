@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+from collections import Counter
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,9 @@ from dermdistill import imaging
 from dermdistill.artifacts.card import make_card
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import read_csv, read_json
+from dermdistill.imaging import contours
 from dermdistill.imaging.find import LINES, find_images
+from dermdistill.inference import shape
 from dermdistill.inference.folder import predict_files
 from dermdistill.inference.input_checks import fit_from_checks
 from dermdistill.inference.predictor import Predictor
@@ -435,3 +440,37 @@ def test_the_mask_is_that_of_the_whole_map_bit_by_bit() -> None:
                 assert mask[y0:y1, x0:x1].sum() == mask.sum()
                 assert mask[[y0, y1 - 1]].any(axis=1).all()
                 assert mask[:, [x0, x1 - 1]].any(axis=0).all()
+
+
+def test_nothing_is_computed_that_no_output_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "in" / "a.png", picture(40))
+    calls: Counter[str] = Counter()
+
+    def count(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    for module, name in (
+        (imaging, "draw_outlines"),
+        (imaging, "encode_jpeg"),
+        (imaging, "open_picture"),
+        (contours, "polygons"),
+        (shape, "measure"),
+    ):
+        count(module, name)
+    predictor = Predictor.from_backend(CARD, Darkness())
+    prediction = predictor(path)
+    assert prediction.mask.any()
+    assert prediction.area_fraction > 0
+    assert calls == {"open_picture": 1}  # neither outlines nor measures were asked for
+    calls.clear()
+    list(predict_files(predictor, [path], tmp_path / "mask", outputs=["mask"]))
+    assert calls == {"open_picture": 1, "polygons": 1, "measure": 1}  # the line of JSON has measures
+    calls.clear()
+    list(predict_files(predictor, [path], tmp_path / "both"))
+    assert calls == {"open_picture": 1, "polygons": 1, "measure": 1, "draw_outlines": 1, "encode_jpeg": 1}
