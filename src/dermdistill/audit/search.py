@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from dermdistill.audit.entries import Entry
 from dermdistill.audit.features import Fingerprint, fingerprint, opencv
-from dermdistill.audit.index import SAMPLE, VOCABULARIES, learn_encoder, nearest
+from dermdistill.audit.index import BEST, SAMPLE, VOCABULARIES, learn_encoder, nearest
 from dermdistill.audit.matching import LEAST_INLIERS, Match, match
 from dermdistill.audit.store import Store, content_key
 from dermdistill.core.errors import DataError
@@ -28,8 +28,8 @@ T = TypeVar("T")
 CHUNK = 64
 """Images between two transactions: what a kill costs."""
 NEIGHBOURS, MIRRORED_NEIGHBOURS = 8, 2
-"""How many of an image's nearest in each vocabulary are verified. Mirrored images are copies, and those come
-first or not at all; other photographs of a lesion need the longer list."""
+"""How many of an image's nearest are verified: by all vocabularies together, and by the best alone. Mirrored
+images are copies, and those come first or not at all; other photographs of a lesion need the longer list."""
 FEW = 48
 """Up to this many contents all pairs are verified: too few to learn an index from."""
 
@@ -114,31 +114,36 @@ def look_up(keys: Sequence[str], store: Store, *, progress: bool = True) -> list
         learn_encoder([roots[:strongest] for roots in sample], words, whitening)
         for words, whitening, strongest in VOCABULARIES
     ]
-    # For each encoder the images as they are, then mirrored.
-    vectors = [np.empty((len(keys), e.components.shape[1]), np.float32) for e in encoders for _ in range(2)]
+    # The vocabularies' vectors side by side: their product is the mean of the cosines.
+    edges = np.cumsum([0, *(encoder.components.shape[1] for encoder in encoders)])
+    columns = [slice(*edge) for edge in itertools.pairwise(edges.tolist())]
+    whole, mirror = (np.empty((len(keys), edges[-1]), np.float32) for _ in range(2))
     bar = tqdm(total=len(keys), desc="vectors", unit="image", disable=not progress, leave=False)
     with bar, _threads() as pool:
         for begin in range(0, len(keys), 2 * CHUNK):
             prints = [store.get(key) for key in keys[begin : begin + 2 * CHUNK]]
-            plain, turned = [f.roots for f in prints], [f.mirrored().roots for f in prints]
             parts = [
-                pool.submit(encoder, [roots[:strongest] for roots in side])
-                for encoder, (*_, strongest) in zip(encoders, VOCABULARIES, strict=True)
-                for side in (plain, turned)
+                (vectors, where, pool.submit(encoder, [roots[:strongest] for roots in side]))
+                for vectors, side in (
+                    (whole, [f.roots for f in prints]),
+                    (mirror, [f.mirrored().roots for f in prints]),
+                )
+                for encoder, where, (*_, strongest) in zip(encoders, columns, VOCABULARIES, strict=True)
             ]
-            for whole, part in zip(vectors, parts, strict=True):
-                whole[begin : begin + len(prints)] = part.result()
+            for vectors, where, part in parts:
+                vectors[begin : begin + len(prints), where] = part.result() / np.sqrt(len(encoders))
             bar.update(len(prints))
+    best = np.ascontiguousarray(whole[:, columns[BEST]])
     pairs: set[tuple[str, str, bool]] = set()
-    for base, mirror in zip(vectors[::2], vectors[1::2], strict=True):
-        for queries, count, mirrored in (
-            (base, NEIGHBOURS + 1, False),  # an image is its own nearest
-            (mirror, MIRRORED_NEIGHBOURS, True),
-        ):
-            rows, _ = nearest(queries, base, min(count, len(keys)))
-            for i, j in zip(*_unequal(rows), strict=True):
-                a, b = sorted((keys[i], keys[j]))
-                pairs.add((a, b, mirrored))
+    for queries, base, count, mirrored in (
+        (whole, whole, NEIGHBOURS + 1, False),  # an image is its own nearest
+        (best, best, NEIGHBOURS + 1, False),
+        (mirror, whole, MIRRORED_NEIGHBOURS, True),
+    ):
+        rows, _ = nearest(queries, base, min(count, len(keys)))
+        for i, j in zip(*_unequal(rows), strict=True):
+            a, b = sorted((keys[i], keys[j]))
+            pairs.add((a, b, mirrored))
     return sorted(pairs)
 
 
