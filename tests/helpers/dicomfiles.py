@@ -16,10 +16,8 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
-    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
-    SecondaryCaptureImageStorage,
     generate_uid,
 )
 
@@ -53,8 +51,6 @@ def write_dicom(
     dataset = pydicom.Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    if syntax == JPEGLosslessSV1:  # GDCM, which packs it, does not know the newest kinds
-        sop_class = SecondaryCaptureImageStorage
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, generate_uid()
     for name in ("StudyInstanceUID", "SeriesInstanceUID"):
         setattr(dataset, name, generate_uid())
@@ -89,11 +85,9 @@ def write_dicom(
         if syntax in _PLUGINS:
             dataset.compress(syntax, encoding_plugin=_PLUGINS[syntax], generate_instance_uid=False)
             dataset.PhotometricInterpretation = photometric
-        elif syntax != JPEGLosslessSV1:
+        else:
             dataset.file_meta.TransferSyntaxUID = syntax
     dataset.save_as(path, enforce_file_format=True)
-    if syntax == JPEGLosslessSV1:
-        _pack_lossless_jpeg(path)
     return path
 
 
@@ -101,21 +95,3 @@ def _jpeg(frame: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "JPEG", quality=95)
     return file.getvalue()
-
-
-def _pack_lossless_jpeg(path: Path) -> None:
-    """In place, by GDCM: nothing else here writes lossless JPEG."""
-    import gdcm
-
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer = gdcm.ImageWriter()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()

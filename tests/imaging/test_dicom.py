@@ -19,7 +19,7 @@ from standins import picture
 
 pydicom = pytest.importorskip("pydicom", reason="THE EXTRA dicom IS ABSENT: no DICOM file was read")
 from pydicom import uid  # noqa: E402
-from pydicom.encaps import encapsulate  # noqa: E402
+from pydicom.encaps import encapsulate, get_frame  # noqa: E402
 from pydicom.pixels.processing import convert_color_space  # noqa: E402
 
 from dicomfiles import PATIENT, write_dicom  # noqa: E402
@@ -29,7 +29,7 @@ COLOUR = np.stack([RAMP, RAMP[::-1], 255 - RAMP], axis=-1)
 COLOUR[10:30, 20:40] = (120, 40, 30)
 YBR = convert_color_space(COLOUR, "RGB", "YBR_FULL")
 NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian)
-LOSSLESS = (uid.RLELossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless)
+LOSSLESS = (uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless)
 
 
 def read(path: Path | bytes) -> np.ndarray:
@@ -80,6 +80,30 @@ def test_jpeg_in_dicom_is_as_that_jpeg_alone(tmp_path: Path) -> None:
     assert (read(path) == read(file.getvalue())).all()
     grey = write_dicom(tmp_path / "b.dcm", RAMP, "MONOCHROME2", syntax=uid.JPEGBaseline8Bit)
     assert np.abs(read(grey) - RAMP[..., None]).mean() < 2
+
+
+# A frame of lossless JPEG (process 14, first-order prediction), as GDCM packed it: grey, 8 × 8,
+# 10·row + 3·column.
+LOSSLESS_GREY = (
+    "ffd8ffc3000b080008000801011100ffc400160001010100000000000000000000000000020408ffda00080101000100"
+    "00cfedb6dba9b6db7536db6ea6db6dd4db6dba9b6db7536db6ea6db6dfffd9"
+)
+
+
+def test_lossless_jpeg_of_8_bits_is_read_and_of_16_refused(tmp_path: Path) -> None:
+    files = Path(pydicom.__file__).parent / "data" / "test_files"  # one picture, packed in several ways
+    assert (read(files / "SC_rgb_jpeg_gdcm.dcm") == read(files / "SC_rgb_rle.dcm")).all()
+    grey = np.fromfunction(lambda row, column: 10 * row + 3 * column, (8, 8)).astype(np.uint8)
+    dataset = pydicom.dcmread(write_dicom(tmp_path / "a.dcm", grey, "MONOCHROME2"))
+    dataset.file_meta.TransferSyntaxUID = uid.JPEGLosslessSV1
+    dataset.PixelData = encapsulate([bytes.fromhex(LOSSLESS_GREY)])
+    dataset["PixelData"].VR = "OB"
+    dataset.save_as(tmp_path / "b.dcm")
+    assert (read(tmp_path / "b.dcm") == grey[..., None]).all()
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.save_as(tmp_path / "c.dcm")
+    with pytest.raises(DataError, match="lossless JPEG of 16 bits, of which 8 are read"):
+        read(tmp_path / "c.dcm")
 
 
 @pytest.mark.parametrize("syntax", [*NATIVE, *LOSSLESS], ids=lambda syntax: syntax.name[:28])
@@ -218,6 +242,11 @@ def test_headers_that_lie_are_refused_before_memory_is_taken(tmp_path: Path) -> 
     dataset.save_as(path)
     assert list_frames([path]) == [path]
     with pytest.raises(DataError, match="its header claims 10001 frames"):
+        read(path)
+    dataset = pydicom.dcmread(write_dicom(tmp_path / "c.dcm", COLOUR, syntax=uid.JPEGLSLossless))
+    dataset.PixelData = encapsulate([get_frame(dataset.PixelData, 0)[:-9]])
+    dataset.save_as(path)
+    with pytest.raises(DataError, match="its pixels are cut off"):
         read(path)
     path.write_bytes(write_dicom(tmp_path / "c.dcm", COLOUR).read_bytes()[:-500])
     with pytest.raises(DataError, match="cannot be read"):

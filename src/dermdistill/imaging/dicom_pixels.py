@@ -15,12 +15,12 @@ from dermdistill.imaging.arrays import UInt8Array
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# One for each, not whichever pydicom finds first: GDCM only for what nothing else here decodes.
+# One for each, not whichever pydicom finds first. GDCM is not among them: a broken file ends its process.
 DECODERS = {
     "1.2.840.10008.1.2.4.50": "pillow",  # JPEG baseline
     "1.2.840.10008.1.2.4.51": "pillow",  # JPEG extended, of 8 bits
-    "1.2.840.10008.1.2.4.57": "gdcm",  # JPEG lossless
-    "1.2.840.10008.1.2.4.70": "gdcm",
+    "1.2.840.10008.1.2.4.57": "pillow",  # JPEG lossless, of 8 bits
+    "1.2.840.10008.1.2.4.70": "pillow",
     "1.2.840.10008.1.2.4.80": "pyjpegls",
     "1.2.840.10008.1.2.4.81": "pyjpegls",
     "1.2.840.10008.1.2.4.90": "pylibjpeg",  # JPEG 2000, and its high-throughput kinds
@@ -34,6 +34,7 @@ DECODERS = {
     "1.2.840.10008.1.2.2": "",
 }
 """By transfer syntax; what is not here is refused."""
+LOSSLESS_JPEG = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 
 
 def decode_frame(stream: Any, header: Dataset, frame: int) -> tuple[Image.Image, tuple[str, ...]]:
@@ -50,22 +51,42 @@ def decode_frame(stream: Any, header: Dataset, frame: int) -> tuple[Image.Image,
     Raises:
         ValueError: Its pixels do not fit its header. Decoders raise nearly every other kind on broken bytes.
     """
-    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.processing import convert_color_space
     from pydicom.pixels.utils import pixel_array
 
     syntax = header.file_meta.TransferSyntaxUID
     if syntax.is_encapsulated and DECODERS[syntax] != "pydicom":
         packed = _packed_frame(stream, header, frame)
+        if syntax in LOSSLESS_JPEG:  # pydicom needs GDCM for it; libjpeg leaves its colours
+            if header.BitsAllocated != 8:
+                raise ValueError(f"it is lossless JPEG of {header.BitsStored} bits, of which 8 are read")
+            values = np.asarray(_open_jpeg(packed))
+            if header.PhotometricInterpretation.startswith("YBR"):
+                values = convert_color_space(values, "YBR_FULL", "RGB")
+            return _to_rgb(values, header)
         if DECODERS[syntax] == "pillow" and header.PhotometricInterpretation.startswith("YBR_FULL"):
             # As pydicom would, in a fifth of its time: libjpeg turns YBR into RGB itself.
-            image = JpegImagePlugin.JpegImageFile(io.BytesIO(packed))
-            image.load()
+            image = _open_jpeg(packed)
             return image if image.mode == "RGB" else image.convert("RGB"), ()
     stream.seek(0)
     try:
         values = pixel_array(stream, index=frame, decoding_plugin=DECODERS[syntax])
     except RuntimeError as error:  # of several lines
         raise ValueError(" ".join(str(error).split())) from error
+    return _to_rgb(values, header)
+
+
+def _open_jpeg(packed: bytes) -> Image.Image:
+    """A JPEG frame, decoded."""
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(packed))
+    image.load()
+    return image
+
+
+def _to_rgb(values: NDArray[Any], header: Dataset) -> tuple[Image.Image, tuple[str, ...]]:
+    """Samples as they are stored, but for YBR, as RGB in 8 bits; and sentences on how greys came to it."""
+    from pydicom.pixels.processing import apply_color_lut
+
     colours = header.PhotometricInterpretation
     if colours == "PALETTE COLOR":
         looked_up = apply_color_lut(values, header)
@@ -93,6 +114,8 @@ def _packed_frame(stream: Any, header: Dataset, frame: int) -> bytes:
     if size != (header.Columns, header.Rows):
         found = f"{size[0]} × {size[1]}" if size else "no JPEG, JPEG-LS or JPEG 2000"
         raise ValueError(f"its pixels are {found}, but its header says {header.Columns} × {header.Rows}")
+    if not packed.rstrip(b"\0").endswith(b"\xff\xd9"):  # CharLS takes a minute over a frame that is cut off
+        raise ValueError("its pixels are cut off")
     return packed
 
 
