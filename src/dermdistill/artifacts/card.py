@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import platform
 import reprlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from pydantic import (
 
 from dermdistill._version import __version__
 from dermdistill.artifacts.card_values import (
+    BiasShifts,
     Count,
     Difference,
     FileName,
@@ -36,7 +38,7 @@ from dermdistill.artifacts.card_values import (
     Std,
     Text,
 )
-from dermdistill.core.errors import DataError
+from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import hash_file, parse_json, read_json, write_json
 
 FORMAT = 1
@@ -157,6 +159,9 @@ class ModelCard(BaseModel):
         reference: Statistics of the training images, to tell what is unlike them (`reference.fit_reference`);
             None: not fitted.
         calibration: How the threshold was fitted to masks of one's own; None: it was not.
+        styles: By the name of each style of masks that it can be told: what the style adds to the network's
+            biases, by their names. No vectors in a run's card, whose weights hold them.
+        style: The one that is folded in; None: not told, or there are none.
         versions: Of the packages that made it.
         created: When; UTC, ISO 8601.
 
@@ -190,6 +195,8 @@ class ModelCard(BaseModel):
     export: dict[str, Any] | None = None
     reference: Reference | None = None
     calibration: OutlineCalibration | None = None
+    styles: dict[Text, BiasShifts] = {}
+    style: Text | None = None
     versions: dict[str, Text] = {}
     created: Text = ""
 
@@ -268,6 +275,27 @@ class ModelCard(BaseModel):
                 "Use the dermdistill version that wrote it, or a newer one.",
             )
         return card
+
+
+def check_style(style: str | None, known: Sequence[str]) -> None:
+    """Refuse a style that a model does not know.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if style is None or style in known:
+        return
+    if not known:
+        raise UsageError(
+            f"The model was not told of styles; {style!r} is asked for.",
+            "a model that was trained with student.styles",
+            "Leave --style out. To fit the outline to masks of your own: dermdistill calibrate.",
+        )
+    raise UsageError(
+        f"The model knows no style {style!r}.",
+        f"one of {', '.join(known)}",
+        "Choose one of these, or leave --style out.",
+    )
 
 
 def make_card(**fields: Any) -> ModelCard:

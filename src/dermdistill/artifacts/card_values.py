@@ -73,6 +73,9 @@ Mean = Annotated[list[Annotated[float, Field(ge=-10, le=10)]], Field(min_length=
 Std = Annotated[list[Annotated[float, Field(ge=1e-4, le=10)]], Field(min_length=3, max_length=3)]
 _Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 _Limit = Annotated[float, Field(ge=0, le=1e15)]
+_Shift = Annotated[float, Field(ge=-1e6, le=1e6)]
+BiasShifts = Annotated[dict[Text, Annotated[list[_Shift], Field(max_length=10_000)]], Field(max_length=100)]
+"""What a style adds to a network's biases, by their names."""
 
 
 class _Reference(BaseModel):

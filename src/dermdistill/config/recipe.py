@@ -17,6 +17,7 @@ from dermdistill.config.settings import (
     NonNegative,
     OptimSettings,
     Settings,
+    StyleSettings,
     TeacherSettings,
     TrainerSettings,
 )
@@ -36,6 +37,7 @@ class Recipe(Settings):
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()
     student: ModelSettings = ModelSettings()
+    style: StyleSettings = StyleSettings()
     teacher: TeacherSettings = TeacherSettings()
     loss: LossSettings = LossSettings()
     kd: KDSettings = KDSettings()
@@ -64,6 +66,8 @@ class Recipe(Settings):
     def _teacher_role_names_an_arch(self) -> Recipe:
         if self.role == "teacher" and self.teacher.arch is None:
             raise ValueError("role is teacher, so teacher.arch must name the network to fine-tune")
+        if self.role == "teacher" and self.style.enabled:
+            raise ValueError("role is teacher: only students are told styles (style.enabled)")
         if self.role == "teacher" and self.teacher.finished:
             raise ValueError(
                 f"role is teacher: it is trained here, teacher.{' and teacher.'.join(self.teacher.finished)} "

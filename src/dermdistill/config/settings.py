@@ -248,6 +248,20 @@ class TeacherSettings(Settings):
         return self
 
 
+class StyleSettings(Settings):
+    """Whether a student (nano, small, base) is told how each mask was drawn: the data's column style."""
+
+    enabled: bool = False
+    """Learn a style for each name that the training images have; each adds a bias to the decoder, which folds
+    away when a style is chosen: the deployed network stays the same size."""
+    dropout: Fraction = 0.5
+    """Share of the training views for which the style is not told: the student must also draw untold."""
+    lr: Annotated[float, Field(gt=0.0)] = 1e-2
+    """Learning rate of the styles' biases (they have no weight decay); scheduled as the other one."""
+    told_share: Fraction = 0.5
+    """Validation Dice, which chooses the weights, mixes two: this share with the style told, the rest not."""
+
+
 class LossSettings(Settings):
     """Weights of the supervised terms."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -33,6 +33,7 @@ def build_model(
     *,
     options: Mapping[str, Any] | None = None,
     channel: int | None = None,
+    styles: Sequence[str] = (),
 ) -> LesionNet:
     """Build a network by name, or one of the user's own.
 
@@ -50,6 +51,7 @@ def build_model(
             belong to the encoder.
         options: Arguments of a user's factory, by keyword.
         channel: Of a user's network with several: which of them is the lesion's logit, from 0.
+        styles: Names of the styles of masks that nano, small or base can be told.
 
     Raises:
         ConfigError: Unknown names, or choices that do not go together.
@@ -85,7 +87,13 @@ def build_model(
             "Set norm to batch, or choose one of these.",
         )
     if arch in STUDENTS:
-        return _build_student(arch, encoder, encoder_weights, statistics)
+        return _build_student(arch, encoder, encoder_weights, statistics, styles)
+    if styles:
+        raise ConfigError(
+            f"{arch} cannot be told styles of masks.",
+            f"student.styles with {', '.join(STUDENTS)}",
+            "Choose one of these, or set --student.styles False.",
+        )
     if arch in WIDTHS:
         return _build_unet(arch, encoder, encoder_weights, norm, statistics)
     if arch == TORCHVISION:
@@ -94,7 +102,11 @@ def build_model(
 
 
 def _build_student(
-    arch: str, encoder: str | None, encoder_weights: str | None, statistics: Statistics | None
+    arch: str,
+    encoder: str | None,
+    encoder_weights: str | None,
+    statistics: Statistics | None,
+    styles: Sequence[str],
 ) -> LesionNet:
     if encoder is not None:
         raise ConfigError(
@@ -102,11 +114,11 @@ def _build_student(
             "encoder empty",
             "Leave it out, or choose an smp architecture (Unet, DeepLabV3Plus …).",
         )
-    net = LiteUNet(*STUDENTS[arch])
+    net = LiteUNet(*STUDENTS[arch], styles=len(styles))
     if encoder_weights is not None:
         pretrained.load_lite0(net.encoder, encoder_weights)
     return LesionNet(
-        net, _own_logits, net.stride, statistics or pretrained.EFFICIENTNET_LITE, ModelSpec(arch)
+        net, _own_logits, net.stride, statistics or pretrained.EFFICIENTNET_LITE, ModelSpec(arch), styles
     )
 
 

@@ -58,6 +58,7 @@ class LesionNet(nn.Module):
         stride: Height and width that ``net`` takes are multiples of it.
         statistics: Mean and standard deviation per channel that ``net`` expects.
         spec: How to build it again.
+        styles: Names of the styles that ``net`` can be told, in the order of its tables.
 
     Attributes:
         min_batch: Fewest images in a training step (2 where batch norm follows global pooling).
@@ -76,19 +77,29 @@ class LesionNet(nn.Module):
         stride: int,
         statistics: Statistics,
         spec: ModelSpec,
+        styles: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.net, self.compute_logits, self.stride, self.spec = net, compute_logits, stride, spec
         self.foldable = True
+        self.styles = tuple(styles)
         self.min_batch, self.min_cells = teacher.min_batch(spec.arch), teacher.min_cells(spec.arch)
         for name, values in zip(("mean", "std"), statistics, strict=True):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1).float(), persistent=False)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Logits of RGB images in [0, 1] of any height and width."""
+    def forward(
+        self, image: Float[Tensor, "b 3 h w"], style: Float[Tensor, "b styles"] | None = None
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Logits of RGB images in [0, 1] of any height and width.
+
+        Args:
+            image: The images.
+            style: A 1 where the image's style is among ``styles``, all 0 where it is not known; None: for no
+                image. Only of a network that has styles.
+        """
         height, width = image.shape[-2:]
         padded = self._pad((image - self.mean) / self.std)
-        logits = self.compute_logits(self.net, padded)
+        logits = self.compute_logits(self.net, padded) if style is None else self.net(padded, style)
         if logits.shape[-2:] != padded.shape[-2:]:
             logits = F.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., :height, :width]

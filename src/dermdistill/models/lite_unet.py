@@ -52,12 +52,13 @@ class LiteUNet(nn.Module):
         depths: Blocks of each encoder stage (`LiteEncoder`).
         width: Channels of the decoder.
         shrink: Factor by which the image is averaged down before the encoder.
+        styles: Number of styles that it can be told (`StyleBias`, `models.styles`); 0: of none.
 
     Attributes:
         stride: Height and width of the input must be multiples of it.
     """
 
-    def __init__(self, depths: Sequence[int], width: int, shrink: int) -> None:
+    def __init__(self, depths: Sequence[int], width: int, shrink: int, styles: int = 0) -> None:
         super().__init__()
         self.shrink = shrink
         self.encoder = LiteEncoder(depths)
@@ -67,18 +68,33 @@ class LiteUNet(nn.Module):
         self.decoder = nn.ModuleList(RepBlock(width) for _ in self.encoder.channels[:-1])
         self.cell = shrink * self.encoder.strides[0] // 2
         self.head = nn.Conv2d(width, self.cell**2, 3, padding=1)
+        widths = [*(width for _ in self.lateral), self.cell**2]
+        self.style_bias = StyleBias(styles, widths) if styles else None
 
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Logits of a normalised image."""
+    def forward(
+        self, x: Float[Tensor, "b 3 h w"], style: Float[Tensor, "b styles"] | None = None
+    ) -> Float[Tensor, "b 1 h w"]:
+        """Logits of a normalised image; ``style`` has a 1 where the image's style is, or no 1 at all."""
         features = self.encoder(F.avg_pool2d(x, self.shrink) if self.shrink > 1 else x)
-        y = self.lateral[-1](features[-1])
+        lateral = [conv(feature) for conv, feature in zip(self.lateral, features, strict=True)]
+        *shifts, head_shift = self._style_shifts(style)
+        lateral = [one if shift is None else one + shift for one, shift in zip(lateral, shifts, strict=True)]
+        y = lateral[-1]
         # What the image holds as a whole, told to every cell: a lesion is often as large as the image.
         y = y + self.context(F.adaptive_avg_pool2d(y, 1))
         for level in reversed(range(len(self.decoder))):
             y = F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
-            y = self.decoder[level](self.lateral[level](features[level]) + y)
-        half = F.pixel_shuffle(self.head(y), self.cell) if self.cell > 1 else self.head(y)
+            y = self.decoder[level](lateral[level] + y)
+        cells = self.head(y) if head_shift is None else self.head(y) + head_shift
+        half = F.pixel_shuffle(cells, self.cell) if self.cell > 1 else cells
         return F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+    def _style_shifts(self, style: Tensor | None) -> Sequence[Tensor | None]:
+        """What is added to each lateral convolution's outputs, and last to the head's."""
+        if style is None or self.style_bias is None:
+            return [None] * (len(self.lateral) + 1)
+        shifts: list[Tensor] = self.style_bias(style)
+        return shifts
 
 
 class RepBlock(nn.Module):
@@ -114,6 +130,23 @@ class RepBlock(nn.Module):
         conv.weight.copy_(torch.stack([weight for weight, _ in branches]).sum(dim=0))
         conv.get_parameter("bias").copy_(torch.stack([bias for _, bias in branches]).sum(dim=0))
         return nn.Sequential(conv, nn.ReLU(inplace=True)).train(self.training)
+
+
+class StyleBias(nn.Module):
+    """Tables of vectors, one row a style, all zero at first: a style that was never trained changes nothing.
+
+    Args:
+        styles: Number of styles.
+        channels: Of each layer that gets a vector.
+    """
+
+    def __init__(self, styles: int, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.tables = nn.ParameterList(nn.Parameter(torch.zeros(styles, width)) for width in channels)
+
+    def forward(self, code: Float[Tensor, "b styles"]) -> list[Tensor]:
+        """The vectors of each layer, [b, channels, 1, 1]; a row of zeros in ``code`` adds nothing."""
+        return [(code @ table)[..., None, None] for table in self.tables]
 
 
 def merge_branches(net: nn.Module) -> nn.Module:

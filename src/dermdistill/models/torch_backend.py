@@ -16,6 +16,7 @@ from dermdistill.core.user_file import is_user_file
 from dermdistill.models.build import build_model
 from dermdistill.models.ensemble import as_one_network
 from dermdistill.models.lesion_net import LesionNet
+from dermdistill.models.styles import bias_shifts, fold_style
 from dermdistill.models.user_net import check_output
 from dermdistill.models.weights import load_strictly, load_weights, read_state
 
@@ -47,16 +48,23 @@ class TorchBackend:
         return prob
 
 
-def load_run(path: Path, arch: str | None = None) -> tuple[LesionNet, ModelCard]:
+def load_run(path: Path, arch: str | None = None, style: str | None = None) -> tuple[LesionNet, ModelCard]:
     """The network and card of a run folder, or of a weights file with its card.json beside it.
 
     Args:
         path: The folder, or the file.
         arch: ``FILE.py:FACTORY`` as the user names it, where the run is of a network of the user's own. It is
             run, and for other runs left alone.
+        style: Of the styles that the network was told in training, the one in which it shall draw; None: not
+            told. It is folded into the network's biases (`models.styles`).
+
+    Returns:
+        The network in evaluation mode, and its card. Where no style was asked for, the card's ``styles`` say
+        what each would add to which bias.
 
     Raises:
-        UsageError: It is a network of the user's own, and ``arch`` does not name its file.
+        UsageError: It is a network of the user's own, and ``arch`` does not name its file; or it does not know
+            the style.
         WeightsError: There is no finished epoch in it, or the weights do not fit.
         MismatchError: The weights are not those that the card was written for.
 
@@ -102,7 +110,8 @@ def load_run(path: Path, arch: str | None = None) -> tuple[LesionNet, ModelCard]
     nets = [_rebuild(card, folder, arch) for _ in range(card.model.get("members") or 1)]
     net = nets[0] if len(nets) == 1 else as_one_network(nets)
     load_weights(net, weights)
-    return net.eval(), card
+    styles = {} if style else {name: bias_shifts(net, name) for name in net.styles}
+    return fold_style(net.eval(), style), card.model_copy(update={"styles": styles, "style": style})
 
 
 def _rebuild(card: ModelCard, folder: Path, arch: str | None) -> LesionNet:
@@ -127,6 +136,7 @@ def _rebuild(card: ModelCard, folder: Path, arch: str | None) -> LesionNet:
         statistics=(card.mean, card.std),
         options=model.get("options"),
         channel=model.get("channel"),
+        styles=list(card.styles),
     )
     if own and arch:
         check_output(net, arch, card.input_size)

@@ -30,6 +30,8 @@ COLUMNS = [
     *("epoch", "step", "train_loss", "val_loss", "val_dice", "val_jaccard", "val_agreement"),
     *("val_teacher_dice", "lr", "images_per_second", "seconds"),
 ]
+STYLED = ["val_dice_told", "val_dice_untold"]
+"""Columns that a network with styles has after these."""
 
 
 class QuietBar(TQDMProgressBar):
@@ -109,18 +111,19 @@ class EpochLog(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the line and the row."""
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        columns = [*COLUMNS, *STYLED] if "val/dice_told" in metrics else COLUMNS
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "train_loss": metrics.get("train/loss"),
-            **{c: metrics.get(c.replace("_", "/", 1)) for c in COLUMNS if c.startswith("val_")},
+            **{c: metrics.get(c.replace("_", "/", 1)) for c in columns if c.startswith("val_")},
             "lr": metrics["lr"],
             "images_per_second": self._images / max(self._seconds, 1e-9),
             "seconds": time.perf_counter() - self._started,
         }
         self.rows.append(row)
         if trainer.is_global_zero:
-            write_csv(self.path, self.rows, COLUMNS)
+            write_csv(self.path, self.rows, columns)
             logger.info(self._line(row))
             self._log_to_loggers(trainer, row)
 
@@ -146,6 +149,8 @@ class EpochLog(Callback):
             f"val Dice {row['val_dice']:.4f}",
             f"Jaccard {row['val_jaccard']:.4f}",
         ]
+        if "val_dice_told" in row:
+            parts.append(f"told {row['val_dice_told']:.4f}, untold {row['val_dice_untold']:.4f}")
         if row["val_agreement"] is not None:
             parts.append(f"agreement {row['val_agreement']:.4f}")
             if row["epoch"] == 1:

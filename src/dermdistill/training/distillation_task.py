@@ -110,7 +110,7 @@ class DistillationTask(SegmentationTask):
 
         Supervised losses are of the images with a mask, distillation losses of all.
         """
-        logits = self(batch.image)
+        logits = self(batch.image, batch.style)
         teacher_logits = batch.teacher_logits
         if teacher_logits is None:
             teacher_logits = self.teach(batch, batch_index)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from dermdistill.artifacts import run_folder
 from dermdistill.artifacts.card import TeacherRecord, make_card
@@ -44,19 +43,26 @@ logger = logging.getLogger(__name__)
 
 
 def make_optimizer(
-    parameters: list[nn.Parameter], *, optim: OptimSettings, fuse: bool = False
+    groups: list[dict[str, Any]], *, optim: OptimSettings, fuse: bool = False
 ) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD, as the settings say; with ``fuse`` in one kernel (on a CPU or with CUDA)."""
+    """Adam, AdamW or SGD, as the settings say; with ``fuse`` in one kernel (on a CPU or with CUDA).
+
+    Args:
+        groups: Parameters under ``params``, with what a group has of its own (``lr``, ``weight_decay``).
+        optim: The settings.
+        fuse: Whether one kernel may do it.
+    """
     common: dict[str, Any] = {"lr": optim.lr, "weight_decay": optim.weight_decay}
-    if fuse and all(parameter.device.type in ("cpu", "cuda") for parameter in parameters):
+    devices = {parameter.device.type for group in groups for parameter in group["params"]}
+    if fuse and devices <= {"cpu", "cuda"}:
         common["fused"] = True
     match optim.name:
         case "adam":
-            return torch.optim.Adam(parameters, **common)
+            return torch.optim.Adam(groups, **common)
         case "adamw":
-            return torch.optim.AdamW(parameters, **common)
+            return torch.optim.AdamW(groups, **common)
         case "sgd":
-            return torch.optim.SGD(parameters, momentum=optim.momentum, **common)
+            return torch.optim.SGD(groups, momentum=optim.momentum, **common)
 
 
 def task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) -> dict[str, Any]:
@@ -86,6 +92,7 @@ def task_arguments(recipe: Recipe, data: PreparedData, steps_per_epoch: int) -> 
         ),
         "seed": recipe.seed,
         "val_count": val_count,
+        "style": recipe.style,
     }
 
 
@@ -134,7 +141,7 @@ def fit(
     val_sampler = EpochBatches(
         len(data.indices("val")), recipe.data.batch_size, shuffle=False, rank=rank, world=world
     )
-    val_images = PackDataset(data, data.indices("val"))
+    val_images = PackDataset(data, data.indices("val"), styles=task.net.styles)
     val_loader = make_loader(val_images, val_sampler)
     sampler = training_data.sampler
     if rank == 0:
@@ -151,6 +158,7 @@ def fit(
         seed=recipe.seed,
         parameters=count_parameters(task.net),
         teacher=teacher,
+        styles={name: {} for name in task.net.styles},
     )
     trainer = make_trainer(recipe, run, card, task.net, sampler, val_images, progress)
     device = trainer.strategy.root_device

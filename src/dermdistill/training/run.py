@@ -18,6 +18,7 @@ from dermdistill.artifacts.card import ModelCard
 from dermdistill.config import Recipe
 from dermdistill.core.errors import ConfigError
 from dermdistill.core.user_file import is_user_file
+from dermdistill.data.dataset import PreparedData
 from dermdistill.models.build import build_model
 from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.user_net import check_output
@@ -26,6 +27,7 @@ from dermdistill.training.feed.training_data import (
     find_unlabelled,
     make_training_data,
     open_labelled,
+    style_names,
 )
 from dermdistill.training.fit import fit, task_arguments
 from dermdistill.training.objective import distilled_losses
@@ -83,8 +85,8 @@ def train(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, prog
             logger.info("%s is finished: nothing to do", run.path)
             return run.path
         L.seed_everything(recipe.seed, verbose=False)
-        net = _build_trained(recipe)
-        training_data = make_training_data(recipe, data, net.min_batch)
+        net = _build_trained(recipe, data)
+        training_data = make_training_data(recipe, data, net.min_batch, styles=net.styles)
         task = SegmentationTask(net, **task_arguments(recipe, data, len(training_data.sampler)))
         return fit(task, recipe, data, training_data, run, teacher=None, resume=resume, progress=progress)
 
@@ -154,8 +156,8 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
         if run.card.exists():
             check_same_teacher(ModelCard.read(run.card).teacher, record)
         L.seed_everything(recipe.seed, verbose=False)
-        student = _build_trained(recipe)
-        training_data = make_training_data(recipe, data, student.min_batch, unlabelled)
+        student = _build_trained(recipe, data)
+        training_data = make_training_data(recipe, data, student.min_batch, unlabelled, student.styles)
         task = DistillationTask(
             student,
             teacher,
@@ -171,12 +173,13 @@ def distill(recipe: Recipe, *, resume: bool = False, overwrite: bool = False, pr
 # -- one fit -------------------------------------------------------------------------------------------
 
 
-def _build_trained(recipe: Recipe) -> LesionNet:
+def _build_trained(recipe: Recipe, data: PreparedData) -> LesionNet:
     s, t = recipe.student, recipe.teacher
     if recipe.role == "student":
         net = build_model(
-            s.arch, s.encoder, s.encoder_weights, norm=s.norm, options=s.options, channel=s.channel
-        )
+            s.arch, s.encoder, s.encoder_weights, norm=s.norm, options=s.options, channel=s.channel,
+            styles=style_names(recipe, data),
+        )  # fmt: skip
     else:
         assert t.arch is not None
         net = build_model(t.arch, t.encoder, t.encoder_weights, options=t.options, channel=t.channel)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dermdistill.config.settings import StyleSettings
 from dermdistill.core.errors import MismatchError, TrainingError
 from dermdistill.models.lesion_net import LesionNet
 from dermdistill.training.acceleration.compile import CompiledForward, plain_forward
@@ -20,7 +21,7 @@ from dermdistill.training.acceleration.cuda_graphs import CudaGraphStep
 from dermdistill.training.acceleration.epoch_means import EpochMeans
 from dermdistill.training.acceleration.nan_guard import NonFiniteLossGuard
 from dermdistill.training.feed.augmentation import Augment
-from dermdistill.training.feed.batch import TrainingBatch
+from dermdistill.training.feed.batch import TrainingBatch, place_on_device
 from dermdistill.training.objective import Losses
 from dermdistill.training.validation import ValidationScores
 
@@ -46,10 +47,11 @@ class SegmentationTask(L.LightningModule):
         net: The network that is trained.
         augment: Random views of a batch, or None.
         supervised: (logits, mask, has_mask) → weighted, named losses [b]; the mean of their sum is the loss.
-        make_optimizer: Parameters → optimiser.
+        make_optimizer: Groups of parameters → optimiser.
         make_schedule: Optimiser → schedule (`lr_schedules`).
         seed: Seed of the views.
         val_count: Images in the validation split.
+        style: How a network with styles is told them.
 
     Attributes:
         compiled: What runs the network in training steps in place of `compile.forward`, or None.
@@ -62,16 +64,17 @@ class SegmentationTask(L.LightningModule):
         *,
         augment: Augment | None,
         supervised: Supervised,
-        make_optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+        make_optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
         make_schedule: Callable[[torch.optim.Optimizer], Any],
         seed: int,
         val_count: int,
+        style: StyleSettings = StyleSettings(),  # noqa: B008 - it is frozen
     ) -> None:
         super().__init__()
         self.net = net
         self.augment, self.supervised = augment, supervised
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
-        self.seed, self.val_count = seed, val_count
+        self.seed, self.val_count, self.style = seed, val_count, style
         self.compiled: CompiledForward | None = None
         self.step = CudaGraphStep(self.mean_losses, self)
         self.means = EpochMeans()
@@ -94,18 +97,25 @@ class SegmentationTask(L.LightningModule):
         return loss
 
     def augment_batch(self, batch: TrainingBatch) -> TrainingBatch:
-        """One random view of each image in [0, 1], its mask, and its cached teacher logits if there are any.
+        """One random view of each image in [0, 1], its mask, and its cached teacher logits if there are any;
+        the style of its mask, where that is to be told.
 
         The views depend on (seed, step, process) alone: resuming cannot change them.
         """
         batch = dataclasses.replace(batch.as_float(), teacher_logits=self.cached_logits(batch.row))
-        if self.augment is None:
+        if self.augment is None and batch.style is None:
             return batch
         # The CPU's generator draws for every device (Augment): a GPU's own is left alone.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
-            views = self.augment(batch.image, batch.mask, batch.teacher_logits)
-        return dataclasses.replace(batch, **views._asdict())
+            if self.augment is not None:
+                views = self.augment(batch.image, batch.mask, batch.teacher_logits)
+                batch = dataclasses.replace(batch, **views._asdict())
+            if batch.style is not None:
+                told = torch.rand(len(batch), 1) >= self.style.dropout
+                told = place_on_device(told, batch.style.device)
+                batch = dataclasses.replace(batch, style=batch.style * told)
+        return batch
 
     def cached_logits(self, row: Tensor) -> Tensor | None:
         """A teacher's logits [b, 1, h, w] for the images of these rows as they are, where they are cached."""
@@ -118,12 +128,12 @@ class SegmentationTask(L.LightningModule):
             batch: Images in [0, 1].
             batch_index: Of a batch that comes in every epoch as it is (in validation), or None.
         """
-        logits = self(batch.image)
+        logits = self(batch.image, batch.style)
         return StepResult(self.supervised(logits, batch.mask, batch.has_mask), logits)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, style: Tensor | None = None) -> Tensor:
         """The network's logits; compiled in training, where that was asked for."""
-        return ((self.training and self.compiled) or plain_forward)(self.net, image)
+        return ((self.training and self.compiled) or plain_forward)(self.net, image, style)
 
     def mean_losses(self, batch: TrainingBatch) -> tuple[Tensor, Losses]:
         """The loss of an augmented batch, and the named losses that it is the sum of, each one number."""
@@ -153,11 +163,18 @@ class SegmentationTask(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser. The task steps its own schedule: a checkpoint at any step holds its true state."""
-        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
+        optimizer = self.make_optimizer(self._parameter_groups())
         self.schedule = self.make_schedule(optimizer)
         if self._schedule_state is not None:
             self.schedule.load_state_dict(self._schedule_state)
         return optimizer
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """All that learns; styles have a learning rate of their own and do not decay."""
+        tables = [p for name, p in self.net.named_parameters() if name.startswith("net.style_bias.")]
+        styles = set(map(id, tables))
+        groups = [{"params": [p for p in self.parameters() if p.requires_grad and id(p) not in styles]}]
+        return [*groups, {"params": tables, "lr": self.style.lr, "weight_decay": 0.0}] if tables else groups
 
     def configure_gradient_clipping(
         self,
@@ -167,7 +184,8 @@ class SegmentationTask(L.LightningModule):
     ) -> None:
         """As Lightning's, which refuses a fused optimiser, although nothing is unscaled outside 16-mixed."""
         if gradient_clip_val and optimizer.param_groups[0].get("fused"):
-            torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], gradient_clip_val)
+            learnt = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(learnt, gradient_clip_val)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -211,12 +229,14 @@ class SegmentationTask(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begin anew."""
         self.guard.flush()
-        self.validation = ValidationScores(self.val_count)
+        self.validation = ValidationScores(self.val_count, self.style.told_share)
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Keep the results of one batch."""
-        result = self.compute_losses(batch.as_float(), batch_idx)
-        self.validation.add(batch.position, batch.mask, *result)
+        batch = batch.as_float()
+        result = self.compute_losses(batch, batch_idx)
+        untold = self(batch.image) if batch.style is not None else None
+        self.validation.add(batch.position, batch.mask, *result, untold_logits=untold)
 
     def on_validation_epoch_end(self) -> None:
         """Means over the images of all processes; then the schedule takes its epoch step."""

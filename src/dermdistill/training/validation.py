@@ -15,10 +15,12 @@ class ValidationScores:
 
     Args:
         count: Images in the split.
+        told_share: Of a network with styles: weight of the scores with the style told in ``dice`` and
+            ``jaccard``; the rest is that of the scores without.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, told_share: float = 1.0) -> None:
+        self.count, self.told_share = count, told_share
         self._kept: dict[str, Tensor] = {}
 
     def add(
@@ -28,6 +30,7 @@ class ValidationScores:
         losses: Mapping[str, Tensor],
         logits: Tensor,
         teacher_logits: Tensor | None = None,
+        untold_logits: Tensor | None = None,
     ) -> None:
         """Keep the results of one batch.
 
@@ -37,12 +40,22 @@ class ValidationScores:
             losses: Weighted losses [b] by name.
             logits: [b, 1, h, w].
             teacher_logits: [b, 1, h, w], if there is a teacher.
+            untold_logits: [b, 1, h, w] without the style, where ``logits`` are with it.
         """
         self._keep("seen", position, torch.ones_like(position))
         for name, value in losses.items():
             self._keep(f"loss/{name}", position, value.detach())
         predicted = logits > 0
-        self._keep("dice", position, dice_of_masks(predicted, mask > 0))
+        dice = dice_of_masks(predicted, mask > 0)
+        jaccard = dice / (2 - dice)
+        if untold_logits is not None:
+            untold = dice_of_masks(untold_logits > 0, mask > 0)
+            self._keep("dice_told", position, dice)
+            self._keep("dice_untold", position, untold)
+            jaccard = torch.lerp(untold / (2 - untold), jaccard, self.told_share)
+            dice = torch.lerp(untold, dice, self.told_share)
+        self._keep("dice", position, dice)
+        self._keep("jaccard", position, jaccard)
         if teacher_logits is not None:
             self._keep("agreement", position, dice_of_masks(predicted, teacher_logits > 0))
             self._keep("teacher_dice", position, dice_of_masks(teacher_logits > 0, mask > 0))
@@ -52,7 +65,8 @@ class ValidationScores:
         self._kept.setdefault(name, new)[position] += values.double()
 
     def means(self, over_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Means over the images: loss, dice, jaccard; agreement, teacher_dice if there are; each loss term.
+        """Means over the images: loss, dice, jaccard; agreement, teacher_dice if there are; dice_told and
+        dice_untold of a network with styles; each loss term.
 
         Args:
             over_processes: Adds up what all processes have kept.
@@ -67,13 +81,10 @@ class ValidationScores:
                 "each exactly once",
                 "Start anew with --overwrite; if it stays, report it with the output of dermdistill info.",
             )
-        dice = kept.pop("dice")
         means = {name: values.mean().item() for name, values in kept.items()}
         losses = {name: means.pop(name) for name in list(means) if name.startswith("loss/")}
         return {
             "loss": sum(losses.values()),
-            "dice": dice.mean().item(),
-            "jaccard": (dice / (2 - dice)).mean().item(),
             **means,
             **{name.removeprefix("loss/"): value for name, value in losses.items()},
         }

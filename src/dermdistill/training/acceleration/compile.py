@@ -18,19 +18,20 @@ from dermdistill.core.errors import TrainingError
 class Forward(Protocol):
     """How the logits of a network are computed: by PyTorch (`plain_forward`), compiled, by ONNX Runtime."""
 
-    def __call__(self, net: Any, image: Tensor, member_mask: Tensor | None = None) -> Tensor:
+    def __call__(self, net: Any, image: Tensor, beside: Tensor | None = None) -> Tensor:
         """As `plain_forward`."""
 
 
-def plain_forward(net: nn.Module, image: Tensor, member_mask: Tensor | None = None) -> Tensor:
+def plain_forward(net: nn.Module, image: Tensor, beside: Tensor | None = None) -> Tensor:
     """Logits [b, 1, h, w] of a network.
 
     Args:
         net: The network.
         image: RGB in [0, 1], [b, 3, h, w].
-        member_mask: Of an `Ensemble`, which of its n networks count for which image, bool [b, n]; None: all.
+        beside: What the network takes beside the images, or None: an `Ensemble` which of its n networks count
+            for which image, bool [b, n]; a student with styles their codes, float32 [b, styles].
     """
-    logits: Tensor = net(image) if member_mask is None else net(image, member_mask)
+    logits: Tensor = net(image) if beside is None else net(image, beside)
     return logits
 
 
@@ -48,10 +49,10 @@ class CompiledForward:
         self.batch_size = batch_size
         self.compiled: Forward = torch.compile(plain_forward, mode=mode, dynamic=False)
 
-    def __call__(self, net: nn.Module, image: Tensor, member_mask: Tensor | None = None) -> Tensor:
+    def __call__(self, net: nn.Module, image: Tensor, beside: Tensor | None = None) -> Tensor:
         """As `plain_forward`."""
         compute: Forward = self.compiled if len(image) == self.batch_size else plain_forward
-        return compute(net, image, member_mask)
+        return compute(net, image, beside)
 
 
 @contextmanager

@@ -50,13 +50,13 @@ class OnnxForward:
                 trace(one, path, size)
                 self.sessions.append(open_session(path, threads))
 
-    def __call__(self, net: nn.Module, image: Tensor, member_mask: Tensor | None = None) -> Tensor:
+    def __call__(self, net: nn.Module, image: Tensor, beside: Tensor | None = None) -> Tensor:
         """As `plain_forward`."""
         if image.device.type != "cpu" or image.shape[-2:] != (self.size, self.size):
-            return plain_forward(net, image, member_mask)
+            return plain_forward(net, image, beside)
         calls = [functools.partial(_run, session) for session in self.sessions]
         full = image.detach().float()
-        return calls[0](full) if len(calls) == 1 else logits_of_mean(calls, full, member_mask)
+        return calls[0](full) if len(calls) == 1 else logits_of_mean(calls, full, beside)
 
 
 def _run(session: onnxruntime.InferenceSession, image: Tensor) -> Tensor:

@@ -29,6 +29,9 @@ class TrainingBatch:
     """int64 [b], positions in the split: where per-image results are kept."""
     teacher_logits: Tensor | None = None
     """float32 [b, 1, s, s], a teacher's cached logits that moved with the image; None: not cached."""
+    style: Tensor | None = None
+    """float32 [b, styles], 1 at the style of the image's mask, all 0 where it is not known or not told; None:
+    the network knows no styles."""
 
     def __len__(self) -> int:
         return len(self.image)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +41,7 @@ class PackDataset(Dataset[TrainingBatch]):
         data: The data set.
         rows: Of its manifest.
         unlabelled: Rows of the same or another data set whose masks are not read.
+        styles: Names of the styles that the network is told; images of others have none.
 
     Attributes:
         rows: int64, by position; those of unlabelled images count on from the end of ``data``'s manifest.
@@ -48,7 +49,11 @@ class PackDataset(Dataset[TrainingBatch]):
     """
 
     def __init__(
-        self, data: PreparedData, rows: NDArray[np.int64], unlabelled: ImageRows | None = None
+        self,
+        data: PreparedData,
+        rows: NDArray[np.int64],
+        unlabelled: ImageRows | None = None,
+        styles: Sequence[str] = (),
     ) -> None:
         self.data, self.unlabelled = data, unlabelled
         self.labelled_count, self.row_count = len(rows), len(data)
@@ -59,6 +64,7 @@ class PackDataset(Dataset[TrainingBatch]):
             self.rows = np.concatenate([rows, len(data) + unlabelled.rows])
             self.row_count += len(unlabelled.data)
         self._resident: tuple[Tensor, Tensor] | None = None
+        self._style = style_codes(data, self.row_count, styles) if styles else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,6 +88,7 @@ class PackDataset(Dataset[TrainingBatch]):
             has_mask=torch.from_numpy(rows < len(self.data)),
             row=torch.from_numpy(rows),
             position=position,
+            style=None if self._style is None else self._style[torch.from_numpy(rows)],
         )
 
     def _read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -110,6 +117,25 @@ class PackDataset(Dataset[TrainingBatch]):
         if self.unlabelled is not None:
             manifest += self.unlabelled.data.manifest
         return [manifest[one].image_id for one in row.tolist()]
+
+
+def style_codes(data: PreparedData, count: int, styles: Sequence[str]) -> Tensor:
+    """One row an image: 1 at its mask's style, all 0 where that is not among ``styles``.
+
+    Args:
+        data: The data set.
+        count: Rows of the result; those beyond the manifest, of unlabelled images, are 0.
+        styles: Names.
+
+    Returns:
+        float32 [count, styles].
+    """
+    codes = torch.zeros(count, len(styles))
+    place = {name: i for i, name in enumerate(styles)}
+    for i, row in enumerate(data.manifest):
+        if row.style in place:
+            codes[i, place[row.style]] = 1
+    return codes
 
 
 class EpochBatches(Sampler[list[int]]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 from dermdistill.artifacts import run_folder
 from dermdistill.config import Recipe
 from dermdistill.config.settings import split_fold
-from dermdistill.core.errors import MismatchError
+from dermdistill.core.errors import DataError, MismatchError
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.pack_rows import check_pack
 from dermdistill.data.prepare.exclude import Exclusions, read_exclusions
@@ -78,7 +79,11 @@ def find_unlabelled(recipe: Recipe, data: PreparedData, *, progress: bool) -> Im
 
 
 def make_training_data(
-    recipe: Recipe, data: PreparedData, min_batch: int, unlabelled: ImageRows | None = None
+    recipe: Recipe,
+    data: PreparedData,
+    min_batch: int,
+    unlabelled: ImageRows | None = None,
+    styles: Sequence[str] = (),
 ) -> TrainingData:
     """The batches of a recipe.
 
@@ -87,13 +92,14 @@ def make_training_data(
         data: Its data set.
         min_batch: Fewest labelled images that the network takes in a training step.
         unlabelled: Images beside the labelled ones, from `find_unlabelled`.
+        styles: Names of the styles that the network is told.
 
     Raises:
         TrainingError: A step cannot have ``min_batch`` images per process.
     """
     rows = train_rows(recipe, data)
     rank, world = rank_and_world_size(recipe)
-    images, facts = PackDataset(data, rows, unlabelled), _data_facts(recipe, data)
+    images, facts = PackDataset(data, rows, unlabelled, styles), _data_facts(recipe, data)
     sampler = EpochBatches(
         len(rows),
         recipe.data.batch_size,
@@ -150,6 +156,24 @@ def train_rows(recipe: Recipe, data: PreparedData) -> NDArray[np.int64]:
     if limit is None or limit >= len(rows):
         return rows
     return np.sort(np.random.default_rng(recipe.seed).choice(rows, limit, replace=False))
+
+
+def style_names(recipe: Recipe, data: PreparedData) -> tuple[str, ...]:
+    """The styles that a recipe's student is told, by name; none where it is not to be told.
+
+    Raises:
+        DataError: It is, and no training image has a style.
+    """
+    if not recipe.style.enabled:
+        return ()
+    names = sorted({data.manifest[row].style for row in train_rows(recipe, data)} - {""})
+    if not names:
+        raise DataError(
+            f"No training image of {data.name} has a style.",
+            "a column style in the manifest that it was prepared with",
+            "Prepare it again with one (docs/how-to/own-data.md), or set --style.enabled False.",
+        )
+    return tuple(names)
 
 
 def _exclusions(recipe: Recipe, data: PreparedData) -> Exclusions | None:
