@@ -84,6 +84,11 @@ HOW: dict[str, How] = {
     "curl": Elsewhere(_curl),
     # The shipped student calls a generated lesion strange, as it should: --strict then answers 1.
     "dermdistill predict new-pictures": Parse("with the file that calibrate would have written"),
+    "dermdistill train student-alone --data.name ours --name ours-styles": Parse("as the next"),
+    "dermdistill predict photo.jpg --model runs/ours-styles": Parse(
+        "tests/training/test_style_training.py runs it"
+    ),
+    "dermdistill export runs/ours-styles": Parse("tests/training/test_style_training.py runs it"),
     "dermdistill predict /data/pictures --engine ray": Parse("its own tests run it"),
     "dermdistill predict photo.jpg --strict": Parse("a generated lesion is warned of"),
     "dermdistill predict photo.jpg --model runs/study": Parse("its own tests run it"),

@@ -9,7 +9,7 @@ import pytest
 from dermdistill.core.errors import WeightsError
 from dermdistill.inference.backends import SHIPPED
 from dermdistill.inference.onnx_backend import OnnxBackend
-from dermdistill.inference.onnx_metadata import with_card
+from dermdistill.inference.onnx_metadata import with_card, with_shifted_biases
 
 
 def test_another_card_and_the_same_network(tmp_path):
@@ -57,3 +57,26 @@ def test_a_file_that_is_not_whole_is_refused(cut):
 def test_what_is_no_message_is_refused(content):
     with pytest.raises(WeightsError):
         with_card(content, OnnxBackend(SHIPPED, 1).card)
+
+
+def test_shifted_biases_are_those_of_the_onnx_package():
+    onnx = pytest.importorskip("onnx")
+    content = SHIPPED.read_bytes()
+    before = {
+        one.name: onnx.numpy_helper.to_array(one) for one in onnx.load_from_string(content).graph.initializer
+    }
+    shift = np.linspace(-1, 1, before["net.lateral.1.bias"].size).tolist()
+    changed = with_shifted_biases(content, {"net.lateral.1.bias": shift})
+    assert len(changed) == len(content)
+    after = {
+        one.name: onnx.numpy_helper.to_array(one) for one in onnx.load_from_string(changed).graph.initializer
+    }
+    expected = before["net.lateral.1.bias"] + np.asarray(shift, np.float32)
+    np.testing.assert_array_equal(after.pop("net.lateral.1.bias"), expected)
+    assert all(np.array_equal(value, before[name]) for name, value in after.items())
+
+
+@pytest.mark.parametrize("shifts", [{"net.nothing.bias": [1.0]}, {"net.head.bias": [1.0]}])
+def test_biases_that_are_not_there_are_named(shifts):
+    with pytest.raises(WeightsError, match=next(iter(shifts))):
+        with_shifted_biases(SHIPPED.read_bytes(), shifts)

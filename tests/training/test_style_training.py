@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,17 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from dermdistill.cli import main
 from dermdistill.config import load_recipe
-from dermdistill.core.errors import ConfigError, DataError
+from dermdistill.core.errors import ConfigError, DataError, UsageError
 from dermdistill.data.dataset import PreparedData
 from dermdistill.data.prepare.folders import prepare_folder
 from dermdistill.data.prepare.phantom import write_phantoms
+from dermdistill.export.export import export_run
+from dermdistill.inference.onnx_backend import OnnxBackend
+from dermdistill.inference.predictor import Predictor
 from dermdistill.models.build import build_model
-from dermdistill.models.torch_backend import load_run
+from dermdistill.models.torch_backend import TorchBackend, load_run
 from dermdistill.training.feed.loader import PackDataset
 from dermdistill.training.fit import task_arguments
 from dermdistill.training.run import train
@@ -72,12 +78,42 @@ def test_told_apart_and_the_run_draws_in_either_style(two_hands: PreparedData) -
     val = two_hands.indices("val")
     image = torch.from_numpy(two_hands.images[val]).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        area = {style: (load_run(run, style)[0](image) > 0).sum().item() for style in ("tight", "wide")}
+        area = {style: (load_run(run, style=style)[0](image) > 0).sum().item() for style in ("tight", "wide")}
     assert area["wide"] > 1.05 * area["tight"]
     net, card = load_run(run)
     assert set(card.styles) == {"tight", "wide"}
     assert net.styles == ()
-    assert load_run(run, "wide")[1].style == "wide"
+    assert load_run(run, style="wide")[1].style == "wide"
+
+
+def test_the_exported_file_knows_the_styles(two_hands: PreparedData) -> None:
+    run = two_hands.folder.parent.parent / "runs" / "told"
+    if not run.exists():  # this test alone
+        train(load_recipe("student-alone", overrides(two_hands, name="told")), progress=False)
+    exported = export_run(run, precisions=("fp32", "fp16"), calibration=4, progress=False)
+    batch = two_hands.images[:3].transpose(0, 3, 1, 2).astype(np.float32) / 255
+    for style in (None, "tight", "wide"):
+        expected = TorchBackend(load_run(run, style=style)[0], "cpu")(batch)
+        backend = OnnxBackend(exported.files["fp32"], threads=1, style=style)
+        assert np.abs(backend(batch) - expected).max() < 1e-4
+        assert backend.card.style == style
+        assert np.array_equal(pickle.loads(pickle.dumps(backend))(batch), backend(batch))
+    assert not np.allclose(expected, OnnxBackend(exported.files["fp32"])(batch), atol=1e-3)
+    with pytest.raises(UsageError, match=r"(?s)no style 'loose'.*tight, wide"):
+        Predictor(exported.files["fp32"], style="loose")
+    with pytest.raises(UsageError, match="not told of styles"):  # float16: one style is folded in beforehand
+        Predictor(exported.files["fp16"], style="wide")
+    with pytest.raises(UsageError, match="not told of styles"):
+        Predictor(style="wide")
+    folded = export_run(run, style="wide", precisions=("fp32",), calibration=4, progress=False)
+    assert folded.files["fp32"].parent == run / "export-wide"
+    assert np.abs(OnnxBackend(folded.files["fp32"])(batch) - expected).max() < 1e-4
+    assert set(load_run(run)[1].styles) == {"tight", "wide"}  # the run still knows both
+    picture = two_hands.image_path(0)
+    assert main(["predict", str(picture), "--model", str(exported.files["fp32"]), "--style", "wide", "--out",
+                 str(run / "predicted"), "--outputs", "mask"]) == 0  # fmt: skip
+    line = json.loads((run / "predicted" / "predictions.jsonl").read_text(encoding="utf-8"))
+    assert line["model"]["style"] == "wide"
 
 
 def test_a_view_in_two_is_told_nothing(two_hands: PreparedData) -> None:

@@ -288,7 +288,7 @@ def check_style(style: str | None, known: Sequence[str]) -> None:
     if not known:
         raise UsageError(
             f"The model was not told of styles; {style!r} is asked for.",
-            "a model that was trained with student.styles",
+            "a model that was trained with style.enabled",
             "Leave --style out. To fit the outline to masks of your own: dermdistill calibrate.",
         )
     raise UsageError(

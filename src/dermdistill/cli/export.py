@@ -14,6 +14,7 @@ def export(
     /,
     out: Path | None = None,
     arch: str | None = None,
+    style: str | None = None,
     data: str | None = None,
     root: Path | None = None,
     precisions: tuple[Literal["fp32", "int8", "fp16"], ...] = ("fp32", "int8", "fp16"),
@@ -30,8 +31,10 @@ def export(
 
     Args:
         run: Run folder, or a weights file with its card.json beside it.
-        out: Where to write (default: RUN/export).
+        out: Where to write (default: RUN/export, with a style RUN/export-STYLE).
         arch: Of a run of a network of your own: its file and factory, my_net.py:factory. The file is run.
+        style: Write files that draw masks in one of the styles that the run was told, and know no other
+            (default: not told; the float32 file then knows all of them).
         data: Prepared data set to calibrate and compare on (default: the one it was trained on).
         root: Folder that holds prepared data sets (default: the run's).
         precisions: Which ONNX files; fp32 is always written.
@@ -53,7 +56,7 @@ def export(
         )
     need_train_extra("export")
     if release is not None:
-        _check_release(out, data, precisions, targets, dynamic_size)
+        _check_release(out, data, precisions, targets, dynamic_size, style)
         from dermdistill.workflows.release import release as make
 
         exported = make(
@@ -76,6 +79,7 @@ def export(
         run,
         out=out,
         arch=arch,
+        style=style,
         data=data,
         root=root,
         precisions=precisions,
@@ -90,9 +94,9 @@ def export(
 
 
 def _check_release(out: Path | None, data: str | None, *others: object) -> None:
-    if out is not None or data is not None or others != (("fp32", "int8", "fp16"), (), False):
+    if out is not None or data is not None or others != (("fp32", "int8", "fp16"), (), False, None):
         raise UsageError(
-            "--release goes with none of --out, --data, --precisions, --targets and --dynamic-size.",
+            "--release goes with none of --out, --data, --precisions, --targets, --dynamic-size and --style.",
             "a release is always made in the same way, from the run's own data",
             "Leave these out, or leave --release out.",
         )

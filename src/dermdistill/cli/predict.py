@@ -24,6 +24,7 @@ def predict(
     strict: bool = False,
     tta: bool = False,
     outline: str = "normal",
+    style: str | None = None,
     batch_size: int | None = None,
     threads: int | None = None,
     workers: str = "auto",
@@ -50,6 +51,8 @@ def predict(
         outline: tight, normal or wide, or a number: by about how many percent of the area outlines are
             drawn wider than the model does of itself, -30 to 30 (tight is -10, wide is 10). To fit it to
             masks of your own: dermdistill calibrate.
+        style: How masks are drawn, by the name of a style that the model was told in training (an unknown
+            name is answered with those; default: not told).
         batch_size: Images that the network gets at once (default: 1; 8 for a run folder).
         threads: Of the network, for each worker (default: the cores over the workers).
         workers: Processes that predict at the same time: a number, or auto for one per core where there is
@@ -62,9 +65,9 @@ def predict(
         table_masks: A column with each mask as a PNG; its run lengths are always there.
     """
     if engine == "ray" or table is not None:
-        if tta or strict or mm_per_pixel is not None:
+        if tta or strict or style is not None or mm_per_pixel is not None:
             raise UsageError(
-                "--engine ray has no --tta, --strict or --mm-per-pixel.",
+                "--engine ray has no --tta, --strict, --style or --mm-per-pixel.",
                 "paths, --table, --model, --workers, --ray-address and --table-masks",
                 "Leave them out: warnings and pixels are columns of the table.",
             )
@@ -97,7 +100,7 @@ def predict(
     # torch's threads are the whole process's, and a GPU is one: a run gets larger batches instead.
     at_once, per_worker = (asked or 1, threads) if is_run else choose_workers(images, asked, threads)
     lines = predict_files(
-        Predictor(model, threads=per_worker, tta=tta, outline=_read_outline(outline)),
+        Predictor(model, threads=per_worker, tta=tta, outline=_read_outline(outline), style=style),
         images,
         out,
         outputs=kinds,

@@ -68,6 +68,7 @@ def export_run(
     *,
     out: Path | None = None,
     arch: str | None = None,
+    style: str | None = None,
     data: str | None = None,
     root: Path | None = None,
     precisions: Sequence[Precision] = PRECISIONS,
@@ -81,8 +82,10 @@ def export_run(
 
     Args:
         run: Run folder, or a weights file with its card beside it.
-        out: Where to write; None: ``RUN/export``.
+        out: Where to write; None: ``RUN/export``, with a style ``RUN/export-STYLE``.
         arch: ``FILE.py:FACTORY`` of a run of a network of the user's own, which is run; see `load_run`.
+        style: Of the styles that the run was told, the one that is folded in; None: not told, and the float32
+            file knows all of them.
         data: Prepared data set to calibrate and compare on; None: the one it was trained on.
         root: Folder of the prepared data sets; None: the run's.
         precisions: Which files; float32 is always among them, the others are made from it.
@@ -112,9 +115,9 @@ def export_run(
     """
     for target in also:
         targets.check_installed(target)
-    net, card = load_run(run, arch)
+    net, card = load_run(run, arch, style)
     folder = run if run.is_dir() else run.parent
-    out = out or folder / "export"
+    out = out or folder / ("export" if style is None else f"export-{style}")
     prepared = _open(folder, card, data, root)
     validation, training = prepared.indices("val"), prepared.indices("train")
     if not len(validation) or not len(training):
@@ -137,7 +140,7 @@ def export_run(
             job.make_target(target)
         exported_card = job.finish(seed)
         files = job.move(out)
-        if run.is_dir():
+        if run.is_dir() and style is None:
             exported_card.write(run / "card.json")
         return Exported(out, files, job.measured, job.int8, len(validation))
     except ParityError as error:

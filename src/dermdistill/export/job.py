@@ -100,6 +100,13 @@ class Job:
             self._fail(target, None, measured, beyond)
         self.files[target], self.measured[target] = path, measured
 
+    def _graph_styles(self) -> dict[str, dict[str, list[float]]]:
+        """The card's styles by the names that the biases have in the ONNX graph."""
+        return {
+            style: {f"net.{bias}": values for bias, values in shifts.items()}
+            for style, shifts in self.card.styles.items()
+        }
+
     def finish(self, seed: int) -> ModelCard:
         """Put the card into each ONNX file, read it back, and write parity.json.
 
@@ -120,6 +127,8 @@ class Job:
         for precision in [name for name in self.files if name in ENDINGS]:
             path = self.files[precision]
             about = {"export": self._about(precision), "reference": reference}
+            # In other precisions the biases are stored otherwise: a style has to be folded in beforehand.
+            about["styles"] = self._graph_styles() if precision == "fp32" else {}
             own = cards[precision] = self.card.model_copy(update=about)
             onnx_graph.write_card(path, own)
             session = OnnxLogits(path).session

@@ -33,7 +33,10 @@ class Backend(Protocol):
 
 
 def open_model(
-    model: Path | str | None = None, threads: int | None = None, arch: str | None = None
+    model: Path | str | None = None,
+    threads: int | None = None,
+    arch: str | None = None,
+    style: str | None = None,
 ) -> tuple[ModelCard, Backend]:
     """The card of a model and what computes its probabilities.
 
@@ -41,12 +44,13 @@ def open_model(
         model: An ONNX file; a run folder or a .pth file (run by torch); None: the shipped student.
         threads: Of the computation; None: the library's choice. For torch it is the whole process's setting.
         arch: ``FILE.py:FACTORY`` of a run of a network of the user's own, which is run.
+        style: Of the styles of masks that the model knows, the one in which it shall draw; None: not told.
 
     Raises:
         WeightsError: There is no such model, or it cannot be used.
         MismatchError: A run's weights are not those of its card.
         MissingExtraError: A run is asked for, and torch is not installed.
-        UsageError: Fewer than one thread.
+        UsageError: Fewer than one thread, or it does not know the style.
     """
     if threads is not None and threads < 1:
         raise UsageError(
@@ -72,12 +76,14 @@ def open_model(
     if not (path.is_dir() or path.is_file()):
         raise WeightsError(f"{path} is neither a file nor a folder.", _WHAT, "Name a file that can be read.")
     if path.is_dir() or path.suffix == ".pth":
-        return _open_run(path, threads, arch)
-    backend = OnnxBackend(path, threads)
+        return _open_run(path, threads, arch, style)
+    backend = OnnxBackend(path, threads, style=style)
     return backend.card, backend
 
 
-def _open_run(path: Path, threads: int | None, arch: str | None) -> tuple[ModelCard, Backend]:
+def _open_run(
+    path: Path, threads: int | None, arch: str | None, style: str | None
+) -> tuple[ModelCard, Backend]:
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError(
             f"{path} needs torch, which is not installed.",
@@ -85,5 +91,5 @@ def _open_run(path: Path, threads: int | None, arch: str | None) -> tuple[ModelC
             "pip install 'dermdistill[train]', or export it where it was trained: dermdistill export RUN",
         )
     torch_backend = importlib.import_module("dermdistill.models.torch_backend")
-    net, card = torch_backend.load_run(path, arch)
+    net, card = torch_backend.load_run(path, arch, style)
     return card, torch_backend.TorchBackend(net, threads=threads)

@@ -14,8 +14,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from dermdistill.artifacts.card import METADATA_PREFIX, ModelCard
+from dermdistill.artifacts.card import METADATA_PREFIX, ModelCard, check_style
 from dermdistill.core.errors import DataError, MissingExtraError, UsageError, WeightsError
+from dermdistill.inference.onnx_metadata import with_shifted_biases
 
 INPUT, OUTPUT = "image", "logits"
 """Names that `dermdistill export` gives."""
@@ -30,6 +31,8 @@ class OnnxBackend:
             ``logits`` float32 [n, 1, s, s]; a model card in the metadata.
         threads: Within one operation; by default ONNX Runtime's choice, one per core.
         gpu: Run it on the GPU, which needs onnxruntime-gpu.
+        style: Of the styles of masks that the file knows (its card's ``styles``), the one in which it shall
+            draw; None: not told. Of no cost: the style is added to biases when the file is opened.
 
     Attributes:
         card: Out of the file's metadata.
@@ -39,11 +42,13 @@ class OnnxBackend:
     Raises:
         WeightsError: There is no such file, it is no ONNX, keeps weights in other files, has no model card,
             or another input or output.
-        UsageError: Fewer than one thread.
+        UsageError: Fewer than one thread, or it does not know the style.
         MissingExtraError: A GPU is asked for, and this onnxruntime knows none.
     """
 
-    def __init__(self, path: Path | str, threads: int | None = None, *, gpu: bool = False) -> None:
+    def __init__(
+        self, path: Path | str, threads: int | None = None, *, gpu: bool = False, style: str | None = None
+    ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(
                 f"{threads} threads are asked for.",
@@ -54,10 +59,15 @@ class OnnxBackend:
         self._session = open_session(self.path, threads, gpu=gpu)
         self.card = _read_card(self._session, self.path)
         _check_face(self._session, self.path, self.card)
+        if style is not None:
+            check_style(style, list(self.card.styles))
+            told = with_shifted_biases(self.path.read_bytes(), self.card.styles[style])
+            self._session = open_session(told, threads, gpu=gpu)
+            self.card = self.card.model_copy(update={"style": style})
 
     def __reduce__(self) -> tuple[Callable[..., OnnxBackend], tuple[Path, int | None]]:
         """A copy in another process opens the file there."""
-        return functools.partial(OnnxBackend, gpu=self.gpu), (self.path, self.threads)
+        return functools.partial(OnnxBackend, gpu=self.gpu, style=self.card.style), (self.path, self.threads)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [n, 3, s, s] in [0, 1] → probability float32 [n, 1, s, s]; n may be 0.

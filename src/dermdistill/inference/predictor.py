@@ -49,9 +49,12 @@ class Predictor:
         outline: Percent of the area by which outlines are drawn wider than the model does of itself, about:
             -30 to 30, negative for tighter (see `move_threshold`).
         arch: ``FILE.py:FACTORY`` of a run of a network of your own. That file is run.
+        style: Of the styles of masks that the model knows (``card.styles``), the one in which it shall draw;
+            None: not told.
 
     Raises:
-        UsageError: The outline is out of its range, or a network of your own is not named by its file.
+        UsageError: The outline is out of its range, a network of your own is not named by its file, or the
+            model does not know the style.
         WeightsError: There is no such model, or it cannot be used.
         MismatchError: A run's weights are not those of its card.
         MissingExtraError: A run is asked for, and torch is not installed.
@@ -72,8 +75,9 @@ class Predictor:
         tta: bool = False,
         outline: float = 0.0,
         arch: str | None = None,
+        style: str | None = None,
     ) -> None:
-        self._use(*open_model(model, threads, arch), tta)
+        self._use(*open_model(model, threads, arch, style), tta)
         self.threshold = move_threshold(self.card.threshold, outline)
 
     @classmethod
@@ -93,6 +97,8 @@ class Predictor:
         self.card, self.backend, self.tta = card, backend, tta
         self.threshold = card.threshold
         self.model = {"recipe": card.recipe, "weights_sha256": card.weights_sha256}
+        if card.style is not None:
+            self.model["style"] = card.style
 
     def __call__(self, source: Path | str | bytes | UInt8Array) -> Prediction:
         """Segment one image: a path, the bytes of a file, or RGB uint8 [h, w, 3].

@@ -91,8 +91,8 @@ def build_model(
     if styles:
         raise ConfigError(
             f"{arch} cannot be told styles of masks.",
-            f"student.styles with {', '.join(STUDENTS)}",
-            "Choose one of these, or set --student.styles False.",
+            f"style.enabled with {', '.join(STUDENTS)}",
+            "Choose one of these, or set --style.enabled False.",
         )
     if arch in WIDTHS:
         return _build_unet(arch, encoder, encoder_weights, norm, statistics)

@@ -26,10 +26,10 @@ def a_batch(count=3):
 
 def test_lightning_moves_every_tensor_of_it():
     """The meta device stands for a GPU: whatever is left behind would still be on the CPU."""
-    batch = dataclasses.replace(a_batch(), teacher_logits=torch.zeros(3, 1, 4, 4))
+    batch = dataclasses.replace(a_batch(), teacher_logits=torch.zeros(3, 1, 4, 4), style=torch.zeros(3, 2))
     moved = move_data_to_device(batch, torch.device("meta"))
     assert isinstance(moved, TrainingBatch)
-    assert len(moved.tensors()) == len(dataclasses.fields(TrainingBatch)) == 6
+    assert len(moved.tensors()) == len(dataclasses.fields(TrainingBatch)) == 7
     assert {tensor.device.type for tensor in moved.tensors()} == {"meta"}
 
 
