@@ -92,7 +92,7 @@ def build_model(
         raise ConfigError(
             f"{arch} cannot be told styles of masks.",
             f"style.enabled with {', '.join(STUDENTS)}",
-            "Choose one of these, or set --style.enabled False.",
+            "Choose one of these, or set --style.no-enabled.",
         )
     if arch in WIDTHS:
         return _build_unet(arch, encoder, encoder_weights, norm, statistics)

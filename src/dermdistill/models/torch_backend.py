@@ -63,8 +63,8 @@ def load_run(path: Path, arch: str | None = None, style: str | None = None) -> t
         what each would add to which bias.
 
     Raises:
-        UsageError: It is a network of the user's own, and ``arch`` does not name its file; or it knows no such
-            style.
+        UsageError: It is a network of the user's own, and ``arch`` does not name its file, or it knows no
+            such style.
         WeightsError: There is no finished epoch in it, or the weights do not fit.
         MismatchError: The weights are not those that the card was written for.
 

@@ -171,7 +171,7 @@ def style_names(recipe: Recipe, data: PreparedData) -> tuple[str, ...]:
         raise DataError(
             f"No training image of {data.name} has a style.",
             "a column style in the manifest that it was prepared with",
-            "Prepare it again with one (docs/how-to/own-data.md), or set --style.enabled False.",
+            "Prepare it again with one (docs/how-to/own-data.md), or set --style.no-enabled.",
         )
     return tuple(names)
 
