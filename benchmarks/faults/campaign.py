@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from benchmarks.faults import archives, disks, kills, models, pictures, recipes, running
+from benchmarks.faults import archives, disks, kills, models, onnx_files, pictures, recipes, running
 from benchmarks.faults.material import Material, make_material
 from benchmarks.faults.trial import Product, Trial
 
 Try = Callable[[Material, Path, np.random.Generator, int], Iterator[Trial]]
 
 KINDS: dict[str, tuple[Try, int, int]] = {
-    "predict": (pictures.predict_folders, 900, 130),
-    "pairs": (pictures.prepare_folders, 300, 36),
-    "names": (pictures.odd_names, 150, 34),
+    "predict": (pictures.predict_folders, 900, 96),
+    "pairs": (pictures.prepare_folders, 300, 24),
+    "names": (pictures.odd_names, 150, 73),
     "archives": (archives.bad_archives, 26, 2),
     "checkpoints": (models.bad_checkpoints, 22, 0),
     "cards": (models.bad_cards, 40, 0),
-    "onnx": (models.bad_onnx, 35, 2),
+    "onnx": (onnx_files.bad_onnx, 35, 2),
     "recipes": (recipes.bad_recipes, 32, 2),
     "configs": (recipes.bad_configs, 6, 0),
     "kills": (kills.killed, 31, 0),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,14 +90,3 @@ def bad_configs(material: Material, work: Path, rng: np.random.Generator, count:
         if not (run / "best_student_model.pth").exists():
             lost.append("the weights are gone")
         yield Trial("recipes", f"config.yaml {name}, {words[0]}", tuple(lost))
-
-
-def recipe_places(material: Material, work: Path) -> Iterator[Trial]:
-    """What stands where a recipe should: a FIFO, a folder, a looping link."""
-    work.mkdir(parents=True, exist_ok=True)
-    os.mkfifo(work / "fifo.yaml")
-    (work / "folder.yaml").mkdir()
-    (work / "loop.yaml").symlink_to("loop.yaml")
-    for name in ("fifo.yaml", "folder.yaml", "loop.yaml"):
-        done = material.product.run("train", work / name, cwd=work)
-        yield Trial("recipes", name, tuple(done.problems()))

@@ -178,3 +178,20 @@ def test_no_archive_at_all(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"<html>404</html>")
     with pytest.raises(ArchiveError, match="not a zip"):
         unpack(tmp_path / "a.zip", tmp_path / "a")
+
+
+def test_an_archive_of_nothing_blocks_no_good_one(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", {})
+    with pytest.raises(ArchiveError, match="holds no files"):
+        unpack(archive, tmp_path / "a")
+    make_zip(tmp_path / "a.zip", {"a.txt": b"x"})
+    assert files(unpack(archive, tmp_path / "a")) == {"a.txt": b"x"}
+
+
+def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", {"a.txt": b"whole"})
+    with zipfile.ZipFile(archive, "a") as bundle, pytest.warns(UserWarning, match="Duplicate"):
+        bundle.writestr("a.txt", b"wh")
+    with pytest.raises(ArchiveError, match="two files of one name"):
+        unpack(archive, tmp_path / "a")
+    assert not (tmp_path / "a").exists()

@@ -65,6 +65,8 @@ def unpack(
             members = [info for info in members if not skip(info.filename)]
             if not members:
                 raise zipfile.BadZipFile("it holds no files")
+            if len(set(paths.values())) < len(paths):
+                raise zipfile.BadZipFile("it holds two files of one name")
             _check_sizes(archive, members, max_bytes, max_ratio)
             _check_space(archive, members, target)
             progress.expect(sum(info.file_size for info in members))
