@@ -38,7 +38,7 @@ TEXTS: dict[str, bytes] = {
     "code": b"name: !!python/object/apply:os.system ['touch canary']\n",
     "code as object": b"!!python/object/new:pathlib.Path [canary]\n",
     "name up": GOOD.replace("name: x", "name: ../../escaped", 1).encode(),
-    "absolute name": GOOD.replace("name: x", "name: /tmp/escaped-run", 1).encode(),
+    "absolute name": GOOD.replace("name: x", "name: /ABSOLUTE/escaped", 1).encode(),
     "empty name": GOOD.replace("name: x", "name: ''", 1).encode(),
     "long name": GOOD.replace("name: x", "name: " + "n" * 300, 1).encode(),
     "newline in name": GOOD.replace("name: x", 'name: "a\\nb"', 1).encode(),
@@ -63,14 +63,12 @@ def bad_recipes(material: Material, work: Path, rng: np.random.Generator, count:
         folder = work / f"{number}" / "a" / "b"
         folder.mkdir(parents=True)
         recipe = folder / "recipe.yaml"
-        recipe.write_bytes(TEXTS[name])
+        recipe.write_bytes(TEXTS[name].replace(b"/ABSOLUTE", bytes(work / f"{number}")))
         verb = "study" if number % 4 == 3 and b"epochs" not in TEXTS[name] else "train"
         words = (verb, recipe, "--runs-root", folder / "runs", "--data.root", material.root)
         done = material.product.run(*words, cwd=folder, patience=START / 2)
         lost = done.problems()
         strays = [*(work / f"{number}").rglob("escaped*"), *folder.rglob("canary")]
-        if Path("/tmp/escaped-run").exists():
-            strays.append(Path("/tmp/escaped-run"))
         lost += [f"written outside: {path}" for path in strays]
         yield Trial("recipes", name, tuple(lost))
 

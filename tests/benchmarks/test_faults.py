@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 from benchmarks.faults.__main__ import table
-from benchmarks.faults.campaign import KINDS
-from benchmarks.faults.trial import Ended, Trial, broken_files
+from benchmarks.faults.campaign import KINDS, campaign
+from benchmarks.faults.trial import Ended, Product, Trial, broken_files
+
+SRC = Path(__file__).parents[2] / "src"
+
+
+def test_a_seeded_piece_of_the_campaign_loses_nothing(tmp_path: Path) -> None:
+    with Product(SRC) as product:
+        trials = list(campaign(product, tmp_path, seed=0, quick=True, only=None))
+    assert [trial for trial in trials if trial.lost] == []
+    assert len(trials) >= 200
 
 
 def test_the_whole_campaign_has_what_was_asked_for() -> None:
