@@ -158,7 +158,7 @@ def read_step(path: Path, task: SegmentationTask) -> int:
     if missing := [key for key in _KEYS if key not in keys]:
         raise WeightsError(f"{path} is no state of a training: it has no {missing[0]}.", expected, fix)
     saved = state["state_dict"]
-    for name, value in task.state_dict().items():
+    for name, value in task.net.state_dict(prefix="net.").items():  # a teacher is never saved
         if name not in saved or saved[name].shape != value.shape:
             raise WeightsError(f"{path} is of another network: {name} does not fit.", expected, fix)
     return int(state["global_step"])
