@@ -15,7 +15,7 @@ from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import write_text
 from dermdistill.data.prepare.pairing import pair_folders
 from dermdistill.imaging import find, image_size, read_image
-from dermdistill.imaging.find import find_images, list_folder, name_key, printable
+from dermdistill.imaging.find import find_images, is_text, list_folder, name_key, printable
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and names of Unix")
 
@@ -123,12 +123,13 @@ def test_names_that_are_hard(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     fill(tmp_path, "two\nlines.jpg", "\x1b[31mred.jpg", "=SUM(A1).png", "é.jpg", "l" * 250 + ".jpg", "p.svg")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/latin\xe9.jpg")).touch()
     listing = list_folder(tmp_path)
-    assert len(listing.images) == 5
-    assert listing.missed["name that is not UTF-8"] == 1
+    assert len(listing.images) == 6
+    assert [is_text(path) for path in listing.images].count(False) == 1
     shown = [printable(path.name) for path in listing.images]
     assert "two\\nlines.jpg" in shown
     assert "\\x1b[31mred.jpg" in shown
     assert all(line.isprintable() for line in caplog.messages)
+    assert "latin\\udce9.jpg" in shown
     assert printable("ü≥ =") == "ü≥ ="
     assert printable(os.fsdecode(b"a\xe9")) == "a\\udce9"
 

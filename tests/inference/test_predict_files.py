@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from PIL import Image
 
 from dermdistill import imaging
 from dermdistill.artifacts.card import make_card
+from dermdistill.cli import main
 from dermdistill.core.errors import DataError, UsageError
 from dermdistill.core.files import read_csv, read_json
 from dermdistill.imaging import contours
@@ -474,3 +476,35 @@ def test_nothing_is_computed_that_no_output_needs(tmp_path: Path, monkeypatch: p
     calls.clear()
     list(predict_files(predictor, [path], tmp_path / "both"))
     assert calls == {"open_picture": 1, "polygons": 1, "measure": 1, "draw_outlines": 1, "encode_jpeg": 1}
+
+
+def test_names_that_are_hard_are_read_and_told_as_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = [
+        b"latin\xe9.png",
+        b"\x1b[31mred.png",
+        b"two\nlines.png",
+        b"=SUM(A1).png",
+        b"c\xc2\x9b1.png",
+        b"l" * 250 + b".png",
+    ]
+    (tmp_path / "in").mkdir()
+    for name in raw:
+        Image.new("RGB", (40, 30), "tan").save(tmp_path / "in" / os.fsdecode(name))
+    broken = tmp_path / "in" / os.fsdecode(b"broken\xff\x1b.png")
+    broken.write_bytes(b"no picture")
+    command = ["predict", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--outputs", "all"]
+    assert main([*command, "--threads", "1"]) == 1
+    printed = capsys.readouterr()
+    assert all(sign.isprintable() or sign == "\n" for sign in printed.out + printed.err)
+    assert "broken\\udcff\\x1b.png" in printed.err
+    lines = [json.loads(line) for line in (tmp_path / "out" / LINES).read_text(encoding="utf-8").splitlines()]
+    assert {os.fsencode(Path(line["path"]).name) for line in lines} == set(raw)
+    assert all(Path(line["mask"]).is_file() for line in lines)
+    assert len(read_csv(tmp_path / "out" / TABLE)) == len(raw)
+    assert len(read_json(tmp_path / "out" / COCO)["images"]) == len(raw)
+    with (tmp_path / "out" / LINES).open("a") as stream:
+        stream.write('5\n{"path": 1}\n{"torn')
+    assert main([*command, "--threads", "1", "--resume"]) == 1
+    assert len((tmp_path / "out" / LINES).read_text(encoding="utf-8").splitlines()) == len(raw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -72,7 +71,8 @@ def predict(
                 "Leave them out: warnings and pixels are columns of the table.",
             )
         return _predict_archive(paths, engine, ray_address, table, table_masks, model, workers)
-    from dermdistill.imaging.find import find_images
+    from dermdistill.core.files import to_json_line
+    from dermdistill.imaging.find import find_images, printable
     from dermdistill.imaging.frames import list_frames
     from dermdistill.inference.folder import predict_files
     from dermdistill.inference.predictor import Predictor
@@ -118,9 +118,9 @@ def predict(
             continue
         done += 1
         warned += bool(line["warnings"])
-        _print_line(json.dumps(line, ensure_ascii=False))
+        _print_line(to_json_line(line))
         for warning in line["warnings"]:
-            print(f"{line['path']}: {warning['code']}: {warning['message']}", file=sys.stderr)
+            print(f"{printable(line['path'])}: {warning['code']}: {warning['message']}", file=sys.stderr)
     print(_summary(len(images), done, failed, warned, out), file=sys.stderr)
     return 1 if failed or (strict and warned) else 0
 

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ import yaml
 
 from dermdistill.core.errors import DataError
 
+_UNPRINTED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _REFUSED = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST,
     errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
@@ -53,9 +55,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically; of file names that are no text, the bytes are written as escapes."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -73,6 +75,17 @@ def parse_json(text: str) -> Any:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def to_json_line(value: Any) -> str:
+    """JSON on one line; what moves a terminal's cursor, or is no text, is written as escapes.
+
+    Examples:
+        >>> print(to_json_line({"path": "é\\x9b31m"}))
+        {"path": "é\\u009b31m"}
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _UNPRINTED.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def _refuse_constant(name: str) -> None:
@@ -111,11 +124,49 @@ def write_yaml(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: list[str]) -> None:
-    """Write rows as CSV with the given columns, atomically."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    """Write rows as CSV with the given columns, atomically.
+
+    Text that a spreadsheet would compute (``=1+1``, ``@x``, ``-x``) gets an apostrophe before it, which
+    `read_csv` takes away again; numbers are left as they are (OWASP, CSV injection).
+    """
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(map(guard_cell, columns))
+        writer.writerows([guard_cell(row.get(column, "")) for column in columns] for row in rows)
+
+
+def guard_cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; numbers stay.
+
+    Examples:
+        >>> guard_cell("=HYPERLINK(1)"), guard_cell("-0.5"), guard_cell(-0.5), guard_cell("'=x")
+        ("'=HYPERLINK(1)", '-0.5', -0.5, "''=x")
+    """
+    if isinstance(value, str):
+        value = value.replace("\r", "\\r")  # which the writer of Python 3.12 and older does not quote
+    if not isinstance(value, str) or not _may_be_formula(value):
+        return value
+    with contextlib.suppress(ValueError):
+        float(value)
+        return value
+    return f"'{value}"
+
+
+def unguard_cell(text: str) -> str:
+    """What `guard_cell` was given.
+
+    Examples:
+        >>> unguard_cell("'=x"), unguard_cell("''=x"), unguard_cell("'quoted'")
+        ('=x', "'=x", "'quoted'")
+    """
+    return text[1:] if text.startswith("'") and _may_be_formula(text) else text
+
+
+def _may_be_formula(text: str) -> bool:
+    return text.lstrip("'").startswith(("=", "+", "-", "@", "\t"))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -126,7 +177,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            return list(csv.DictReader(stream))
+            reader = csv.DictReader(stream)
+            reader.fieldnames = [unguard_cell(name) for name in reader.fieldnames or ()]
+            return [
+                {key: unguard_cell(cell) if isinstance(cell, str) else cell for key, cell in row.items()}
+                for row in reader
+            ]
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist.",

@@ -80,10 +80,7 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """Files below a folder, without hidden ones and those that `dermdistill predict` draws for people."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder.", "a folder of images", "Check the path.")
-    if ".npy" in suffixes:
-        found = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in suffixes and p.is_file()]
-    else:
-        found = list_folder(folder).images
+    found = list_folder(folder, suffixes).images
     left_out = ("_superpixels", "_overlay", "_uncertainty")
     return [p for p in found if not p.name.startswith(".") and not p.stem.lower().endswith(left_out)]
 

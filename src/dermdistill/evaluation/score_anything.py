@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from dermdistill.evaluation.folder_evaluation import FolderEvaluation
 from dermdistill.evaluation.matching import match
 from dermdistill.evaluation.open_any import open_model, title_of
 from dermdistill.evaluation.score_folders import match_prepared, score_folders
+from dermdistill.inference.shape import check_scale
 
 
 def score_anything(
@@ -44,10 +46,11 @@ def score_anything(
         settings: Further arguments of `score_folders`.
 
     Raises:
-        UsageError: It is not said what to score, or on which pictures.
+        UsageError: It is not said what to score, or on which pictures; or a pixel's side is impossible.
         DataError: Nothing belongs together, or nothing could be scored.
         WeightsError: The model cannot be used.
     """
+    check_scale(settings.get("mm_per_pixel"))
     if what is not None and predictions is not None:
         raise UsageError(
             f"Both a model ({what}) and --predictions are named.", "one of them", "Leave one of them out."
@@ -72,6 +75,9 @@ def score_anything(
     else:
         assert data is not None
         matched, name, part = match_prepared(data, root, split, predictions), data, split
+    for sample in matched.samples:
+        with contextlib.suppress(ValueError):  # a cell that is no number counts as empty
+            check_scale(float(sample.labels.get("mm_per_pixel") or "none"))
     title = title_of(predictions or what)
     folders = {"images": images, "masks": masks, "predictions": predictions, "model": what}
     return score_folders(

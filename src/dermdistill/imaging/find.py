@@ -16,7 +16,7 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,7 +83,7 @@ class Listing:
         return ", ".join(f"{count} {what}" for what, count in [*self.missed.items(), *self.harmless.items()])
 
 
-def list_folder(folder: Path) -> Listing:
+def list_folder(folder: Path, suffixes: Collection[str] | None = None) -> Listing:
     """The images in a folder at any depth, by the rule of this module.
 
     Subfolders that hold ``predictions.jsonl`` are an earlier call's results, and are passed over too. What
@@ -91,6 +91,7 @@ def list_folder(folder: Path) -> Listing:
 
     Args:
         folder: It is listed whatever its own name.
+        suffixes: Of the files that are meant, in small letters, where these are not images.
 
     Returns:
         The images, and what was passed over.
@@ -105,7 +106,7 @@ def list_folder(folder: Path) -> Listing:
             listing.missed["folder that cannot be read"] += 1
             continue
         for entry in entries:
-            _sort_in(entry, listing, todo)
+            _sort_in(entry, listing, todo, suffixes or SUFFIXES)
     listing.images.sort(key=_natural)
     if text := listing.to_text():
         log = logger.warning if listing.missed else logger.info
@@ -113,7 +114,7 @@ def list_folder(folder: Path) -> Listing:
     return listing
 
 
-def _sort_in(entry: os.DirEntry[str], listing: Listing, todo: list[Path]) -> None:
+def _sort_in(entry: os.DirEntry[str], listing: Listing, todo: list[Path], suffixes: Collection[str]) -> None:
     """Add an entry to the images, to the folders that are still to be listed, or to what is passed over."""
     path, name = Path(entry.path), entry.name
     suffix = path.suffix.lower()
@@ -122,14 +123,14 @@ def _sort_in(entry: os.DirEntry[str], listing: Listing, todo: list[Path]) -> Non
     elif name.lower() in SKIPPED_FILES or name.lower() in SKIPPED_FOLDERS:
         listing.harmless[name if name.isascii() and name.isprintable() else "system file"] += 1
     elif problem := _problem(path):
-        if suffix in SUFFIXES or entry.is_symlink():
+        if suffix in suffixes or entry.is_symlink():
             listing.missed[problem] += 1
     elif not entry.is_dir(follow_symlinks=True):
         if _may_be_bare_dicom(suffix) and is_dicom(path):
             suffix = ".dcm"
-        if suffix in SUFFIXES:
+        if suffix in suffixes:
             listing.images.append(path)
-        elif suffix in OTHER_FORMATS:
+        elif suffix in OTHER_FORMATS and ".jpg" in suffixes:
             listing.missed[f"{suffix} ({_INSTALL.get(suffix, 'not read')})"] += 1
     elif entry.is_symlink():
         listing.missed["linked folder"] += 1
@@ -187,6 +188,15 @@ def printable(name: str | Path) -> str:
     )
 
 
+def is_text(name: str | Path) -> bool:
+    """Whether a name is UTF-8; others are read, and written as escapes, but no table can name them."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def name_key(name: str) -> str:
     """What two names have in common that differ only in case or in how their accents are composed."""
     return unicodedata.normalize("NFC", name).casefold()
@@ -196,9 +206,6 @@ def _problem(path: Path) -> str | None:
     """Why this is neither a file nor a folder that can be used, in words; nothing is opened."""
     try:
         mode = path.stat().st_mode
-        str(path).encode("utf-8")
-    except UnicodeEncodeError:
-        return "name that is not UTF-8"
     except OSError as error:
         return "link in a circle" if error.errno == errno.ELOOP else "link to nowhere"
     return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "pipe or device"

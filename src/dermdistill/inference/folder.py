@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dermdistill.core.errors import DataError, UsageError
-from dermdistill.core.files import disk_error
+from dermdistill.core.files import disk_error, to_json_line
 from dermdistill.imaging.find import LINES
 from dermdistill.imaging.frames import result_name
 from dermdistill.imaging.memory import keep_freed_memory
@@ -97,7 +96,7 @@ def predict_files(
                     if parts is not None:
                         parts.write(done.coco + "\n")
                         parts.flush()
-                    lines.write(json.dumps(done.line, ensure_ascii=False) + "\n")
+                    lines.write(to_json_line(done.line) + "\n")
                     lines.flush()
                 bar.update()
                 yield done.line if isinstance(done, Done) else done

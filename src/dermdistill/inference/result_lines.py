@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from dermdistill.core.errors import UsageError
-from dermdistill.core.files import atomic_path
+from dermdistill.core.files import atomic_path, parse_json, to_json_line, write_csv
 from dermdistill.imaging.find import LINES
 from dermdistill.inference import formats
 from dermdistill.inference.predictor import Predictor
@@ -22,7 +20,8 @@ COCO_LINES = "coco.jsonl"  # what coco.json is made of: an image a line
 def open_lines(path: Path, resume: bool) -> Any:
     """Open a file of JSON lines for writing, behind what it holds with ``resume``; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a" if resume else "w", encoding="utf-8", newline="")
+    # What is no text in a name is written as JSON escapes it.
+    return path.open("a" if resume else "w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def resumed(writer: OutputWriter, predictor: Predictor) -> dict[str, dict[str, Any]]:
@@ -30,6 +29,8 @@ def resumed(writer: OutputWriter, predictor: Predictor) -> dict[str, dict[str, A
     coco = {part["path"] for part in read_lines(writer.folder / COCO_LINES)}
     kept: dict[str, dict[str, Any]] = {}
     for line in read_lines(writer.folder / LINES):
+        if not {"path", "model", "threshold", "mm_per_pixel"} <= line.keys():
+            continue
         made_by = line["model"]["weights_sha256"], line["threshold"]
         if made_by != (predictor.model["weights_sha256"], predictor.threshold):
             raise UsageError(
@@ -59,22 +60,20 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         return
     with path.open(encoding="utf-8", errors="replace") as stream:
         for text in stream:
-            with contextlib.suppress(json.JSONDecodeError):
-                yield json.loads(text)
+            with contextlib.suppress(ValueError):
+                if isinstance(line := parse_json(text), dict) and "path" in line:
+                    yield line
 
 
 def _rewrite(path: Path, lines: Iterable[dict[str, Any]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    with atomic_path(path) as temporary, open_lines(temporary, resume=False) as stream:
+        stream.writelines(to_json_line(line) + "\n" for line in lines)
 
 
 def write_tables(folder: Path, outputs: Collection[Kind]) -> None:
     """The files of a whole call, from the lines that it wrote."""
     if "csv" in outputs:
-        with atomic_path(folder / TABLE) as path, path.open("w", encoding="utf-8", newline="") as stream:
-            table = csv.DictWriter(stream, formats.COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(map(formats.row, read_lines(folder / LINES)))
+        write_csv(folder / TABLE, map(formats.row, read_lines(folder / LINES)), formats.COLUMNS)
     if "coco" in outputs:
         write_compact(folder / COCO, formats.coco(_coco_images(folder / COCO_LINES)))
 

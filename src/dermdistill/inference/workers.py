@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import multiprocessing
 import os
 import signal
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dermdistill.core.errors import DataError, DermDistillError
+from dermdistill.core.files import to_json_line
 from dermdistill.imaging.memory import keep_freed_memory
 from dermdistill.inference import formats
 from dermdistill.inference.onnx_backend import OnnxBackend
@@ -91,7 +91,7 @@ def _predict_batch(predictor: Predictor, writer: OutputWriter, batch: Batch) -> 
             if "coco" in writer.outputs
             else {}
         )
-        found.append(Done(line, json.dumps(coco, ensure_ascii=False) if coco else ""))
+        found.append(Done(line, to_json_line(coco) if coco else ""))
     return found
 
 

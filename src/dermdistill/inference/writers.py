@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image
 
 from dermdistill import imaging
 from dermdistill.core.errors import UsageError
-from dermdistill.core.files import write_text
+from dermdistill.core.files import to_json_line, write_text
 from dermdistill.inference import dicom_results, formats
 from dermdistill.inference.prediction import Prediction
 
@@ -135,7 +134,7 @@ def draw_overlay(picture: Image.Image, prediction: Prediction) -> None:
 
 def write_compact(path: Path, value: Any) -> None:
     """JSON on one line, atomically: indented, each coordinate would take one."""
-    write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, to_json_line(value) + "\n")
 
 
 def _spread_of(prediction: Prediction) -> imaging.Float32Array:

@@ -25,6 +25,7 @@ from dermdistill.core.files import atomic_path, disk_error, hash_file, read_json
 from dermdistill.data.download.archives import unpack
 from dermdistill.data.download.catalog import RemoteFile, Source
 from dermdistill.data.download.resumable import check_file, download
+from dermdistill.imaging.find import list_folder
 
 logger = logging.getLogger(__name__)
 
@@ -195,10 +196,12 @@ def _find_archives(
             f"a folder with the files of {source.name}",
             "Check --archives, or leave it out to download them.",
         )
-    there = {path.name: path for path in sorted(archives.rglob("*"), reverse=True) if path.is_file()}
+    suffixes = {Path(file.file).suffix.lower() for file in files}
+    there = {path.name: path for path in sorted(list_folder(archives, suffixes).images, reverse=True)}
     absent = [file for file in files if file.file not in there]
     if absent:
         lines = "\n".join(f"    {file.file}  from  {' or '.join(file.urls(tuple(bases)))}" for file in absent)
+        # Folders by name, for a hint alone; they are not read.
         unpacked = [file.file for file in absent if any(p.is_dir() for p in archives.rglob(file.stem))]
         hint = (
             f" (unpacked folders are not taken here, keep the zip: {', '.join(unpacked)})" if unpacked else ""

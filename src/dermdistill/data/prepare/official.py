@@ -12,6 +12,7 @@ from dermdistill.data.download.catalog import PH2_ARCHIVE, SOURCES, Source, Spli
 from dermdistill.data.download.fetch import raw_path
 from dermdistill.data.prepare.pairing import Pair, Pairing, listed, pair_folders, pair_ph2
 from dermdistill.data.prepare.tables import read_labels, read_ph2_labels
+from dermdistill.imaging.find import list_folder
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +69,8 @@ def ph2_pairs(folder: Path | None) -> Pairing:
         )
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder.", "the folder where PH2 was unpacked", f"{fetch}.")
-    packed = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".rar", ".zip", ".7z")]
-    if not any(folder.rglob("IMD*_Dermoscopic_Image")):
+    if not any(path.match("IMD*_Dermoscopic_Image/*") for path in list_folder(folder).images):
+        packed = list_folder(folder, (".rar", ".zip", ".7z")).images
         problem = (
             f"{packed[0]} is still packed"
             if packed
@@ -88,7 +89,8 @@ def ph2_pairs(folder: Path | None) -> Pairing:
 
 def _with_ph2_diagnoses(pairs: list[Pair], folder: Path) -> list[Pair]:
     # The table lies beside the folder of images, which may be the one that was named.
-    tables = [*sorted(folder.rglob(PH2_TABLE)), folder.resolve().parent / PH2_TABLE]
+    texts = list_folder(folder, (".txt",)).images
+    tables = [*(path for path in texts if path.name == PH2_TABLE), folder.resolve().parent / PH2_TABLE]
     table = next((path for path in tables if path.is_file()), None)
     if table is None:
         logger.warning("ph2: there is no %s in %s, so no diagnosis is known.", PH2_TABLE, folder)

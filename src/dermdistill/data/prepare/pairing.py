@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dermdistill.core.errors import DataError
-from dermdistill.imaging.find import SUFFIXES, list_folder, name_key, printable
+from dermdistill.imaging.find import SUFFIXES, is_text, list_folder, name_key, printable
+
+logger = logging.getLogger(__name__)
 
 MASK_ENDINGS = ("_segmentation", "_mask", "_lesion")
 """Endings of mask names, compared without case; a mask may also have the image's own name."""
@@ -181,10 +184,16 @@ def _list_images(folder: Path, other: Path) -> list[Path]:
     nested = other.resolve() != folder.resolve() and other.resolve().is_relative_to(folder.resolve())
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder.", "a folder of images", "Check the path.")
+    images = list_folder(folder).images
+    if nameless := [path for path in images if not is_text(path)]:
+        logger.warning(
+            "%s: left out, as no table can name them (not UTF-8): %s.", printable(folder), listed(nameless, 5)
+        )
     return sorted(
         path
-        for path in list_folder(folder).images
-        if not path.stem.lower().endswith("_superpixels")
+        for path in images
+        if is_text(path)
+        and not path.stem.lower().endswith("_superpixels")
         and not (nested and path.resolve().is_relative_to(other.resolve()))
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 
 from dermdistill.core.errors import DataError
+from dermdistill.core.files import unguard_cell
 from dermdistill.imaging.find import SUFFIXES, name_key
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -53,7 +54,9 @@ def read_people_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         header = next((line for line in lines if line.strip()), "")
         separator = max(SEPARATORS, key=header.count)
     try:
-        cells = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
+        cells = [
+            [unguard_cell(cell.strip()) for cell in row] for row in csv.reader(lines, delimiter=separator)
+        ]
     except csv.Error as error:
         raise DataError(
             f"{path} cannot be read as CSV: {error}.",
