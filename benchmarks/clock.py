@@ -7,7 +7,7 @@ import functools
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightning.pytorch as L
@@ -24,6 +24,20 @@ def usage() -> tuple[float, float, int]:
     """Seconds on the wall, seconds of processor time, page faults of this process so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return time.perf_counter(), used.ru_utime + used.ru_stime, used.ru_minflt
+
+
+def parts_table(ms_per_image: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Milliseconds per image of each of PARTS that took any, as the lines of a Markdown table.
+
+    Args:
+        ms_per_image: By the variant's name, then by part.
+    """
+    lines = [f"| ms per image | {' | '.join(ms_per_image)} |", "|---" * (len(ms_per_image) + 1) + "|"]
+    for part in PARTS:
+        if any(parts[part] for parts in ms_per_image.values()):
+            cells = [f"{parts[part]:.2f}" for parts in ms_per_image.values()]
+            lines.append(f"| {part} | {' | '.join(cells)} |")
+    return lines
 
 
 class Clock:

@@ -36,7 +36,7 @@ from unittest import mock
 
 import lightning.pytorch as L
 import torch
-from clock import PARTS, Enough, StepClock, usage
+from clock import PARTS, Enough, StepClock, parts_table, usage
 from plain import run_plain
 from steps import quiet
 
@@ -208,11 +208,7 @@ def to_text(result: dict[str, Any]) -> str:
             f"| {name} | {rate:.1f} | {rate / base:.2f} × | {one['cpu_ms']:.1f} | {one['faults']:,.0f} "
             f"| {one['peak_mb']:,.0f} | {differs} |"
         )
-    lines += ["", f"| ms per image | {' | '.join(variants)} |", "|---" * (len(variants) + 1) + "|"]
-    for part in PARTS:
-        if any(one["parts"][part] for one in variants.values()):
-            cells = [f"{one['parts'][part]:.2f}" for one in variants.values()]
-            lines.append(f"| {part} | {' | '.join(cells)} |")
+    lines += ["", *parts_table({name: one["parts"] for name, one in variants.items()})]
     if "epoch" in result:
         lines += ["", "one epoch, s: " + ", ".join(f"{k} {v:.1f}" for k, v in result["epoch"].items())]
     return "\n".join(lines)

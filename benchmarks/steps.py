@@ -31,7 +31,7 @@ from unittest import mock
 
 import lightning.pytorch as L
 import torch
-from clock import PARTS, Enough, StepClock
+from clock import Enough, StepClock, parts_table
 from plain import run_plain
 
 from dermdistill.artifacts.card import make_card
@@ -153,13 +153,7 @@ def to_text(result: dict[str, Any]) -> str:
     lines = ["| | images/s | |", "|---|---|---|"]
     base = result["median"]["plain loop"]
     lines += [f"| {name} | {rate:,.1f} | {rate / base:.1f} × |" for name, rate in result["median"].items()]
-    names = list(result["ms_per_image"])
-    lines += ["", f"| ms per image | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for part in PARTS:
-        if not any(result["ms_per_image"][name][part] for name in names):
-            continue
-        cells = [f"{result['ms_per_image'][name][part]:.2f}" for name in names]
-        lines.append(f"| {part} | {' | '.join(cells)} |")
+    lines += ["", *parts_table(result["ms_per_image"])]
     return "\n".join(lines)
 
 
