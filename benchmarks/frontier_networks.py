@@ -10,12 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dermdistill.benchmark.torch_models import from_factory
 from dermdistill.core.errors import MismatchError, UsageError
 from dermdistill.models import onnx_graph
 from dermdistill.models.build import build_model
 from dermdistill.models.lesion_net import LesionNet
 from dermdistill.models.torch_backend import load_run
+from dermdistill.models.user_net import make_module
 from dermdistill.models.weights import load_weights
 
 
@@ -65,7 +65,7 @@ def named(text: str, size: int) -> Entry:
 def foreign(text: str, size: int) -> Entry:
     """``FILE.py:FACTORY`` or ``FILE.py:FACTORY=WEIGHTS``."""
     source, _, weights = text.partition("=")
-    net = from_factory(source)
+    net = make_module(source)[0]
     if weights:
         load_weights(net, Path(weights))
     whole = FirstLogits(net).eval()

@@ -16,7 +16,7 @@ from dermdistill.data.prepare.settings import KINDS, FolderSettings, Isic2016Set
 
 CARVED = {"--seed", "--val-fraction"}
 OFFICIAL = {"--archives", "--verify", "--discard-archives", "--allow-empty", "--exclude"}
-TABLE = {"--manifest", "--split-column", "--diagnosis-column"}
+TABLE = {"--manifest", "--split-column", "--diagnosis-column", "--annotator-column", "--style-column"}
 TAKES = {
     "phantom": CARVED | {"--count"},
     "isic2016": CARVED | OFFICIAL | {"--part"},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class CellMaker:
         folder = self.folder / "cells" / f"{arm}-seed{seed}"
         folder.mkdir(parents=True)
         overrides = {
-            "name": folder.name,
+            "name": re.sub(r"[^\w.-]", "_", folder.name),  # no other is trained
             "seed": seed,
             "data.root": str(self.root / "data"),
             "data.size": self.size,

@@ -247,9 +247,15 @@ def teacher_of(settings: StudySettings, student: Cell) -> Path | None:
 
 
 def teacher_arch(settings: StudySettings) -> str | None:
-    """The network of the study's teacher, as its recipe names it: that a user's own file may be run."""
+    """The network of the study's teacher, as its recipe names it: that a user's own file may be run.
+
+    None where no recipe makes a teacher, which is refused when one is to be trained.
+    """
+    base = base_recipe(settings)
     if settings.teacher.run is not None:
-        return base_recipe(settings).teacher.arch
+        return base.teacher.arch
+    if settings.teacher.recipe is None and base.teacher.recipe is None:
+        return None
     return cell_recipe(settings, Cell(TEACHER, settings.seeds[0])).trained_arch
 
 
