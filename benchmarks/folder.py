@@ -83,12 +83,12 @@ if len(sys.argv) > 5:
 
 STAGES = {
     "read and resize": ("predictor.py", "read"),
+    "of that, decoding": ("decode.py", "open_picture"),
     "network": ("predictor.py", "_views"),
     "mask": ("resize.py", "restore_region"),
     "outline": ("contours.py", "polygons"),
     "warnings": ("input_checks.py", "warnings"),
     "shape measures": ("shape.py", "measure"),
-    "picture again, whole": ("decode.py", "open_picture"),
     "drawing": ("drawing.py", "draw_outlines"),
     "PNG": ("encode.py", "encode_png"),
     "JPEG": ("encode.py", "encode_jpeg"),

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dermdistill import imaging
 from dermdistill.core.errors import DataError
-from dermdistill.imaging import decode
+from dermdistill.imaging import complete, decode
 from dermdistill.imaging.complete import MAX_SCANS
 
 
@@ -178,6 +178,21 @@ def test_grey_levels_and_mean_of_a_restored_map() -> None:
     half = (restored / 2 * np.float32(510)).round().astype(np.uint8)
     assert np.abs(imaging.restore_grey(prob / 2, 150, 260, 0.5).astype(int) - half).max() <= 1
     assert imaging.restored_mean(prob, 150, 260) == pytest.approx(restored.mean(dtype=np.float64), abs=1e-7)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+def test_a_whole_png_is_decoded_once_and_as_pillow_does(mode: str, monkeypatch) -> None:
+    counted = []
+    monkeypatch.setattr(complete, "_check_rows", counted.append)
+    dark = Image.new(mode, (40, 30))
+    dark.paste(Image.new(mode, (9, 7), 200), (5, 5))
+    stream = io.BytesIO()
+    dark.save(stream, "PNG")
+    expected = np.asarray(Image.open(io.BytesIO(stream.getvalue())))  # Pillow alone
+    image = Image.open(io.BytesIO(stream.getvalue()))
+    complete.load_complete(image)
+    np.testing.assert_array_equal(np.asarray(image), expected)
+    assert not counted
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import zlib
 from typing import IO
 
 import numpy as np
-from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin
+from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
 MAX_SCANS = 100
 """Of a JPEG; progressive ones have about ten. Each goes over all pixels (libjpeg-turbo, LJT-01-005)."""
@@ -25,6 +25,11 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's colour types
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 """Of each pass of an interlaced PNG: first row and column, steps of rows and columns."""
 _BLOCK = 1 << 20
+_UNWRITTEN: dict[str, float | tuple[float, ...]] = {
+    "1": 255, "L": 254, "P": 254, "LA": (254, 253), "RGB": (1, 254, 3), "RGBA": (1, 254, 3, 253),
+    "I;16": 65533,
+}  # fmt: skip
+"""What a PNG's pixels are before they are decoded, by Pillow's mode: a value that few pictures have."""
 
 
 def load_complete(image: ImageFile.ImageFile) -> None:
@@ -42,11 +47,16 @@ def load_complete(image: ImageFile.ImageFile) -> None:
         _check_scans(stream)
     if isinstance(image, BmpImagePlugin.BmpImageFile) and stream is not None:
         _check_runs(image, stream)
+    unwritten = _UNWRITTEN.get(image.mode, 0) if isinstance(image, PngImagePlugin.PngImageFile) else 0
+    if unwritten:
+        image.im = Image.new(image.mode, image.size, unwritten).im  # the decoder takes what is there
     image.load()
     last = image.height - 1
     if isinstance(image, PngImagePlugin.PngImageFile) and stream is not None:
-        # Missing rows are black; only where the last one is, the bytes are counted.
-        if image.info.get("interlace") or not _row(image, last).any():
+        # Missing rows stay as they were; only where the last one is so, the bytes are counted, which costs as
+        # much as decoding.
+        row = _row(image, last)
+        if image.info.get("interlace") or (row == np.array(unwritten, dtype=row.dtype)).all():
             _check_rows(stream)
     elif (
         # What is missing has coefficients of 0, which are the middle grey; no camera's row is just that.
