@@ -133,23 +133,25 @@ def nearest_distances(points: NDArray[np.int64], others: NDArray[np.int64]) -> F
     keys = np.sort(others[:, 1] * stride + others[:, 0])
     keys = np.concatenate([[-stride * reach * 4], keys, [stride * reach * 8]])
     own = points[:, 1] * stride + points[:, 0]
+    order = np.argsort(own)  # what is looked up in order is found more quickly
+    points, own = points[order], own[order]
     best = np.full(len(points), np.iinfo(np.int64).max)
     active = np.arange(len(points))
     away = 0
     while len(active) and away < _COLUMNS:
-        for shift in (away, -away) if away else (0,):
-            sought = own[active] + shift * stride
-            place = np.searchsorted(keys, sought)
-            along = np.minimum(keys[place] - sought, sought - keys[place - 1])
-            along = np.minimum(along, stride)  # squares stay within 64 bits
-            squared = np.where(along < reach, along**2 + away**2, best[active])
-            best[active] = np.minimum(best[active], squared)
+        sought = own[active] + np.array([[away * stride], [-away * stride]])
+        place = np.searchsorted(keys, sought)
+        along = np.minimum(keys[place] - sought, sought - keys[place - 1]).min(axis=0)
+        near = along < reach  # in the column that was looked at, and not in another
+        best[active[near]] = np.minimum(best[active[near]], along[near] ** 2 + away**2)
         away += 1
         active = active[best[active] > away**2]
     for part in np.array_split(active, 1 + len(active) * len(others) // _CELLS):
         down, across = points[part, 0, None] - others[:, 0], points[part, 1, None] - others[:, 1]
         best[part] = np.minimum(best[part], (down**2 + across**2).min(axis=1))
-    return np.sqrt(best.astype(np.float64))
+    found = np.empty(len(points))
+    found[order] = np.sqrt(best.astype(np.float64))
+    return found
 
 
 def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
