@@ -71,12 +71,13 @@ def decode_mask(source: Source) -> MaskFile:
             index = np.asarray(turned)
             if index.any() and not white.any():
                 return MaskFile((index > 0).astype(np.uint8), False, "palette index")
-        if not grey.any():
-            return MaskFile(white.astype(np.uint8), False, "nothing")
-        if grey.max() == 1 and not is_jpeg:
+        most = int(grey.max(initial=0))
+        if most == 0:
+            return MaskFile(white.view(np.uint8), False, "nothing")
+        if most == 1 and not is_jpeg:
             return MaskFile(grey, False, "0/1")
-    greys = bool(((grey > 0) & (grey < 255)).any())
-    return MaskFile(white.astype(np.uint8), greys, "0/255")
+    greys = bool((grey - np.uint8(1) < 254).any())  # 0 becomes 255: one comparison for both ends
+    return MaskFile(white.view(np.uint8), greys, "0/255")
 
 
 def _mask_of_numbers(values: NDArray[Any]) -> MaskFile:
